@@ -1,0 +1,34 @@
+# Two commands for a fresh machine with Python, pip, git and make: `make demo` and `make test`. Both make and use .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+BUNDLE := engines/tabletop
+PICTURE := outputs/demo.png
+
+.PHONY: demo test check quality train clean
+
+demo: .venv/ready
+	$(BIN)/python -m export build tabletop --out $(BUNDLE)
+	$(BIN)/python -m runtime generate $(BUNDLE) --layout examples/red_ball_blue_cube.json --out $(PICTURE) --traces outputs/demo
+
+test: .venv/ready check
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+quality: .venv/ready
+	$(BIN)/python -m benchmarks quality $(BUNDLE)
+
+train: .venv/ready
+	$(BIN)/python -m benchmarks.tabletop.train --out engines/tabletop --work outputs/train
+
+# The constraints pin torch to a CPU build where pip finds one; plain `pip install` would fetch several GB of CUDA.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv outputs $(BUNDLE)/*.onnx $(BUNDLE)/*.onnx.data $(BUNDLE)/*.engine $(BUNDLE)/*.json
