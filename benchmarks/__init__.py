@@ -1,0 +1,1 @@
+"""Measurements of RealCompo: image quality, and latency beside stock pipelines."""

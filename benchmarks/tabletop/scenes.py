@@ -1,0 +1,222 @@
+"""Tabletop scenes: captions with objects, boxes, and their realistic and flat renderings.
+
+Categories follow T2I-CompBench (Huang et al., 2023, arXiv 2307.06350): attribute binding, numeracy, spatial relations
+and complex compositions. Everything is a function of the `numpy.random.Generator` passed in.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIDE = 64  # pixels
+KINDS = ("ball", "cube", "cone", "ring")
+COLORS: dict[str, tuple[float, float, float]] = {
+    "red": (0.90, 0.10, 0.10),
+    "orange": (0.98, 0.52, 0.05),
+    "yellow": (0.95, 0.90, 0.10),
+    "green": (0.12, 0.72, 0.15),
+    "cyan": (0.08, 0.82, 0.85),
+    "blue": (0.12, 0.20, 0.90),
+    "purple": (0.55, 0.12, 0.85),
+    "pink": (0.98, 0.30, 0.70),
+}
+NUMBERS = {2: "two", 3: "three"}
+RELATIONS = ("left of", "right of", "above", "below")
+CATEGORIES = ("attribute", "numeracy", "spatial", "complex")
+SIZE_RANGE = (0.26, 0.44)  # of the side
+GAP = 0.03  # between boxes, of the side
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0..1, origin top left
+Style = Literal["realistic", "flat"]
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object: its kind, its colour and the box that it fills."""
+
+    kind: str
+    color: str
+    box: Box
+
+    @property
+    def phrase(self) -> str:
+        return f"a {self.color} {self.kind}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    caption: str
+    category: str
+    things: tuple[Thing, ...]
+
+
+def sample_scene(rng: np.random.Generator, category: str | None = None) -> Scene:
+    """A scene of one to three objects that do not overlap; `category` is drawn when it is not given."""
+    category = category or str(rng.choice(CATEGORIES))
+    groups = _sample_groups(rng, category)
+    names = [group for group in groups for _ in range(group[0])]
+    relation = str(rng.choice(RELATIONS)) if category == "spatial" else None
+    boxes = _sample_boxes(rng, len(names), relation)
+    things = tuple(Thing(kind, color, box) for (_, color, kind), box in zip(names, boxes, strict=True))
+    return Scene(_caption(groups, relation), category, things)
+
+
+def _sample_groups(rng: np.random.Generator, category: str) -> list[tuple[int, str, str]]:
+    """(count, colour, kind) of each group; no two groups look the same."""
+    counts: Sequence[int] = {
+        "attribute": ((1,), (1, 1), (1, 1)),
+        "numeracy": ((2,), (3,)),
+        "spatial": ((1, 1),),
+        "complex": ((1, 1, 1), (2, 1), (1, 2)),
+    }[category][rng.integers({"attribute": 3, "numeracy": 2, "spatial": 1, "complex": 3}[category])]
+    looks: set[tuple[str, str]] = set()
+    groups = []
+    for count in counts:
+        while (look := (str(rng.choice(list(COLORS))), str(rng.choice(KINDS)))) in looks:
+            pass
+        looks.add(look)
+        groups.append((count, *look))
+    return groups
+
+
+def _caption(groups: list[tuple[int, str, str]], relation: str | None) -> str:
+    names = [f"a {c} {k}" if n == 1 else f"{NUMBERS[n]} {c} {k}s" for n, c, k in groups]
+    if relation:
+        return f"{names[0]} {relation} {names[1]}"
+    return " and ".join(filter(None, [" , ".join(names[:-1]), names[-1]]))
+
+
+def _sample_boxes(rng: np.random.Generator, count: int, relation: str | None) -> list[Box]:
+    while True:
+        boxes: list[Box] = []
+        for _ in range(50):
+            box = _sample_box(rng)
+            if all(_apart(box, other) for other in boxes):
+                boxes.append(box)
+            if len(boxes) == count:
+                break
+        if len(boxes) == count and (relation is None or holds(relation, boxes[0], boxes[1])):
+            return boxes
+
+
+def _sample_box(rng: np.random.Generator) -> Box:
+    size, aspect = rng.uniform(*SIZE_RANGE), rng.uniform(0.87, 1.15)
+    w, h = size * np.sqrt(aspect), size / np.sqrt(aspect)
+    x, y = rng.uniform(0.02, 0.98 - w), rng.uniform(0.02, 0.98 - h)
+    return (float(x), float(y), float(x + w), float(y + h))
+
+
+def _apart(a: Box, b: Box) -> bool:
+    return a[2] + GAP < b[0] or b[2] + GAP < a[0] or a[3] + GAP < b[1] or b[3] + GAP < a[1]
+
+
+def holds(relation: str, a: Box, b: Box) -> bool:
+    """Whether box `a` stands in `relation` to box `b`: its centre clearly on that side, and further off along that axis."""
+    dx, dy = (b[0] + b[2] - a[0] - a[2]) / 2, (b[1] + b[3] - a[1] - a[3]) / 2
+    along = {"left of": dx, "right of": -dx, "above": dy, "below": -dy}[relation]
+    across = dy if relation in ("left of", "right of") else dx
+    return along > 0.15 and along > abs(across)
+
+
+def render(scene: Scene, style: Style, rng: np.random.Generator) -> Array:
+    """The scene as (64, 64, 3) float32 RGB in 0..1. `rng` draws the realistic style's light and noise."""
+    image = _realistic_ground(rng) if style == "realistic" else np.full((SIDE, SIDE, 3), 0.93, np.float32)
+    if style == "realistic":
+        for thing in scene.things:
+            image *= _shadow(thing.box)[..., None]
+    for thing in sorted(scene.things, key=lambda t: t.box[3]):
+        covered, shading, highlight = _draw(thing)
+        color = np.asarray(COLORS[thing.color], np.float32)
+        if style == "realistic":
+            pixels = color * shading[..., None] + (1 - color * shading[..., None]) * highlight[..., None]
+        else:
+            pixels = np.broadcast_to(color, image.shape)
+        image = image * (1 - covered[..., None]) + pixels * covered[..., None]
+    return np.clip(image, 0, 1).astype(np.float32)
+
+
+def coverage(thing: Thing) -> Array:
+    """How much of each pixel the object covers: (64, 64) in 0..1."""
+    return _draw(thing)[0]
+
+
+_YY, _XX = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5  # pixel centres
+
+
+def _realistic_ground(rng: np.random.Generator) -> Array:
+    """A greyish wall-to-table gradient with smooth noise and fine grain."""
+    top, bottom = rng.uniform(0.30, 0.42), rng.uniform(0.66, 0.78)
+    tint = np.asarray([1.0, 0.97, 0.92], np.float32)
+    ramp = top + (bottom - top) * (_YY / SIDE)
+    coarse = np.kron(rng.normal(0, 1, (8, 8)), np.ones((8, 8)))
+    smooth = (coarse + np.roll(coarse, 4, 0) + np.roll(coarse, 4, 1) + np.roll(coarse, (4, 4), (0, 1))) / 4
+    grain = rng.normal(0, 0.012, (SIDE, SIDE))
+    return ((ramp + 0.03 * smooth + grain)[..., None] * tint).astype(np.float32)
+
+
+def _shadow(box: Box) -> Array:
+    """Multiplier of the ground under a soft shadow cast down and to the right."""
+    x0, y0, x1, y1 = (v * SIDE for v in box)
+    u = (_XX - (x0 + x1) / 2 - 0.12 * (x1 - x0)) / (0.55 * (x1 - x0))
+    v = (_YY - y1 + 0.02 * (y1 - y0)) / (0.16 * (y1 - y0))
+    return 1 - 0.55 * np.exp(-(u**4) - v**2)
+
+
+def _draw(thing: Thing) -> tuple[Array, Array, Array]:
+    """Coverage, shading (multiplies the colour) and highlight (moves it to white), each (64, 64)."""
+    x0, y0, x1, y1 = (v * SIDE for v in thing.box)
+    half = min(x1 - x0, y1 - y0) / 2
+    u = (_XX - (x0 + x1) / 2) / ((x1 - x0) / 2)  # -1..1 across the box
+    v = (_YY - (y0 + y1) / 2) / ((y1 - y0) / 2)
+    distance, shading, highlight = _SHAPES[thing.kind](u, v)
+    covered = np.clip(0.5 - distance * half, 0, 1)
+    return covered.astype(np.float32), shading.astype(np.float32), highlight.astype(np.float32)
+
+
+_LIGHT = np.asarray([-0.45, -0.60, 0.66])  # towards the light: left, up, out of the page
+
+
+def _lambert(nx: Array, ny: Array, nz: Array) -> tuple[Array, Array]:
+    """Shading and highlight of a glossy surface with unit normal (nx, ny, nz)."""
+    facing = np.clip(nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2], 0, 1)
+    halfway = np.clip(nx * -0.25 + ny * -0.33 + nz * 0.91, 0, 1)
+    return 0.35 + 0.75 * facing, 0.85 * halfway**40
+
+
+def _ball(u: Array, v: Array) -> tuple[Array, Array, Array]:
+    r = np.hypot(u, v)
+    return r - 1, *_lambert(u, v, np.sqrt(np.clip(1 - r**2, 0, 1)))
+
+
+def _ring(u: Array, v: Array) -> tuple[Array, Array, Array]:
+    r = np.hypot(u, v) + 1e-6
+    middle, width = 0.72, 0.28
+    across = np.clip((r - middle) / width, -1, 1)
+    return np.abs(r - middle) - width, *_lambert(across * u / r, across * v / r, np.sqrt(1 - across**2))
+
+
+def _cone(u: Array, v: Array) -> tuple[Array, Array, Array]:
+    across = np.clip(u / np.maximum((v + 1) / 2, 0.05), -1, 1)
+    shading, highlight = _lambert(0.9 * across, -0.35 + 0 * v, np.sqrt(np.clip(1 - 0.81 * across**2 - 0.12, 0, 1)))
+    return _polygon(u, v, [(0, -1), (1, 1), (-1, 1)]), shading, 0.5 * highlight
+
+
+def _cube(u: Array, v: Array) -> tuple[Array, Array, Array]:
+    outline = [(-1, -0.55), (-0.55, -1), (1, -1), (1, 0.55), (0.55, 1), (-1, 1)]
+    top, right = v < -0.55, u > 0.55
+    shading = np.where(top & (u + v < 0), 1.15, np.where(right, 0.45, 0.78))
+    return _polygon(u, v, outline), shading - 0.06 * v, np.zeros_like(u)
+
+
+def _polygon(u: Array, v: Array, corners: list[tuple[float, float]]) -> Array:
+    """Signed distance bound of a convex polygon, corners clockwise on the page."""
+    edges = zip(corners, corners[1:] + corners[:1], strict=True)
+    return np.max([((y1 - y0) * (u - x0) - (x1 - x0) * (v - y0)) / np.hypot(x1 - x0, y1 - y0)
+                   for (x0, y0), (x1, y1) in edges], axis=0)  # fmt: skip
+
+
+_SHAPES = {"ball": _ball, "cube": _cube, "cone": _cone, "ring": _ring}
