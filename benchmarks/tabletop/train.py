@@ -1,0 +1,219 @@
+"""Train the Tabletop pair on a CPU: `python -m benchmarks.tabletop.train --out engines/tabletop --work outputs/train`.
+
+Four stages, each resumable and each drawing its data from a fixed seed:
+
+1. `vae`: 64x64 RGB <-> 16x16x4 latents.
+2. `shared`: one UNet and the text model learn both tasks in turns: realistic scenes from captions with GLIGEN's layers
+   off, flat scenes from captions and boxes with them on. The boxes pay from the first step, so placement is learned.
+3. `text_to_image`: the shared weights without GLIGEN's layers, annealed on realistic scenes and captions alone.
+4. `spatial`: the shared weights with them, annealed on flat scenes with boxes.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch.nn import functional as F
+from transformers import CLIPTextModel
+
+from benchmarks.tabletop import models
+from benchmarks.tabletop.fit import constant, fit, one_cycle
+from benchmarks.tabletop.scenes import Scene, Style, render, sample_scene
+
+SEED = 20240218
+SCENES = 24_000
+STEPS = {"vae": 1_400, "shared": 1_800, "text_to_image": 1_500, "spatial": 800}
+BATCH = 32
+EMPTY_CAPTION = 0.1  # of samples: classifier-free guidance needs the unconditional prediction
+UNGROUNDED = 0.1  # of the other flat samples: the caption alone must still mean something to the spatial model
+
+Batch = dict[str, torch.Tensor]
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Where the pair goes, in diffusers' folder layout.")],
+    work: Annotated[Path, typer.Option(help="Checkpoints and encoded scenes; delete it to start afresh.")],
+) -> None:
+    """Train the Tabletop pair. Stop it with Ctrl-C at any time: the same command resumes."""
+    torch.manual_seed(SEED)
+    vae = train_vae(work)
+    data = {style: encode_scenes(vae, style, work) for style in ("realistic", "flat")}
+    tokenizer, shared = models.make_tokenizer(), Shared()
+    fit("shared", shared, _shared_loss(shared, data), STEPS["shared"], constant(1.2e-3), work)
+    text_to_image = models.make_unet(grounded=False)
+    text_to_image.load_state_dict(shared.unet.state_dict(), strict=False)
+    shared.text_encoder.requires_grad_(False)
+    branch = Shared(text_to_image, shared.text_encoder)
+    fit("text_to_image", branch, _realistic_loss(branch, data["realistic"]), STEPS["text_to_image"],
+        one_cycle(1.2e-3, STEPS["text_to_image"]), work)  # fmt: skip
+    fit("spatial", shared, _flat_loss(shared, data["flat"]), STEPS["spatial"], one_cycle(1e-3, STEPS["spatial"]), work)
+    save_pair(out, vae, tokenizer, shared.text_encoder, text_to_image, shared.unet)
+
+
+def train_vae(work: Path) -> AutoencoderKL:
+    vae = models.make_vae()
+    pixels = torch.from_numpy(_render_many("realistic", 2_000, offset=SCENES))
+    pixels = torch.cat([pixels, torch.from_numpy(_render_many("flat", 1_000, offset=SCENES))])
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        x = pixels[torch.from_numpy(_rng("vae", step).integers(len(pixels), size=16))]
+        x = x.permute(0, 3, 1, 2).float() / 127.5 - 1
+        posterior = vae.encode(x).latent_dist
+        y = vae.decode(posterior.sample(_generator("vae", step))).sample
+        edges = (y.diff(dim=2) - x.diff(dim=2)).abs().mean() + (y.diff(dim=3) - x.diff(dim=3)).abs().mean()
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        return F.l1_loss(y, x) + F.mse_loss(y, x) + edges + 1e-3 * kl
+
+    fit("vae", vae, loss_of_step, STEPS["vae"], one_cycle(2e-3, STEPS["vae"]), work)
+    with torch.no_grad():
+        latents = vae.encode(pixels[:256].permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mean
+    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
+    return vae.eval()
+
+
+def encode_scenes(vae: AutoencoderKL, style: Style, work: Path) -> Batch:
+    """Latents (N, 4, 16, 16), token ids (N, 16), boxes (N, 3, 4) and phrase ids (N, 3, 16), zeros where there is none."""
+    path = work / f"{style}.safetensors"
+    if not path.exists():
+        pixels, generator = torch.from_numpy(_render_many(style, SCENES)), _generator("encode", 0)
+        with torch.no_grad():
+            chunks = [c.permute(0, 3, 1, 2).float() / 127.5 - 1 for c in pixels.split(250)]
+            latents = torch.cat([vae.encode(c).latent_dist.sample(generator) for c in chunks])
+        scenes, tokenizer = [_scene(i) for i in range(SCENES)], models.make_tokenizer()
+        boxes, phrases = torch.zeros(SCENES, 3, 4), torch.zeros(SCENES, 3, models.CONTEXT, dtype=torch.long)
+        for i, scene in enumerate(scenes):
+            for j, thing in enumerate(scene.things):
+                boxes[i, j] = torch.tensor(thing.box)
+                phrases[i, j] = torch.tensor(tokenizer.encode(thing.phrase).ids)
+        ids = torch.tensor([e.ids for e in tokenizer.encode_batch([scene.caption for scene in scenes])])
+        latents = latents.contiguous() * vae.config.scaling_factor
+        save_file({"latents": latents, "ids": ids, "boxes": boxes, "phrases": phrases}, path)
+    return load_file(path)
+
+
+class Shared(torch.nn.Module):
+    """A UNet and the text model, trained together."""
+
+    def __init__(self, unet: UNet2DConditionModel | None = None, text_encoder: torch.nn.Module | None = None):
+        super().__init__()
+        self.unet = unet or models.make_unet(grounded=True)
+        self.text_encoder = text_encoder or models.make_text_encoder(models.make_tokenizer())
+        self.scheduler = models.make_scheduler()
+
+
+def _shared_loss(shared: Shared, data: dict[str, Batch]) -> Callable[[int], torch.Tensor]:
+    losses = _realistic_loss(shared, data["realistic"]), _flat_loss(shared, data["flat"])
+    return lambda step: losses[step % 2](step)
+
+
+def _realistic_loss(shared: Shared, data: Batch) -> Callable[[int], torch.Tensor]:
+    def loss_of_step(step: int) -> torch.Tensor:
+        batch, rng = _draw(data, "realistic", step)
+        ids = _drop(batch["ids"], rng.random(BATCH) < EMPTY_CAPTION)
+        return _denoising_loss(shared, batch["latents"], shared.text_encoder(ids).last_hidden_state, step, None)
+
+    return loss_of_step
+
+
+def _flat_loss(shared: Shared, data: Batch) -> Callable[[int], torch.Tensor]:
+    def loss_of_step(step: int) -> torch.Tensor:
+        batch, rng = _draw(data, "flat", step)
+        empty = rng.random(BATCH) < EMPTY_CAPTION
+        ids = _drop(batch["ids"], empty)
+        present = (batch["boxes"][..., 2] > 0) & ~torch.from_numpy(empty | (rng.random(BATCH) < UNGROUNDED))[:, None]
+        pooled = shared.text_encoder(batch["phrases"].flatten(0, 1)).pooler_output.unflatten(0, (BATCH, 3))
+        slots = (0, 0, 0, models.MAX_OBJECTS - 3)
+        gligen = {
+            "boxes": F.pad(batch["boxes"], slots),
+            "positive_embeddings": F.pad(pooled * present[..., None], slots),
+            "masks": F.pad(present.float(), slots[2:]),
+        }
+        return _denoising_loss(shared, batch["latents"], shared.text_encoder(ids).last_hidden_state, step, gligen)
+
+    return loss_of_step
+
+
+def _denoising_loss(
+    shared: Shared, latents: torch.Tensor, text: torch.Tensor, step: int, gligen: Batch | None
+) -> torch.Tensor:
+    """Epsilon loss, weighted by sqrt((1 + SNR) / SNR): layout is decided where noise is high and epsilon's own
+    weighting (Ho et al., 2020) hardly looks."""
+    generator = _generator("noise", step)
+    t = torch.randint(1000, (BATCH,), generator=generator)
+    noise = torch.randn(latents.shape, generator=generator)
+    noisy = shared.scheduler.add_noise(latents, noise, t)
+    kwargs = {"gligen": gligen} if gligen else None
+    predicted = shared.unet(noisy, t, text, cross_attention_kwargs=kwargs).sample
+    weight = shared.scheduler.alphas_cumprod[t] ** -0.5
+    return (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
+
+
+def save_pair(
+    out: Path,
+    vae: AutoencoderKL,
+    tokenizer: Tokenizer,
+    text_encoder: CLIPTextModel,
+    text_to_image: UNet2DConditionModel,
+    spatial: UNet2DConditionModel,
+) -> None:
+    """Save `text_to_image/`, a whole Stable Diffusion pipeline, and `spatial/`, the UNet that takes its UNet's place."""
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=models.wrap_tokenizer(tokenizer),
+        unet=text_to_image,
+        scheduler=models.make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype=torch.float16).save_pretrained(out / "text_to_image")
+    spatial.half().save_pretrained(out / "spatial" / "unet")
+
+
+def _scene(index: int) -> Scene:
+    return sample_scene(np.random.default_rng((SEED, index)))
+
+
+def _render(index: int, style: Style) -> np.ndarray:
+    image = render(_scene(index), style, np.random.default_rng((SEED, index, 1)))
+    return (image * 255).round().astype(np.uint8)
+
+
+def _render_many(style: Style, count: int, offset: int = 0) -> np.ndarray:
+    """(count, 64, 64, 3) uint8."""
+    with ProcessPoolExecutor() as pool:
+        indices = range(offset, offset + count)
+        return np.stack(list(pool.map(_render, indices, [style] * count, chunksize=500)))
+
+
+def _rng(name: str, step: int) -> np.random.Generator:
+    return np.random.default_rng((SEED, *name.encode(), step))
+
+
+def _generator(name: str, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(_rng(name, step).integers(2**62)))
+
+
+def _draw(data: Batch, name: str, step: int) -> tuple[Batch, np.random.Generator]:
+    rng = _rng(name, step)
+    rows = torch.from_numpy(rng.integers(len(data["ids"]), size=BATCH))
+    return {key: value[rows] for key, value in data.items()}, rng
+
+
+def _drop(ids: torch.Tensor, which: np.ndarray) -> torch.Tensor:
+    """Token ids with the captions of some rows made empty: BOS, then EOS to the end."""
+    empty = torch.full_like(ids, int(ids.max()))
+    empty[:, 0] = ids[:, 0]
+    return torch.where(torch.from_numpy(which)[:, None], empty, ids)
+
+
+if __name__ == "__main__":
+    typer.run(main)
