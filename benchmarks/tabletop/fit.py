@@ -1,6 +1,6 @@
 """One resumable training loop, used for every part of the Tabletop pair."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -66,10 +66,11 @@ def constant(peak: float, warm_up: int = 200) -> Callable[[int], float]:
     return lambda step: peak * min((step + 1) / warm_up, 1.0)
 
 
-Tensors = dict[str, torch.Tensor]
+Tensors = Mapping[str, torch.Tensor]
+Parameters = Mapping[str, torch.nn.Parameter]
 
 
-def _save(path: Path, step: int, parameters: dict, average: Tensors, optimizer: torch.optim.Optimizer) -> None:
+def _save(path: Path, step: int, parameters: Parameters, average: Tensors, optimizer: torch.optim.Optimizer) -> None:
     tensors = {"step": torch.tensor(step)}
     for (key, p), state in zip(parameters.items(), optimizer.state.values(), strict=True):
         tensors |= {f"parameter.{key}": p.detach(), f"average.{key}": average[key]}
@@ -79,7 +80,7 @@ def _save(path: Path, step: int, parameters: dict, average: Tensors, optimizer: 
     partial.replace(path)
 
 
-def _resume(path: Path, parameters: dict, average: Tensors, optimizer: torch.optim.Optimizer) -> int:
+def _resume(path: Path, parameters: Parameters, average: Tensors, optimizer: torch.optim.Optimizer) -> int:
     tensors = load_file(path)
     step = int(tensors["step"])
     for key, p in parameters.items():

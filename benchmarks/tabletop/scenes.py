@@ -6,7 +6,7 @@ and complex compositions. Everything is a function of the `numpy.random.Generato
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ GAP = 0.03  # between boxes, of the side
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0..1, origin top left
 Style = Literal["realistic", "flat"]
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _apart(a: Box, b: Box) -> bool:
 
 
 def holds(relation: str, a: Box, b: Box) -> bool:
-    """Whether box `a` stands in `relation` to box `b`: its centre clearly on that side, and further off along that axis."""
+    """Whether the centre of box `a` is clearly on that side of box `b`, and further off that way than across."""
     dx, dy = (b[0] + b[2] - a[0] - a[2]) / 2, (b[1] + b[3] - a[1] - a[3]) / 2
     along = {"left of": dx, "right of": -dx, "above": dy, "below": -dy}[relation]
     across = dy if relation in ("left of", "right of") else dx

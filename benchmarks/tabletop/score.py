@@ -1,4 +1,4 @@
-"""Score images of Tabletop scenes without any learned model: find objects by hue and silhouette, compare with the scene.
+"""Score images of Tabletop scenes: find objects by hue and silhouette, with nothing learned, and compare them.
 
 An object is a connected patch of one of the eight hues whose silhouette matches one of the four kinds. `realism`
 measures shading and texture. tests/benchmarks/test_score.py validates both on held-out renderings.
@@ -7,7 +7,6 @@ measures shading and texture. tests/benchmarks/test_score.py validates both on h
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +137,7 @@ def _silhouettes() -> dict[str, Mask]:
     return {kind: silhouette(Thing(kind, "red", (0, 0, 1, 1))) > 0.5 for kind in KINDS}
 
 
-def _box(where: tuple[slice, slice]) -> Box:
+def _box(where: tuple[slice, ...]) -> Box:
     rows, columns = where
     return (columns.start / SIDE, rows.start / SIDE, columns.stop / SIDE, rows.stop / SIDE)
 
@@ -150,7 +149,7 @@ def _statistics(image: Array) -> NDArray[np.float64]:
     inside = ndimage.binary_erosion(things, iterations=2)
     ground = ~ndimage.binary_dilation(things, iterations=2)
     if inside.sum() < MIN_AREA or ground.sum() < MIN_AREA:
-        return cast(NDArray[np.float64], _realism_reference()[2])  # nothing to judge: as flat as can be
+        return _realism_reference()[2]  # nothing to judge: as flat as can be
     rows = np.arange(SIDE)[:, None].repeat(SIDE, 1)[ground]
     slope, level = np.polyfit(rows / SIDE, gray[ground], 1)
     grain = (gray - ndimage.uniform_filter(gray, 3))[ndimage.binary_erosion(ground)].std()

@@ -29,7 +29,7 @@ from benchmarks.tabletop.scenes import Scene, Style, render, sample_scene
 
 SEED = 20240218
 SCENES = 24_000
-STEPS = {"vae": 1_400, "shared": 1_800, "text_to_image": 1_500, "spatial": 800}
+STEPS = {"vae": 1_400, "shared": 1_400, "text_to_image": 1_100, "spatial": 600}
 BATCH = 32
 EMPTY_CAPTION = 0.1  # of samples: classifier-free guidance needs the unconditional prediction
 UNGROUNDED = 0.1  # of the other flat samples: the caption alone must still mean something to the spatial model
@@ -79,7 +79,7 @@ def train_vae(work: Path) -> AutoencoderKL:
 
 
 def encode_scenes(vae: AutoencoderKL, style: Style, work: Path) -> Batch:
-    """Latents (N, 4, 16, 16), token ids (N, 16), boxes (N, 3, 4) and phrase ids (N, 3, 16), zeros where there is none."""
+    """Latents (N, 4, 16, 16), token ids (N, 16), boxes (N, 3, 4) and phrase ids (N, 3, 16), 0 where there is none."""
     path = work / f"{style}.safetensors"
     if not path.exists():
         pixels, generator = torch.from_numpy(_render_many(style, SCENES)), _generator("encode", 0)
@@ -163,7 +163,7 @@ def save_pair(
     text_to_image: UNet2DConditionModel,
     spatial: UNet2DConditionModel,
 ) -> None:
-    """Save `text_to_image/`, a whole Stable Diffusion pipeline, and `spatial/`, the UNet that takes its UNet's place."""
+    """Save `text_to_image/`, a whole Stable Diffusion pipeline, and `spatial/`, the UNet to put in its place."""
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,

@@ -1,3 +1,5 @@
+import contextlib
+
 import torch
 
 from benchmarks.tabletop.fit import constant, fit, one_cycle
@@ -24,10 +26,8 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
             raise KeyboardInterrupt
         return loss(step)
 
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         fit("toy", broken, interrupted, 200, constant(5e-2), tmp_path / "b")
-    except KeyboardInterrupt:
-        pass
     resumed, loss = make_problem()
     fit("toy", resumed, loss, 200, constant(5e-2), tmp_path / "b")
     torch.testing.assert_close(resumed.weight, whole.weight, rtol=0, atol=0)
