@@ -1,0 +1,201 @@
+"""`python -m runtime`: draw pictures from a bundle."""
+
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated
+
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+except ImportError as missing:
+    print(f"error: the command line needs {missing.name}; pip install 'realcompo[cli]'", file=sys.stderr)
+    sys.exit(2)
+from PIL import Image
+
+from runtime import Layout, RealCompo, RealCompoError
+from runtime.bundle import write_atomically
+from runtime.options import check_count
+from runtime.output import Output
+from runtime.pipeline import Callback
+
+EXAMPLES = """
+Examples:
+
+    python -m runtime generate engines/tabletop --layout scene.json --out image.png
+
+    python -m runtime generate engines/tabletop --prompt "a red ball" --gradient text_to_image --out ball.png
+
+    python -m runtime generate engines/tabletop --layout scene.json --out image.png --steps 20 --traces traces
+"""
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def main() -> None:
+    """Draw compositions from a bundle of engines."""
+
+
+@app.command(epilog=EXAMPLES)
+def generate(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `python -m export build` wrote.")],
+    out: Annotated[Path, typer.Option(help="Picture to write; several are numbered: image-0.png, image-1.png, ...")],
+    prompt: Annotated[str | None, typer.Option(help="What to draw; without it, the layout's prompt.")] = None,
+    layout: Annotated[Path | None, typer.Option(help="layout.json: the regions, and maybe the prompt.")] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What to steer away from.")] = "",
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
+    seed: Annotated[int, typer.Option(help="Draws the starting noise and coefficients.")] = 0,
+    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "plms",
+    gradient: Annotated[
+        str, typer.Option(help="surrogate, none, fixed:W (weight of the spatial model), text_to_image or spatial.")
+    ] = "surrogate",
+    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is off.")] = 7.5,
+    switch_step: Annotated[
+        int | None, typer.Option(help="Evaluations before it use the spatial model alone. [default: 0.4 of the steps]")
+    ] = None,
+    coefficient_scale: Annotated[float, typer.Option(help="How fast the coefficients move.")] = 1e6,
+    update_every: Annotated[int, typer.Option(help="Update the coefficients every k-th evaluation.")] = 1,
+    grounding_fraction: Annotated[float, typer.Option(help="Share of the evaluations with GLIGEN's gates on.")] = 1.0,
+    num_images: Annotated[int, typer.Option(help="Pictures to draw.")] = 1,
+    traces: Annotated[Path | None, typer.Option(help="Folder for pictures of what the balancer did.")] = None,
+    backend: Annotated[str, typer.Option(help="auto or onnx.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Draw a prompt, each object where the layout puts it. The last line printed is the picture's path."""
+    with plain_errors():
+        check_count("num_images", num_images)
+        placed = Layout.from_file(layout) if layout else None
+        wanted = _choose_prompt(prompt, placed)
+        paths = _numbered(out, num_images)
+        _check_writable(out)
+        if traces:
+            _prepare_traces(traces)
+        pipe = RealCompo.load(bundle, backend=backend, device=device)
+        with progress_bar() as callback:
+            output = pipe(
+                wanted,
+                layout=placed,
+                negative_prompt=negative_prompt,
+                steps=steps,
+                seed=seed,
+                sampler=sampler,
+                gradient=gradient,
+                guidance_scale=guidance_scale,
+                switch_step=switch_step,
+                coefficient_scale=coefficient_scale,
+                update_every=update_every,
+                grounding_fraction=grounding_fraction,
+                num_images=num_images,
+                trace=traces is not None,
+                callback=callback,
+            )
+        if traces:
+            _write_traces(traces, output, wanted, placed, pipe.manifest.maps.resolution)
+        for path, image in zip(paths, output.images, strict=True):
+            _write_image(path, image)
+            typer.echo(path)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """One line on stderr and an exit code, instead of a traceback, for what a user can mend."""
+    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+    try:
+        yield
+    except RealCompoError as error:
+        _exit(f"error: {' '.join(str(error).split())}", 2)
+    except KeyboardInterrupt:
+        _exit("interrupted", 130)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callback]:
+    """A bar on stderr, and the callback that moves it."""
+    columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=Console(stderr=True))
+    task = progress.add_task("drawing", total=None)
+
+    def show(step: int, total: int, *_: object) -> None:
+        progress.start()  # not before the first step: bad input then leaves one line, its own
+        progress.update(task, completed=step, total=total)
+
+    try:
+        yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+def _exit(line: str, code: int) -> None:
+    typer.echo(line, err=True)
+    raise typer.Exit(code)
+
+
+def _choose_prompt(prompt: str | None, layout: Layout | None) -> str:
+    if prompt is not None:
+        return prompt
+    if layout is None or layout.prompt is None:
+        raise RealCompoError("there is no prompt: give --prompt, or a --layout file with a prompt")
+    return layout.prompt
+
+
+def _numbered(out: Path, count: int) -> list[Path]:
+    return [out] if count == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(count)]
+
+
+def _check_writable(out: Path) -> None:
+    """Find out before the work starts, not after it."""
+    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
+        raise RealCompoError(f"--out {out}: {out.suffix or 'no suffix'} is not a picture format; use .png")
+    with writing(out):
+        if out.is_dir():
+            raise RealCompoError(f"--out {out} is a folder; give the name of a picture in it")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+
+
+def _prepare_traces(folder: Path) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    try:
+        import runtime.pictures  # noqa: F401
+    except ImportError as error:
+        raise RealCompoError(f"--traces needs {error.name}; pip install 'realcompo[cli]'") from error
+
+
+def _write_traces(
+    folder: Path, output: Output, prompt: str, layout: Layout | None, map_resolution: tuple[int, int]
+) -> None:
+    from runtime.pictures import write_pictures
+
+    with writing(folder):
+        for path in write_pictures(folder, output, prompt, layout, map_resolution):
+            typer.echo(path)
+
+
+def _write_image(path: Path, image: Image.Image) -> None:
+    buffer = BytesIO()
+    image.save(buffer, format=Image.registered_extensions()[path.suffix.lower()])
+    with writing(path):
+        write_atomically(path, buffer.getvalue())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RealCompoError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m runtime")

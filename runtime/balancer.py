@@ -1,0 +1,88 @@
+"""RealCompo's balancer (arXiv 2402.12908): fuse two noise predictions per pixel, and move the fusing coefficients.
+
+Pure functions of tensors. In a pair, text-to-image comes first and spatial second.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+SURROGATE_UNIT = 1e-6
+
+
+class Regions(NamedTuple):
+    """What the balancer knows of the layouts. R is the most regions of an image in the batch; absent ones weigh 0."""
+
+    masks: Tensor  # (B,R,P) float32 in 0..1, at map resolution, row-major
+    tokens: Tensor  # (B,R,L) float32, 1 at the region's tokens
+    weights: Tensor  # (B,R) float32, 1 for a region and 0 for padding
+
+
+class Attention(NamedTuple):
+    """The attention loss and what it was read from."""
+
+    loss: Tensor  # (B,)
+    region_maps: Tensor  # (B,R,P)
+
+
+def fusing_weights(coefficients: Tensor) -> Tensor:
+    """Weights of both models per pixel (B,2,h,w), each in 0..1 and together 1."""
+    return coefficients.softmax(dim=1)
+
+
+def fuse(noise_text: Tensor, noise_spatial: Tensor, coefficients: Tensor) -> Tensor:
+    """Fuse two noise predictions (B,4,h,w) by the coefficients' (B,2,h,w) weights."""
+    weights = fusing_weights(coefficients)
+    return weights[:, :1] * noise_text + weights[:, 1:] * noise_spatial
+
+
+def attention_loss(maps: Tensor, region_masks: Tensor, region_tokens: Tensor, region_weights: Tensor) -> Attention:
+    """Sum over regions of the share of their tokens' attention that falls outside their masks (step 4 of the design).
+
+    Args:
+        maps: (B,P,L) cross-attention, softmax over tokens.
+        region_masks: (B,R,P) in 0..1.
+        region_tokens: (B,R,L), 1 at the region's tokens; a region's map is the average over them.
+        region_weights: (B,R); a region of weight 0 adds nothing, whatever its mask and tokens are.
+    """
+    shares = region_tokens / region_tokens.sum(-1, keepdim=True).clamp(min=1)
+    region_maps = shares @ maps.transpose(1, 2)
+    inside = (region_masks * region_maps).sum(-1)
+    total = region_maps.sum(-1).clamp(min=1e-12)  # 0 where padding has no tokens
+    return Attention((region_weights * (1 - inside / total)).sum(-1), region_maps)
+
+
+def mixed_attention(
+    coefficients: Tensor, maps_text: Tensor, maps_spatial: Tensor, regions: Regions, resolution: tuple[int, int]
+) -> Attention:
+    """The attention loss of both models' maps (B,P,L), mixed by their weights at map resolution (height, width)."""
+    weights = adaptive_avg_pool2d(fusing_weights(coefficients), resolution).flatten(2).unsqueeze(-1)
+    return attention_loss(weights[:, 0] * maps_text + weights[:, 1] * maps_spatial, *regions)
+
+
+def surrogate_gradient(
+    coefficients: Tensor, maps_text: Tensor, maps_spatial: Tensor, regions: Regions, resolution: tuple[int, int]
+) -> Tensor:
+    """The gradient (B,2,h,w) of the mixed maps' loss with respect to the coefficients.
+
+    The exact gradient passes through a UNet and a small sampling step and comes out near 1e-6 a pixel, which the
+    paper's scale of 1e6 undoes. This one does not, and would saturate the softmax at once. It is returned per unit of
+    area instead of per pixel (times h*w), so that it is of order 1 at any resolution, and times 1e-6, so that one
+    `scale` serves both: at 1e6 a step moves coefficients by some tenths. Unlike a division by its own norm, this lets
+    the gradient fade where the models agree or the loss is met, rather than blow up what is left.
+    """
+    with torch.enable_grad():
+        leaf = coefficients.detach().requires_grad_()
+        loss = mixed_attention(leaf, maps_text, maps_spatial, regions, resolution).loss
+        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+    height, width = coefficients.shape[-2:]
+    return gradient * (height * width * SURROGATE_UNIT)
+
+
+def update(coefficients: Tensor, gradient: Tensor, i: int, steps: int, scale: float) -> Tensor:
+    """Descend: C - rho_i * gradient, where rho_i = scale * sqrt(linspace(1.0, 0.5, steps)[i])."""
+    progress = i / max(steps - 1, 1)
+    return coefficients - scale * math.sqrt(1 - 0.5 * progress) * gradient

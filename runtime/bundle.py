@@ -1,0 +1,188 @@
+"""The bundle: a folder of engines described by `manifest.json`, and the checks made before anything in it runs."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from runtime.errors import RealCompoError
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+Role = Literal["text_encoder", "text_to_image", "spatial", "grounding", "vae_decoder"]
+Backend = Literal["onnx", "tensorrt-rtx", "tensorrt"]
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+def _inside_bundle(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or "\\" in path or len(pure.parts) != 1 or pure.parts[0] in ("", ".", ".."):
+        raise ValueError(f"{path!r} leaves the bundle folder; only plain file names are allowed")
+    return path
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Version(BaseModel):
+    format_version: int
+
+
+class FileSpec(_Spec):
+    """A file beside the manifest."""
+
+    name: Annotated[str, AfterValidator(_inside_bundle)]
+    sha256: str
+
+
+class TensorSpec(_Spec):
+    """An engine's input or output. Dimensions are sizes, or names of symbolic sizes such as `batch`."""
+
+    name: str
+    dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "bool"]
+    shape: tuple[int | str, ...]
+
+
+class PlanSpec(_Spec):
+    """A serialized TensorRT plan, and what it was built with."""
+
+    file: FileSpec
+    flavour: Literal["tensorrt-rtx", "tensorrt"]
+    version: str
+    compute_capabilities: tuple[str, ...]
+    flags: dict[str, Any]
+    profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]  # input: min, opt, max shapes
+
+
+class EngineSpec(_Spec):
+    """One engine: its ONNX graph, the plan built from it if any, and how far it was from PyTorch."""
+
+    role: Role
+    key: str  # hash of all that the part depends on; a part whose key is unchanged is not built again
+    graph: tuple[FileSpec, ...]  # the .onnx file first, then its external data
+    plan: PlanSpec | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision: Precision
+    verification: dict[str, float]  # output: relative error against PyTorch
+
+
+class ModelSpec(_Spec):
+    source: str  # hub id or folder
+    revision: str | None
+    sha256: str  # of its weights
+
+
+class PairSpec(_Spec):
+    name: str
+    text_to_image: ModelSpec
+    spatial: ModelSpec
+
+
+class MapSpec(_Spec):
+    """Which cross-attention layers the maps average, and their (height, width)."""
+
+    resolution: tuple[int, int]
+    layers: dict[Literal["text_to_image", "spatial"], tuple[str, ...]]
+
+
+class Manifest(_Spec):
+    format_version: int
+    pair: PairSpec
+    backend: Backend
+    precision: Precision
+    batch: tuple[int, int, int]  # min, opt, max UNet rows
+    engines: dict[Role, EngineSpec]
+    maps: MapSpec
+    loss_scale: float
+    latent_shape: tuple[int, int, int]  # (channels, height, width)
+    latent_scale: float  # latents are the VAE's times this
+    image_size: tuple[int, int]  # (height, width) in pixels
+    max_regions: int
+    tokenizer: FileSpec
+    max_tokens: int
+    scheduler: dict[str, Any]  # diffusers' scheduler config
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the bundle in `folder`.
+
+    Raises:
+        RealCompoError: no manifest, not one this version reads, or one with a bad field.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise RealCompoError(f"{folder} is not a bundle: it has no {MANIFEST}. {how_to_rebuild(folder)}")
+    content = path.read_bytes()
+    try:
+        version = _Version.model_validate_json(content).format_version
+        if version != FORMAT_VERSION:  # before the rest is read: another version has other fields
+            raise RealCompoError(
+                f"{path} has format version {version}; this runtime reads {FORMAT_VERSION}. {how_to_rebuild(folder)}"
+            )
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise RealCompoError(f"{path} is damaged: {field}: {first['msg']}. {how_to_rebuild(folder)}") from error
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Check that every file of the bundle is there and has the recorded hash.
+
+    Raises:
+        RealCompoError: a file is missing, is a link out of the folder, or has changed.
+    """
+    for file in bundle_files(manifest):
+        path = folder / file.name
+        if not path.is_file():
+            raise RealCompoError(f"{path} is missing. {how_to_rebuild(folder, manifest)}")
+        if path.resolve().parent != folder.resolve():
+            raise RealCompoError(f"{path} is a link that leaves the bundle folder. {how_to_rebuild(folder, manifest)}")
+        if (found := sha256_of(path)) != file.sha256:
+            raise RealCompoError(
+                f"{path} is corrupted: its sha256 is {found[:12]}..., the manifest says {file.sha256[:12]}.... "
+                f"{how_to_rebuild(folder, manifest)}"
+            )
+
+
+def bundle_files(manifest: Manifest) -> list[FileSpec]:
+    """Every file that the manifest names."""
+    engines = manifest.engines.values()
+    plans = [engine.plan.file for engine in engines if engine.plan]
+    return [manifest.tokenizer, *(file for engine in engines for file in engine.graph), *plans]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, which makes the folder a bundle: last, and in one step."""
+    write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name in the same folder, then rename, so that `path` is never half written."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def how_to_rebuild(folder: Path, manifest: Manifest | None = None) -> str:
+    """The sentence that ends every error about a bundle: the command that builds it anew."""
+    pair, backend = (manifest.pair.name, manifest.backend) if manifest else ("PAIR", "onnx")
+    return f"Build it with: python -m export build {pair} --out {folder} --backend {backend}"

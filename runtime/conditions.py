@@ -1,0 +1,106 @@
+"""What both models are told: prompts and layouts, as the tensors that the engines and the balancer take."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from runtime.balancer import Regions
+from runtime.bundle import Manifest
+from runtime.errors import RealCompoError
+from runtime.layout import Layout
+from runtime.text import Prompt, region_tokens
+
+T = TypeVar("T")
+NO_LAYOUT = Layout(())
+
+
+@dataclass(frozen=True)
+class Request:
+    """What each of B images is to show."""
+
+    prompts: tuple[str, ...]
+    negative_prompts: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """The layouts as GLIGEN's position net takes them; N is the bundle's `max_regions`."""
+
+    boxes: torch.Tensor  # (B,N,4) float32, xyxy in 0..1
+    phrases: tuple[tuple[str, ...], ...]  # per image, one a region
+    masks: torch.Tensor  # (B,N) float32, 1 for a region and 0 for padding
+
+
+def make_request(
+    prompt: str | Sequence[str],
+    negative_prompt: str | Sequence[str],
+    layout: Layout | Sequence[Layout] | None,
+    num_images: int,
+) -> Request:
+    """Spread prompts and layouts over the images: `num_images` for each prompt, side by side.
+
+    Raises:
+        RealCompoError: lists whose lengths do not go together.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    negatives = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
+    layouts = [layout or NO_LAYOUT] * len(prompts) if isinstance(layout, Layout | None) else list(layout)
+    if not prompts:
+        raise RealCompoError("prompt is an empty list; give at least one")
+    if len(negatives) != len(prompts):
+        raise RealCompoError(f"{len(negatives)} negative prompts for {len(prompts)} prompts; give one, or one each")
+    images = len(prompts) * num_images
+    if len(layouts) not in (len(prompts), images):
+        raise RealCompoError(
+            f"{len(layouts)} layouts for {len(prompts)} prompts and {images} images; give one, or one each"
+        )
+    return Request(_repeat(prompts, images), _repeat(negatives, images), _repeat(layouts, images))
+
+
+def make_regions(prompts: Sequence[Prompt], layouts: Sequence[Layout], manifest: Manifest) -> Regions:
+    """The layouts as the balancer takes them, R being the most regions of an image.
+
+    Raises:
+        RealCompoError: a phrase that cannot be found in its prompt, or token indices out of range.
+    """
+    resolution, most = manifest.maps.resolution, max(len(layout.regions) for layout in layouts)
+    masks = torch.zeros(len(layouts), most, math.prod(resolution))
+    tokens = torch.zeros(len(layouts), most, manifest.max_tokens)
+    weights = torch.zeros(len(layouts), most)
+    for b, (prompt, layout) in enumerate(zip(prompts, layouts, strict=True)):
+        indices = region_tokens(prompt, layout, manifest.max_tokens)
+        for r, region in enumerate(layout.regions):
+            masks[b, r] = torch.from_numpy(region.mask_at(resolution)).flatten()
+            tokens[b, r, list(indices[r])] = 1
+            weights[b, r] = 1
+    return Regions(masks, tokens, weights)
+
+
+def make_grounding(layouts: Sequence[Layout], manifest: Manifest) -> Grounding:
+    """Raises: RealCompoError: more regions than the bundle takes."""
+    boxes = torch.zeros(len(layouts), manifest.max_regions, 4)
+    masks = torch.zeros(len(layouts), manifest.max_regions)
+    for b, layout in enumerate(layouts):
+        count = len(layout.regions)
+        if count > manifest.max_regions:
+            raise RealCompoError(f"the layout has {count} regions; this bundle takes at most {manifest.max_regions}")
+        boxes[b, :count] = torch.tensor([region.bounding_box() for region in layout.regions]).reshape(-1, 4)
+        masks[b, :count] = 1
+    return Grounding(boxes, tuple(tuple(region.phrase for region in layout.regions) for layout in layouts), masks)
+
+
+def place_embeddings(grounding: Grounding, embeddings: Mapping[str, torch.Tensor], width: int) -> torch.Tensor:
+    """Every region's phrase embedding (D,) at its place among the slots: (B,N,D) float32."""
+    placed = grounding.boxes.new_zeros(*grounding.masks.shape, width)
+    for b, phrases in enumerate(grounding.phrases):
+        for n, phrase in enumerate(phrases):
+            placed[b, n] = embeddings[phrase]
+    return placed
+
+
+def _repeat(items: Sequence[T], images: int) -> tuple[T, ...]:
+    return tuple(item for item in items for _ in range(images // len(items)))

@@ -1,0 +1,92 @@
+"""The knobs of one generation, checked once."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from runtime.errors import RealCompoError
+
+Model = Literal["text_to_image", "spatial"]
+BOTH: tuple[Model, ...] = ("text_to_image", "spatial")
+GRADIENTS = ("surrogate", "none", "fixed:W", *BOTH)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run of `rows` evaluations goes; `rows` is the sampler's steps, one more for `plms`."""
+
+    rows: int
+    gradient: str
+    guidance_scale: float
+    switch_step: int
+    coefficient_scale: float
+    update_every: int
+    grounding_fraction: float
+
+    def __post_init__(self) -> None:
+        _check_gradient(self.gradient)
+        _check("guidance_scale", self.guidance_scale, 0, math.inf)
+        _check("switch_step", self.switch_step, 0, self.rows)
+        _check("coefficient_scale", self.coefficient_scale, 0, math.inf)
+        check_count("update_every", self.update_every)
+        _check("grounding_fraction", self.grounding_fraction, 0, 1)
+
+    @property
+    def guided(self) -> bool:
+        """Whether there are unconditional rows: a scale of 1 or less does without, as in diffusers."""
+        return self.guidance_scale > 1
+
+    @property
+    def needs_layout(self) -> bool:
+        return self.gradient != "text_to_image"
+
+    @property
+    def fixed_weight(self) -> float | None:
+        """The spatial model's constant weight, if it has one."""
+        kind, _, weight = self.gradient.partition(":")
+        return float(weight) if kind == "fixed" else None
+
+    def models(self, i: int) -> tuple[Model, ...]:
+        """Which models run at row i: the spatial one alone before `switch_step`, and in its own mode."""
+        if self.gradient == "text_to_image":
+            return ("text_to_image",)
+        return ("spatial",) if self.gradient == "spatial" or i < self.switch_step else BOTH
+
+    def updates(self, i: int) -> bool:
+        """Whether the coefficients move at row i."""
+        since = i - self.switch_step
+        return self.gradient == "surrogate" and since >= 0 and since % self.update_every == 0
+
+    def grounding_scale(self, i: int) -> float:
+        """1 while GLIGEN's gates are on: the first rows, counted as diffusers' scheduled sampling does."""
+        return float(i < int(self.grounding_fraction * self.rows))
+
+
+def check_count(name: str, value: int) -> None:
+    if value < 1:
+        raise RealCompoError(f"{name}={value} is out of range; use 1 or more")
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        limit = f"{low} to {high}" if math.isfinite(high) else f"{low} or more"
+        raise RealCompoError(f"{name}={value} is out of range; use {limit}")
+
+
+def _check_gradient(gradient: str) -> None:
+    kind, colon, weight = gradient.partition(":")
+    if kind == "exact":
+        raise RealCompoError("gradient='exact': this bundle has no gradient engines yet; use gradient='surrogate'")
+    if kind == "fixed":
+        _check_weight(gradient, weight)
+    elif colon or kind not in GRADIENTS:
+        raise RealCompoError(f"gradient={gradient!r} is unknown; use one of {', '.join(GRADIENTS)}")
+
+
+def _check_weight(gradient: str, weight: str) -> None:
+    try:
+        _check("the weight of fixed:W", float(weight), 0, 1)
+    except ValueError as error:  # RealCompoError is one too
+        raise RealCompoError(
+            f"gradient={gradient!r}: W is the spatial model's weight, 0 to 1, as in fixed:0.5"
+        ) from error

@@ -1,0 +1,62 @@
+"""What a generation returns."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+
+from runtime.backends.base import Runner
+
+
+@dataclass(frozen=True)
+class TraceStep:
+    """One evaluation, seen by the balancer. `coefficients` are those that the step used, after their update."""
+
+    timestep: int
+    loss: torch.Tensor  # (B,), of the maps that the models of this step gave, before the update
+    coefficients: torch.Tensor  # (B,2,h,w)
+    spatial_weight: torch.Tensor  # (B,h,w) in 0..1: how much of the spatial model went into each pixel
+    region_maps: torch.Tensor  # (B,R,P) attention of each region's tokens, R being the most regions of an image
+
+
+@dataclass
+class Stats:
+    """Calls and rows (images evaluated) of each engine, and seconds of each stage."""
+
+    calls: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, runner: Runner, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Call an engine and count it."""
+        self.calls[runner.spec.role] += 1
+        self.rows[runner.spec.role] += len(next(iter(tensors.values())))
+        return runner(**tensors)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Output:
+    """B images, in the order of the prompts, `num_images` each."""
+
+    images: list[Image.Image]
+    latents: torch.Tensor  # (B,4,h,w) float32
+    trace: list[TraceStep]  # empty unless asked for
+    stats: Stats
+
+
+def to_images(decoded: torch.Tensor) -> list[Image.Image]:
+    """(B,3,H,W) in -1..1 to 8-bit images, clamped and rounded as diffusers does."""
+    pixels = ((decoded / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return [Image.fromarray(image) for image in pixels.permute(0, 2, 3, 1).cpu().numpy()]

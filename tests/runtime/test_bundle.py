@@ -1,0 +1,185 @@
+"""Loading: what a good bundle gives, and the line that each kind of damage gets."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from runtime import RealCompo, RealCompoError
+from runtime.backends.onnxruntime import OnnxRuntimeRunner
+from runtime.bundle import Role, read_manifest, sha256_of, write_atomically
+from tests.runtime.bundles import CONTEXT, LATENT, WIDTH, Part
+
+
+@pytest.fixture
+def copy(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "copy"))
+
+
+def edit_manifest(folder: Path, change: Callable[[Any], object]) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def assert_refused(folder: Path, message: str, **options: Any) -> None:
+    with pytest.raises(RealCompoError, match=message) as refused:
+        RealCompo.load(folder, **options)
+    assert "\n" not in str(refused.value)
+
+
+def test_missing_bundle(tmp_path: Path) -> None:
+    assert_refused(tmp_path / "none", "is not a bundle: it has no manifest.json. Build it with: python -m export build")
+
+
+def test_manifest_that_is_not_json(copy: Path) -> None:
+    (copy / "manifest.json").write_bytes(b"\xff{")
+    assert_refused(copy, "manifest.json is damaged: the file: Invalid JSON")
+
+
+def test_manifest_without_a_field(copy: Path) -> None:
+    edit_manifest(copy, lambda manifest: manifest.pop("latent_scale"))
+    assert_refused(copy, "damaged: latent_scale: Field required")
+
+
+def test_newer_format_is_told_by_its_version(copy: Path) -> None:
+    edit_manifest(copy, lambda manifest: manifest.update(format_version=2, novelty=True))
+    assert_refused(copy, "has format version 2; this runtime reads 1")
+
+
+@pytest.mark.parametrize("name", ["../spatial.onnx", "/etc/passwd", "folder/spatial.onnx", "..", "", "a\\b"])
+def test_path_that_leaves_the_folder(copy: Path, name: str) -> None:
+    edit_manifest(copy, lambda manifest: manifest["engines"]["spatial"]["graph"][0].update(name=name))
+    assert_refused(copy, "engines.spatial.graph.0.name: .*leaves the bundle folder")
+
+
+def test_link_that_leaves_the_folder(copy: Path, tmp_path: Path) -> None:
+    (copy / "spatial.onnx").rename(tmp_path / "elsewhere.onnx")
+    (copy / "spatial.onnx").symlink_to(tmp_path / "elsewhere.onnx")
+    assert_refused(copy, "spatial.onnx is a link that leaves the bundle folder")
+
+
+def test_missing_file(copy: Path) -> None:
+    (copy / "grounding.onnx").unlink()
+    assert_refused(copy, "grounding.onnx is missing. Build it with: python -m export build tiny")
+    assert_refused(copy, "grounding.onnx does not load", verify=False)
+
+
+def test_changed_file(copy: Path) -> None:
+    with (copy / "spatial.onnx").open("ab") as file:
+        file.write(b"x")
+    assert_refused(copy, "spatial.onnx is corrupted: its sha256 is")
+
+
+def test_damaged_graph_whose_hash_fits(copy: Path) -> None:
+    path = copy / "spatial.onnx"
+    path.write_bytes(path.read_bytes()[:100])
+    edit_manifest(copy, lambda manifest: manifest["engines"]["spatial"]["graph"][0].update(sha256=sha256_of(path)))
+    assert_refused(copy, "spatial.onnx does not load: .*Build it with")
+
+
+def test_graph_with_other_tensors_than_the_manifest_says(copy: Path) -> None:
+    edit_manifest(copy, lambda manifest: manifest["engines"]["spatial"]["outputs"][1].update(name="maps"))
+    assert_refused(
+        copy, "spatial.onnx has the outputs noise_pred, attention_maps, but the manifest says noise_pred, maps"
+    )
+
+
+def test_missing_engine(copy: Path) -> None:
+    edit_manifest(copy, lambda manifest: manifest["engines"].pop("grounding"))
+    assert_refused(copy, "has no grounding engine")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backend": "tensorrt-rtx"}, "does not run TensorRT plans yet; use backend='onnx'"),
+        ({"backend": "magic"}, "backend='magic' is unknown; use one of auto, onnx"),
+        ({"device": "tpu"}, "device='tpu' is unknown"),
+        ({"device": "cuda:x"}, "device='cuda:x' is unknown"),
+    ],
+)
+def test_backends_and_devices(bundle: Path, options: dict[str, str], message: str) -> None:
+    assert_refused(bundle, message, **options)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_cuda_without_a_gpu(bundle: Path) -> None:
+    assert_refused(bundle, "device='cuda': it takes a GPU", device="cuda")
+
+
+@pytest.fixture(scope="module")
+def runner(bundle: Path) -> OnnxRuntimeRunner:
+    manifest = read_manifest(bundle)
+    return OnnxRuntimeRunner(bundle, manifest, manifest.engines["text_to_image"], torch.device("cpu"))
+
+
+def inputs(rows: int = 2) -> dict[str, torch.Tensor]:
+    return {
+        "latents": torch.randn(rows, 4, LATENT, LATENT),
+        "timestep": torch.full((rows,), 500),
+        "encoder_hidden_states": torch.randn(rows, CONTEXT, WIDTH),
+    }
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_runner_equals_pytorch(runner: OnnxRuntimeRunner, parts: dict[Role, Part], rows: int) -> None:
+    given = inputs(rows)
+    noise, maps = parts["text_to_image"].module(**given)
+    found = runner(**given)
+    torch.testing.assert_close(found["noise_pred"], noise, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["attention_maps"], maps, rtol=1e-4, atol=1e-5)
+
+
+def test_runner_takes_views(runner: OnnxRuntimeRunner) -> None:
+    given = inputs(2)
+    wanted = runner(**given)["noise_pred"].clone()
+    strided = given | {"latents": given["latents"].transpose(2, 3).contiguous().transpose(2, 3)}
+    torch.testing.assert_close(runner(**strided)["noise_pred"], wanted)
+
+
+def test_runner_reuses_its_buffers(runner: OnnxRuntimeRunner) -> None:
+    pointers = {runner(**inputs(2))["noise_pred"].data_ptr() for _ in range(3)}
+    assert len(pointers) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latents": None}, "text_to_image needs latents too; it takes latents, timestep, encoder_hidden_states"),
+        ({"boxes": torch.zeros(2, 4)}, "text_to_image has no input boxes; it takes latents"),
+        ({"latents": torch.zeros(2, 4, 8, 8).double()}, r"latents as float32, not float64: convert it with .to\("),
+        ({"timestep": torch.zeros(2, dtype=torch.int32)}, "timestep as int64, not int32"),
+        ({"latents": torch.zeros(2, 4, 4, 4)}, r"latents of shape \(batch, 4, 8, 8\).*, not \(2, 4, 4, 4\): pass that"),
+        ({"timestep": torch.zeros(3, dtype=torch.int64)}, r"timestep of shape \(batch\) with batch = 2, not \(3,\)"),
+        ({"timestep": torch.zeros(2, 1, dtype=torch.int64)}, r"not \(2, 1\)"),
+    ],
+)
+def test_runner_checks_what_it_is_given(
+    runner: OnnxRuntimeRunner, change: dict[str, torch.Tensor | None], message: str
+) -> None:
+    given = {name: tensor for name, tensor in (inputs() | change).items() if tensor is not None}
+    with pytest.raises(RealCompoError, match=message):
+        runner(**given)
+
+
+def test_atomic_write_leaves_nothing_half_done(tmp_path: Path) -> None:
+    target = tmp_path / "file"
+    write_atomically(target, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(target, "not bytes")  # type: ignore[arg-type]
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_import_is_light() -> None:
+    heavy = "diffusers transformers onnx onnxscript onnxruntime polygraphy matplotlib rich typer tensorrt tensorrt_rtx"
+    check = f"import sys, runtime; print([name for name in {heavy.split()} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

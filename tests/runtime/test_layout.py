@@ -1,0 +1,150 @@
+"""Layouts against counting sub-pixels, and every way to get one wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from runtime import Layout, RealCompoError, Region
+
+EDGES = st.tuples(st.integers(0, 120), st.integers(0, 120)).filter(lambda edges: edges[0] != edges[1]).map(sorted)
+
+
+@given(EDGES, EDGES, st.sampled_from([1, 3, 4, 5, 8]), st.sampled_from([2, 6, 10]))
+@settings(max_examples=60, deadline=None)
+def test_box_mask_equals_counted_subpixels(xs: list[int], ys: list[int], height: int, width: int) -> None:
+    fine = np.zeros((120, 120))
+    fine[ys[0] : ys[1], xs[0] : xs[1]] = 1
+    counted = fine.reshape(height, 120 // height, width, 120 // width).mean(axis=(1, 3))
+    region = Region("x", box=(xs[0] / 120, ys[0] / 120, xs[1] / 120, ys[1] / 120))
+    np.testing.assert_allclose(region.mask_at((height, width)), counted, atol=1e-6)
+
+
+@given(st.floats(0, 0.9), st.floats(0, 0.9), st.floats(0.01, 0.1), st.integers(1, 20))
+@settings(max_examples=60, deadline=None)
+def test_box_mask_keeps_the_area(x: float, y: float, side: float, cells: int) -> None:
+    mask = Region("x", box=(x, y, x + side, y + side)).mask_at((cells, cells))
+    assert mask.min() >= 0
+    assert mask.max() <= 1
+    assert mask.sum() / cells**2 == pytest.approx(side**2, rel=1e-4)
+
+
+def test_mask_is_averaged_over_cells_that_cut_pixels() -> None:
+    mask = np.array([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 1.0]])
+    fine = mask.repeat(2, axis=0).repeat(2, axis=1)  # 6x6, which 2x2 cells divide
+    counted = fine.reshape(2, 3, 2, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(Region("x", mask=mask).mask_at((2, 2)), counted, atol=1e-6)
+
+
+def test_bounding_box_of_a_mask() -> None:
+    mask = np.zeros((10, 20), dtype=bool)
+    mask[3:6, 4:14] = True
+    assert Region("x", mask=mask).bounding_box() == (4 / 20, 3 / 10, 14 / 20, 6 / 10)
+
+
+def test_keypoints_are_the_box_around_them() -> None:
+    region = Region("x", keypoints=[(0.2, 0.9), (0.5, 0.3), (0.4, 0.4)])
+    assert region.bounding_box() == (0.2, 0.3, 0.5, 0.9)
+    np.testing.assert_allclose(region.mask_at((5, 5)), Region("x", box=(0.2, 0.3, 0.5, 0.9)).mask_at((5, 5)))
+
+
+def test_masks_of_every_kind_are_the_same() -> None:
+    bools = np.eye(6, dtype=bool)
+    kinds: list[Any] = [bools, bools.astype(np.float32), bools.astype(np.uint8) * 255, Image.fromarray(bools)]
+    first, *others = [Region("x", mask=kind).mask_at((3, 3)) for kind in kinds]
+    for other in others:
+        np.testing.assert_array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({}, "no place"),
+        ({"box": (0, 0, 1, 1), "keypoints": [(0, 0), (1, 1)]}, "box and keypoints"),
+        ({"box": (0.1, 0.1, 1.2, 0.5)}, "0 to 1"),
+        ({"box": (-0.1, 0.1, 0.2, 0.5)}, "0 to 1"),
+        ({"box": (0.5, 0.1, 0.5, 0.5)}, "empty"),
+        ({"box": (0.1, 0.6, 0.5, 0.5)}, "empty"),
+        ({"box": (0.1, 0.1, float("nan"), 0.5)}, "four numbers"),
+        ({"box": (0.1, 0.1, 0.5)}, "four numbers"),
+        ({"keypoints": [(0.5, 0.5)]}, "empty"),
+        ({"keypoints": []}, "not a list of"),
+        ({"keypoints": [(0.5, 0.5), (1.5, 0.7)]}, "0 to 1"),
+        ({"mask": np.zeros((4, 4))}, "is empty"),
+        ({"mask": np.ones((4, 4), dtype=np.uint8)}, "largest value is 0.00392"),
+        ({"mask": np.full((4, 4), 2.0)}, "outside 0..1"),
+        ({"mask": np.full((4, 4), np.nan)}, "outside 0..1"),
+        ({"mask": np.ones((4, 4, 3))}, "give"),
+        ({"mask": np.ones((0, 4))}, "outside 0..1"),
+        ({"mask": "nowhere.png"}, "cannot read the mask nowhere.png"),
+    ],
+)
+def test_bad_regions(place: dict[str, Any], message: str) -> None:
+    with pytest.raises(RealCompoError, match=message):
+        Region("a red ball", **place)
+
+
+def test_empty_phrase() -> None:
+    with pytest.raises(RealCompoError, match="phrase is empty"):
+        Region(" ", box=(0, 0, 1, 1))
+
+
+def write_layout(folder: Path, content: Any) -> Path:
+    path = folder / "layout.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_layout_file(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(8, dtype=bool)).save(tmp_path / "mask.png")
+    regions: list[dict[str, Any]] = [
+        {"phrase": "a ball", "box": [0, 0, 0.5, 0.5]},
+        {"phrase": "a cube", "mask": "mask.png", "tokens": [2, 3]},
+        {"phrase": "a cone", "keypoints": [[0.1, 0.2], [0.3, 0.4]]},
+    ]
+    layout = Layout.from_file(write_layout(tmp_path, {"prompt": "balls", "regions": regions}))
+    assert layout.prompt == "balls"
+    assert [region.bounding_box() for region in layout.regions] == [
+        (0, 0, 0.5, 0.5),
+        (0, 0, 1, 1),
+        (0.1, 0.2, 0.3, 0.4),
+    ]
+    assert [region.tokens for region in layout.regions] == [None, [2, 3], None]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "the file: Invalid JSON"),
+        ({}, "regions: Field required"),
+        ({"regions": [{"phrase": "x", "box": [0, 0, 1]}]}, "regions.0.box.3: Field required"),
+        ({"regions": [{"phrase": "x", "box": [0, 0, 1, 2]}]}, "regions.0: the box of 'x' .* 0 to 1"),
+        ({"regions": [{"box": [0, 0, 1, 1]}]}, "regions.0.phrase: Field required"),
+        ({"regions": [{"phrase": "x", "bbox": [0, 0, 1, 1]}]}, "regions.0.bbox: Extra inputs"),
+        ({"regions": [{"phrase": "x", "mask": "../mask.png"}]}, "regions.0: mask '../mask.png' leaves"),
+        ({"regions": [{"phrase": "x", "mask": "/etc/passwd"}]}, "leaves the layout's folder"),
+        ({"regions": [{"phrase": "x", "mask": "layout.json"}]}, "regions.0: cannot read the mask"),
+    ],
+)
+def test_bad_layout_files(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(RealCompoError, match=message):
+        Layout.from_file(write_layout(tmp_path, content))
+
+
+def test_link_out_of_the_layouts_folder(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    Image.fromarray(np.eye(8, dtype=bool)).save(tmp_path / "mask.png")
+    (inner / "mask.png").symlink_to(tmp_path / "mask.png")
+    with pytest.raises(RealCompoError, match="leaves the layout's folder"):
+        Layout.from_file(write_layout(inner, {"regions": [{"phrase": "x", "mask": "mask.png"}]}))
+
+
+def test_missing_layout_file(tmp_path: Path) -> None:
+    with pytest.raises(RealCompoError, match=r"cannot read the layout .*No such file"):
+        Layout.from_file(tmp_path / "none.json")

@@ -1,0 +1,176 @@
+"""The command line, as a user runs it: exit codes, the last line, and one clear line for every mistake."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from runtime import Layout, RealCompo, RealCompoError
+from runtime.__main__ import app, writing
+
+PROMPT = "a red ball and a blue cube"
+REGIONS = [
+    {"phrase": "a red ball", "box": [0.05, 0.5, 0.45, 0.9]},
+    {"phrase": "a blue cube", "box": [0.5, 0.02, 0.95, 0.5]},
+]
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Path:
+    path = tmp_path / "layout.json"
+    path.write_text(json.dumps({"prompt": PROMPT, "regions": REGIONS}))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def plain_warnings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command line shows warnings its own way; undo that."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        yield
+
+
+def generate(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["generate", *map(str, arguments)])
+
+
+def assert_refused(result: Result, message: str) -> None:
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_picture_equals_the_python_api(bundle: Path, pipe: RealCompo, layout: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "image.png"
+    result = generate(bundle, "--layout", layout, "--out", out, "--steps", 4, "--seed", 5, "--sampler", "ddim")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-1] == str(out)
+    wanted = pipe(PROMPT, layout=Layout.from_file(layout), steps=4, seed=5, sampler="ddim").images[0]
+    np.testing.assert_array_equal(np.asarray(Image.open(out)), np.asarray(wanted))
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_several_pictures_are_numbered(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "image.png"
+    arguments = ("--prompt", PROMPT, "--gradient", "text_to_image", "--steps", 2, "--num-images", 3)
+    result = generate(bundle, "--out", out, *arguments)
+    assert result.stdout.splitlines() == [str(tmp_path / f"image-{k}.png") for k in range(3)]
+    assert all(Image.open(path).size == (32, 32) for path in tmp_path.glob("image-*.png"))
+
+
+@pytest.mark.parametrize("gradient", ["surrogate", "text_to_image", "spatial", "fixed:1"])
+def test_traces(bundle: Path, layout: Path, tmp_path: Path, gradient: str) -> None:
+    arguments = ("--out", tmp_path / "image.png", "--traces", tmp_path / "traces", "--steps", 3)
+    result = generate(bundle, "--layout", layout, "--gradient", gradient, *arguments)
+    assert result.exit_code == 0, result.stderr
+    drawn = {path.name: Image.open(path).convert("RGB") for path in (tmp_path / "traces").iterdir()}
+    assert set(drawn) == {"layout.png", "weights.png", "attention.png", "loss.png"}
+    assert all(len(set(image.reduce(8).get_flattened_data())) > 20 for image in drawn.values())
+
+
+def test_traces_without_a_layout(bundle: Path, tmp_path: Path) -> None:
+    arguments = ("--out", tmp_path / "image.png", "--traces", tmp_path / "traces", "--steps", 2, "--num-images", 2)
+    result = generate(bundle, "--prompt", PROMPT, "--gradient", "text_to_image", *arguments)
+    assert result.exit_code == 0, result.stderr
+    names = {path.name for path in (tmp_path / "traces").iterdir()}
+    assert names == {"layout-0.png", "layout-1.png", "weights-0.png", "weights-1.png"}
+
+
+def test_a_cut_prompt_is_a_warning_line(bundle: Path, layout: Path, tmp_path: Path) -> None:
+    prompt = f"{PROMPT} and a green cone left of a ring"
+    result = generate(bundle, "--layout", layout, "--prompt", prompt, "--out", tmp_path / "image.png", "--steps", 1)
+    assert result.exit_code == 0
+    assert "warning: the end of the prompt was cut off" in result.stderr
+    assert "'cone left of a ring'" in result.stderr
+
+
+def test_bad_input(bundle: Path, layout: Path, tmp_path: Path) -> None:
+    out = tmp_path / "image.png"
+    good = (bundle, "--layout", layout, "--out", out)
+    assert_refused(generate(tmp_path, *good[1:]), "is not a bundle")
+    assert_refused(generate(bundle, "--layout", tmp_path / "none.json", "--out", out), "cannot read the layout")
+    assert_refused(generate(*good, "--backend", "tensorrt"), "does not run TensorRT plans yet")
+    assert_refused(generate(*good, "--num-images", 0), "num_images=0")
+    assert_refused(generate(bundle, "--out", out), "there is no prompt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--steps", "0"), "steps=0 is out of range"),
+        (("--prompt", "a ring"), "the prompt 'a ring' does not contain the region's phrase 'a red ball'"),
+        (("--gradient", "exact"), "use gradient='surrogate'"),
+        (("--sampler", "euler"), "use one of ddim, plms, dpm++2m"),
+    ],
+)
+def test_bad_options(bundle: Path, layout: Path, tmp_path: Path, arguments: tuple[str, str], message: str) -> None:
+    assert_refused(generate(bundle, "--layout", layout, "--out", tmp_path / "image.png", *arguments), message)
+    assert not (tmp_path / "image.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("layout.json/image.png", "cannot write"),
+        ("image.xyz", ".xyz is not a picture format; use .png"),
+        ("image", "no suffix is not a picture format"),
+        ("folder.png", "is a folder"),
+        ("x" * 300 + ".png", "cannot write"),
+    ],
+)
+def test_unwritable_output_is_found_before_the_work_starts(
+    layout: Path, tmp_path: Path, out: str, message: str
+) -> None:
+    (tmp_path / "folder.png").mkdir()
+    result = generate(tmp_path / "no bundle", "--layout", layout, "--out", tmp_path / out)
+    assert_refused(result, message)
+
+
+def test_unwritable_traces_are_found_before_the_work_starts(layout: Path, tmp_path: Path) -> None:
+    arguments = ("--layout", layout, "--out", tmp_path / "image.png", "--traces", layout)
+    assert_refused(generate(tmp_path / "no bundle", *arguments), "cannot write")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_full_disk() -> None:
+    refused = pytest.raises(RealCompoError, match=r"cannot write image\.png: No space left on device")
+    with refused, writing(Path("image.png")):
+        Path("/dev/full").write_bytes(b"x")
+
+
+def test_help_has_examples() -> None:
+    result = CliRunner().invoke(app, ["generate", "--help"])
+    assert result.exit_code == 0
+    assert "Examples" in result.stdout
+    assert "python -m runtime generate engines/tabletop --layout scene.json" in " ".join(result.stdout.split())
+
+
+def test_interrupt_is_one_line_and_130(bundle: Path, layout: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "runtime", "generate", str(bundle), "--layout", str(layout), "--steps", "900"]
+    with subprocess.Popen(
+        [*command, "--out", str(tmp_path / "image.png"), "--num-images", "64"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TTY_INTERACTIVE": "1", "TTY_COMPATIBLE": "1"},  # or rich draws no bar into a pipe
+    ) as process:
+        assert process.stderr is not None
+        shown = ""
+        while "drawing" not in shown:  # the bar is up: the run is under way
+            shown += process.stderr.read(1)
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert rest.endswith("interrupted\n")
+    assert "Traceback" not in rest
+    assert not list(tmp_path.glob("*.png"))

@@ -1,0 +1,111 @@
+"""The tables against diffusers' schedulers."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
+from torch import Tensor
+
+from runtime import RealCompoError
+from runtime.sampling import NOISES_KEPT, SAMPLES_KEPT, advance, make_table
+from tests.runtime.bundles import SCHEDULER
+
+ORACLES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "ddim": DDIMScheduler.from_config,
+    "plms": lambda config: PNDMScheduler.from_config(config, skip_prk_steps=True),
+    "dpm++2m": DPMSolverMultistepScheduler.from_config,
+}
+EXPLICIT = {name: value for name, value in SCHEDULER.items() if name != "_use_default_values"}
+
+
+def predict(latents: Tensor, timestep: int) -> Tensor:
+    return torch.tanh(1.3 * latents + timestep / 400) + 0.2 * latents
+
+
+def run_table(sampler: str, steps: int, config: dict[str, Any], start: Tensor) -> Tensor:
+    samples, noises = deque([start], maxlen=SAMPLES_KEPT), deque[Tensor](maxlen=NOISES_KEPT)
+    for step in make_table(sampler, steps, config):
+        noises.appendleft(predict(samples[0], step.timestep))
+        samples.appendleft(advance(step, samples, noises))
+    return samples[0]
+
+
+def run_diffusers(sampler: str, steps: int, config: dict[str, Any], start: Tensor) -> Tensor:
+    scheduler = ORACLES[sampler](config)
+    scheduler.set_timesteps(steps)
+    for timestep in scheduler.timesteps:
+        start = scheduler.step(predict(start, int(timestep)), timestep, start).prev_sample
+    return start
+
+
+def check_equal(sampler: str, steps: int, config: dict[str, Any], dtype: torch.dtype = torch.float64) -> None:
+    start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(steps), dtype=dtype)
+    wanted = run_diffusers(sampler, steps, config, start)
+    assert (run_table(sampler, steps, config, start) - wanted).norm() < 1e-5 * wanted.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 10, 20, 50])
+@pytest.mark.parametrize("sampler", ORACLES)
+def test_table_equals_diffusers(sampler: str, steps: int, dtype: torch.dtype) -> None:
+    check_equal(sampler, steps, SCHEDULER, dtype)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+@pytest.mark.parametrize("sampler", ORACLES)
+def test_spacing_that_a_config_states(sampler: str, spacing: str) -> None:
+    check_equal(sampler, 12, EXPLICIT | {"timestep_spacing": spacing})
+
+
+@pytest.mark.parametrize("change", [{"set_alpha_to_one": True}, {"beta_schedule": "linear"}, {"steps_offset": 0}])
+@pytest.mark.parametrize("sampler", ORACLES)
+def test_other_schedules(sampler: str, change: dict[str, Any]) -> None:
+    check_equal(sampler, 7, EXPLICIT | change)
+
+
+@pytest.mark.parametrize("steps", [9, 20])
+def test_dpm_solver_that_ends_at_the_last_trained_noise(steps: int) -> None:
+    check_equal("dpm++2m", steps, EXPLICIT | {"final_sigmas_type": "sigma_min", "timestep_spacing": "linspace"})
+
+
+def test_diffusers_own_configs_are_taken() -> None:
+    for scheduler in (PNDMScheduler, DPMSolverMultistepScheduler):
+        config = dict(scheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012).config)
+        check_equal("plms", 6, config)
+        check_equal("dpm++2m", 6, config)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+@pytest.mark.parametrize("sampler", ORACLES)
+def test_steps_out_of_range(sampler: str, steps: int) -> None:
+    with pytest.raises(RealCompoError, match=f"steps={steps} is out of range; use 1 to 1000"):
+        make_table(sampler, steps, SCHEDULER)
+
+
+@pytest.mark.parametrize("sampler", ORACLES)
+def test_steps_that_the_spacing_cannot_place(sampler: str) -> None:
+    with pytest.raises(RealCompoError, match=r"steps=1000 does not fit .* use fewer"):
+        make_table(sampler, 1000, SCHEDULER)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prediction_type": "v_prediction"}, "prediction_type='v_prediction'; this runtime takes 'epsilon'"),
+        ({"clip_sample": True}, "clip_sample=True; this runtime takes False"),
+        ({"beta_schedule": "squaredcos_cap_v2"}, "use linear or scaled_linear"),
+        ({"timestep_spacing": "karras"}, "use leading, linspace or trailing"),
+        ({"trained_betas": [0.1]}, "trained_betas"),
+    ],
+)
+def test_configs_that_no_table_can_carry_out(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RealCompoError, match=message):
+        make_table("ddim", 5, EXPLICIT | change)
+
+
+def test_unknown_sampler() -> None:
+    with pytest.raises(RealCompoError, match=r"sampler='euler' is unknown; use one of ddim, plms, dpm\+\+2m"):
+        make_table("euler", 5, SCHEDULER)
