@@ -8,7 +8,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file, save_file
 
 EMA_DECAY = 0.998
-SAVE_EVERY = 100
+SAVE_EVERY = 50
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for every parameter
 
 
 def fit(
@@ -61,9 +62,9 @@ def one_cycle(peak: float, steps: int, warm_up: int = 100) -> Callable[[int], fl
     )
 
 
-def constant(peak: float, warm_up: int = 200) -> Callable[[int], float]:
-    """Linear warm-up, then constant: what a shared trunk wants when its branches anneal later."""
-    return lambda step: peak * min((step + 1) / warm_up, 1.0)
+def trapezoid(peak: float, steps: int, warm_up: int = 200, decay: float = 0.35) -> Callable[[int], float]:
+    """Linear warm-up, constant, and a linear decay to zero over the last share of `steps` (arXiv 2405.18392)."""
+    return lambda step: peak * min((step + 1) / warm_up, 1.0, (steps - step) / (decay * steps))
 
 
 Tensors = Mapping[str, torch.Tensor]
@@ -72,9 +73,9 @@ Parameters = Mapping[str, torch.nn.Parameter]
 
 def _save(path: Path, step: int, parameters: Parameters, average: Tensors, optimizer: torch.optim.Optimizer) -> None:
     tensors = {"step": torch.tensor(step)}
-    for (key, p), state in zip(parameters.items(), optimizer.state.values(), strict=True):
+    for key, p in parameters.items():
         tensors |= {f"parameter.{key}": p.detach(), f"average.{key}": average[key]}
-        tensors |= {f"{moment}.{key}": state[moment] for moment in ("exp_avg", "exp_avg_sq")}
+        tensors |= {f"{name}.{key}": value for name, value in optimizer.state[p].items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial)
     partial.replace(path)
@@ -86,9 +87,6 @@ def _resume(path: Path, parameters: Parameters, average: Tensors, optimizer: tor
     for key, p in parameters.items():
         p.data.copy_(tensors[f"parameter.{key}"])
         average[key].copy_(tensors[f"average.{key}"])
-        optimizer.state[p] = {
-            "step": torch.tensor(float(step)),
-            "exp_avg": tensors[f"exp_avg.{key}"],
-            "exp_avg_sq": tensors[f"exp_avg_sq.{key}"],
-        }
+        names = [name for name in MOMENTS if f"{name}.{key}" in tensors]  # none while its gradient has yet to come
+        optimizer.state[p] = {name: tensors[f"{name}.{key}"] for name in names}
     return step

@@ -80,7 +80,7 @@ def make_unet(*, grounded: bool) -> UNet2DConditionModel:
     """Attention at 16x16 and 8x8; the 4x4 level sees the border from everywhere, so tokens learn where they are."""
     unet = UNet2DConditionModel(
         sample_size=16,
-        block_out_channels=(64, 128, 128),
+        block_out_channels=(48, 96, 128),
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         layers_per_block=1,

@@ -6,7 +6,7 @@ and complex compositions. Everything is a function of the `numpy.random.Generato
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ GAP = 0.03  # between boxes, of the side
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0..1, origin top left
 Style = Literal["realistic", "flat"]
+STYLES: tuple[Style, ...] = get_args(Style)
 Array = NDArray[np.floating[Any]]
 
 

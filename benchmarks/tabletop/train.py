@@ -1,12 +1,12 @@
 """Train the Tabletop pair on a CPU: `python -m benchmarks.tabletop.train --out engines/tabletop --work outputs/train`.
 
-Four stages, each resumable and each drawing its data from a fixed seed:
+Two stages, both resumable, each drawing its data from a fixed seed:
 
 1. `vae`: 64x64 RGB <-> 16x16x4 latents.
-2. `shared`: one UNet and the text model learn both tasks in turns: realistic scenes from captions with GLIGEN's layers
-   off, flat scenes from captions and boxes with them on. The boxes pay from the first step, so placement is learned.
-3. `text_to_image`: the shared weights without GLIGEN's layers, annealed on realistic scenes and captions alone.
-4. `spatial`: the shared weights with them, annealed on flat scenes with boxes.
+2. `denoiser`: one UNet and the text model learn two tasks in turns. Realistic scenes from captions, with GLIGEN's
+   layers left out: that is the text-to-image model. Flat scenes from captions and boxes, with them in: that is the
+   spatial model. Boxes pay from the first step, so placement is learned, and every step teaches both models shapes and
+   colours. As with GLIGEN itself, the two share all weights but the added layers'.
 """
 
 from collections.abc import Callable
@@ -19,17 +19,17 @@ import torch
 import typer
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
 from torch.nn import functional as F
 from transformers import CLIPTextModel
 
 from benchmarks.tabletop import models
-from benchmarks.tabletop.fit import constant, fit, one_cycle
-from benchmarks.tabletop.scenes import Scene, Style, render, sample_scene
+from benchmarks.tabletop.fit import fit, one_cycle, trapezoid
+from benchmarks.tabletop.scenes import STYLES, Scene, Style, render, sample_scene
 
 SEED = 20240218
 SCENES = 24_000
-STEPS = {"vae": 1_400, "shared": 1_400, "text_to_image": 1_100, "spatial": 600}
+STEPS = {"vae": 1_400, "denoiser": 3_000}
+PEAK_RATE = 1.2e-3
 BATCH = 32
 EMPTY_CAPTION = 0.1  # of samples: classifier-free guidance needs the unconditional prediction
 UNGROUNDED = 0.1  # of the other flat samples: the caption alone must still mean something to the spatial model
@@ -44,17 +44,11 @@ def main(
     """Train the Tabletop pair. Stop it with Ctrl-C at any time: the same command resumes."""
     torch.manual_seed(SEED)
     vae = train_vae(work)
-    data = {style: encode_scenes(vae, style, work) for style in ("realistic", "flat")}
-    tokenizer, shared = models.make_tokenizer(), Shared()
-    fit("shared", shared, _shared_loss(shared, data), STEPS["shared"], constant(1.2e-3), work)
-    text_to_image = models.make_unet(grounded=False)
-    text_to_image.load_state_dict(shared.unet.state_dict(), strict=False)
-    shared.text_encoder.requires_grad_(False)
-    branch = Shared(text_to_image, shared.text_encoder)
-    fit("text_to_image", branch, _realistic_loss(branch, data["realistic"]), STEPS["text_to_image"],
-        one_cycle(1.2e-3, STEPS["text_to_image"]), work)  # fmt: skip
-    fit("spatial", shared, _flat_loss(shared, data["flat"]), STEPS["spatial"], one_cycle(1e-3, STEPS["spatial"]), work)
-    save_pair(out, vae, tokenizer, shared.text_encoder, text_to_image, shared.unet)
+    data = {style: encode_scenes(vae, style, work) for style in STYLES}
+    denoiser = Denoiser()
+    fit("denoiser", denoiser, _loss_in_turns(denoiser, data), STEPS["denoiser"],
+        trapezoid(PEAK_RATE, STEPS["denoiser"]), work)  # fmt: skip
+    save_pair(out, vae, denoiser.text_encoder, denoiser.unet)
 
 
 def train_vae(work: Path) -> AutoencoderKL:
@@ -98,84 +92,79 @@ def encode_scenes(vae: AutoencoderKL, style: Style, work: Path) -> Batch:
     return load_file(path)
 
 
-class Shared(torch.nn.Module):
-    """A UNet and the text model, trained together."""
+class Denoiser(torch.nn.Module):
+    """A UNet with GLIGEN's layers and the text model, trained together."""
 
-    def __init__(self, unet: UNet2DConditionModel | None = None, text_encoder: torch.nn.Module | None = None):
+    def __init__(self) -> None:
         super().__init__()
-        self.unet = unet or models.make_unet(grounded=True)
-        self.text_encoder = text_encoder or models.make_text_encoder(models.make_tokenizer())
+        self.unet = models.make_unet(grounded=True)
+        self.text_encoder = models.make_text_encoder(models.make_tokenizer())
         self.scheduler = models.make_scheduler()
 
 
-def _shared_loss(shared: Shared, data: dict[str, Batch]) -> Callable[[int], torch.Tensor]:
-    losses = _realistic_loss(shared, data["realistic"]), _flat_loss(shared, data["flat"])
+def _loss_in_turns(denoiser: Denoiser, data: dict[Style, Batch]) -> Callable[[int], torch.Tensor]:
+    losses = _realistic_loss(denoiser, data["realistic"]), _flat_loss(denoiser, data["flat"])
     return lambda step: losses[step % 2](step)
 
 
-def _realistic_loss(shared: Shared, data: Batch) -> Callable[[int], torch.Tensor]:
+def _realistic_loss(denoiser: Denoiser, data: Batch) -> Callable[[int], torch.Tensor]:
     def loss_of_step(step: int) -> torch.Tensor:
         batch, rng = _draw(data, "realistic", step)
         ids = _drop(batch["ids"], rng.random(BATCH) < EMPTY_CAPTION)
-        return _denoising_loss(shared, batch["latents"], shared.text_encoder(ids).last_hidden_state, step, None)
+        return _denoising_loss(denoiser, batch["latents"], denoiser.text_encoder(ids).last_hidden_state, step, None)
 
     return loss_of_step
 
 
-def _flat_loss(shared: Shared, data: Batch) -> Callable[[int], torch.Tensor]:
+def _flat_loss(denoiser: Denoiser, data: Batch) -> Callable[[int], torch.Tensor]:
     def loss_of_step(step: int) -> torch.Tensor:
         batch, rng = _draw(data, "flat", step)
         empty = rng.random(BATCH) < EMPTY_CAPTION
         ids = _drop(batch["ids"], empty)
         present = (batch["boxes"][..., 2] > 0) & ~torch.from_numpy(empty | (rng.random(BATCH) < UNGROUNDED))[:, None]
-        pooled = shared.text_encoder(batch["phrases"].flatten(0, 1)).pooler_output.unflatten(0, (BATCH, 3))
+        pooled = denoiser.text_encoder(batch["phrases"].flatten(0, 1)).pooler_output.unflatten(0, (BATCH, 3))
         slots = (0, 0, 0, models.MAX_OBJECTS - 3)
         gligen = {
             "boxes": F.pad(batch["boxes"], slots),
             "positive_embeddings": F.pad(pooled * present[..., None], slots),
             "masks": F.pad(present.float(), slots[2:]),
         }
-        return _denoising_loss(shared, batch["latents"], shared.text_encoder(ids).last_hidden_state, step, gligen)
+        return _denoising_loss(denoiser, batch["latents"], denoiser.text_encoder(ids).last_hidden_state, step, gligen)
 
     return loss_of_step
 
 
 def _denoising_loss(
-    shared: Shared, latents: torch.Tensor, text: torch.Tensor, step: int, gligen: Batch | None
+    denoiser: Denoiser, latents: torch.Tensor, text: torch.Tensor, step: int, gligen: Batch | None
 ) -> torch.Tensor:
     """Epsilon loss, weighted by sqrt((1 + SNR) / SNR): layout is decided where noise is high and epsilon's own
     weighting (Ho et al., 2020) hardly looks."""
     generator = _generator("noise", step)
     t = torch.randint(1000, (BATCH,), generator=generator)
     noise = torch.randn(latents.shape, generator=generator)
-    noisy = shared.scheduler.add_noise(latents, noise, t)
+    noisy = denoiser.scheduler.add_noise(latents, noise, t)
     kwargs = {"gligen": gligen} if gligen else None
-    predicted = shared.unet(noisy, t, text, cross_attention_kwargs=kwargs).sample
-    weight = shared.scheduler.alphas_cumprod[t] ** -0.5
+    predicted = denoiser.unet(noisy, t, text, cross_attention_kwargs=kwargs).sample
+    weight = denoiser.scheduler.alphas_cumprod[t] ** -0.5
     return (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
 
 
-def save_pair(
-    out: Path,
-    vae: AutoencoderKL,
-    tokenizer: Tokenizer,
-    text_encoder: CLIPTextModel,
-    text_to_image: UNet2DConditionModel,
-    spatial: UNet2DConditionModel,
-) -> None:
+def save_pair(out: Path, vae: AutoencoderKL, text_encoder: CLIPTextModel, grounded: UNet2DConditionModel) -> None:
     """Save `text_to_image/`, a whole Stable Diffusion pipeline, and `spatial/`, the UNet to put in its place."""
+    plain = models.make_unet(grounded=False)
+    plain.load_state_dict({key: grounded.state_dict()[key] for key in plain.state_dict()})
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
-        tokenizer=models.wrap_tokenizer(tokenizer),
-        unet=text_to_image,
+        tokenizer=models.wrap_tokenizer(models.make_tokenizer()),
+        unet=plain,
         scheduler=models.make_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16).save_pretrained(out / "text_to_image")
-    spatial.half().save_pretrained(out / "spatial" / "unet")
+    grounded.half().save_pretrained(out / "spatial" / "unet")
 
 
 def _scene(index: int) -> Scene:

@@ -1,0 +1,79 @@
+"""Quality of each way of combining the two models, scored on Tabletop scenes with known layouts."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.tabletop.scenes import CATEGORIES, Array, Scene, sample_scene
+from benchmarks.tabletop.score import Scores, mean_scores, score_image
+from runtime import Layout, RealCompo, Region
+
+MODES = ("text_to_image", "spatial", "fixed:0.5", "surrogate")
+SEED = 1_000_003  # no scene of the training set is drawn from it
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How every mode draws its images."""
+
+    steps: int
+    sampler: str
+    guidance_scale: float
+    batch: int
+
+
+def held_out_scenes(count: int) -> list[Scene]:
+    """`count` scenes, the categories in turn."""
+    return [sample_scene(np.random.default_rng((SEED, i)), CATEGORIES[i % len(CATEGORIES)]) for i in range(count)]
+
+
+def draw(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sampling) -> Iterator[Array]:
+    """One (64, 64, 3) image in 0..1 a scene, each mode from the same latents."""
+    for start in range(0, len(scenes), sampling.batch):
+        chunk = scenes[start : start + sampling.batch]
+        output = pipe(
+            [scene.caption for scene in chunk],
+            layout=[layout_of(scene) for scene in chunk],
+            gradient=mode,
+            seed=start,
+            steps=sampling.steps,
+            sampler=sampling.sampler,
+            guidance_scale=sampling.guidance_scale,
+        )
+        yield from (np.asarray(image) / 255 for image in output.images)
+
+
+def layout_of(scene: Scene) -> Layout:
+    return Layout([Region(thing.phrase, box=thing.box) for thing in scene.things])
+
+
+def score_mode(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sampling) -> dict[str, Scores]:
+    """Mean scores by category, and over all of them as `overall`."""
+    images = draw(pipe, scenes, mode, sampling)
+    scores = [score_image(image, scene) for image, scene in zip(images, scenes, strict=True)]
+    by_category = {
+        category: mean_scores(score for score, scene in zip(scores, scenes, strict=True) if scene.category == category)
+        for category in CATEGORIES
+    }
+    return by_category | {"overall": mean_scores(scores)}
+
+
+def measure(
+    bundle: Path, count: int, modes: Sequence[str], sampling: Sampling
+) -> Iterator[tuple[str, dict[str, Scores]]]:
+    """(mode, scores by category) of each mode, as soon as it is known."""
+    pipe, scenes = RealCompo.load(bundle), held_out_scenes(count)
+    for mode in modes:
+        yield mode, score_mode(pipe, scenes, mode, sampling)
+
+
+def as_row(mode: str, scores: dict[str, Scores]) -> dict[str, object]:
+    """A row of the JSON result: overall figures, then each category's."""
+    categories = {category: _rounded(scores[category]) for category in CATEGORIES}
+    return {"mode": mode, **_rounded(scores["overall"]), "categories": categories}
+
+
+def _rounded(scores: Scores) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in asdict(scores).items()}
