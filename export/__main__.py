@@ -1,0 +1,244 @@
+"""The command line: `python -m export build | list | inspect | verify`."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from export.pairs import PAIRS, find_pair
+from runtime.bundle import MANIFEST, Backend, EngineSpec, Manifest, Precision, Role, TensorSpec, read_manifest
+from runtime.errors import RealCompoError
+
+# What loads diffusers and ONNX is imported by the commands that need it, so that --help does not wait for them.
+
+app = typer.Typer(
+    help="Turn a text-to-image and a spatial-aware diffusion model into a bundle of engines for RealCompo's runtime.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+Bundle = Annotated[Path, typer.Argument(help="A bundle's folder, such as engines/tabletop.", show_default=False)]
+
+
+@app.command(
+    epilog="Examples:  python -m export build tabletop --out engines/tabletop  |  python -m export build sd15-gligen "
+    "--text-to-image DIR --spatial DIR --out engines/sd15 --backend tensorrt-rtx --batch 1:2:8"
+)
+def build(
+    pair: Annotated[str, typer.Argument(help=f"Which models: {', '.join(PAIRS)}.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The bundle's folder.", show_default=False)],
+    precision: Annotated[
+        Precision, typer.Option(help="Of weights and activations. fp32 is what can be built now.")
+    ] = "fp32",
+    backend: Annotated[Backend, typer.Option(help="onnx alone, or TensorRT plans beside it.")] = "onnx",
+    batch: Annotated[
+        str, typer.Option(metavar="MIN:OPT:MAX", help="UNet rows that plans are made for; an image takes two.")
+    ] = "1:2:8",
+    height: Annotated[
+        int | None, typer.Option(help="Pixels; the pair's own size if not given.", show_default=False)
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option(help="Pixels; the pair's own size if not given.", show_default=False)
+    ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="GPU generation of a tensorrt-rtx plan, such as 8.9; may be repeated; all from 8.0 if not given.",
+            show_default=False,
+        ),
+    ] = None,
+    text_to_image: Annotated[
+        str | None, typer.Option(metavar="ID_OR_DIR", help="Another text-to-image model: hub id or diffusers folder.")
+    ] = None,
+    spatial: Annotated[
+        str | None, typer.Option(metavar="ID_OR_DIR", help="Another spatial model: hub id or diffusers folder.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Build every part again, changed or not.")] = False,
+) -> None:
+    """Build a bundle. Stopped half-way, the same command resumes; what has not changed is not built again."""
+    with _one_line_errors():
+        models = find_pair(pair, text_to_image, spatial)
+        rows = _parse_batch(batch)
+        from export.build import Options
+        from export.build import build as build_bundle
+        from export.parts import ROLES
+
+        options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), force)
+        started = time.monotonic()
+        with _PartProgress(len(ROLES)) as progress:
+            manifest = build_bundle(models, out, options, progress.report)
+        console.print(_engine_table(out, manifest))
+        console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
+
+
+@app.command("list")
+def list_() -> None:
+    """Show the known pairs, and the bundles under engines/."""
+    with _one_line_errors():
+        table = Table("pair", "text-to-image", "spatial", "", title="Known pairs")
+        for pair in PAIRS.values():
+            table.add_row(pair.name, pair.text_to_image, pair.spatial, pair.about)
+        console.print(table)
+        bundles = Table("bundle", "pair", "backend", "precision", "image", "size", title="Bundles")
+        for path in sorted(Path("engines").glob(f"*/{MANIFEST}")):
+            bundles.add_row(str(path.parent), *_summary(path.parent))
+        console.print(bundles if bundles.row_count else "No bundles under engines/.")
+
+
+@app.command(epilog="Example:  python -m export inspect engines/tabletop")
+def inspect(bundle: Bundle) -> None:
+    """Show what a bundle holds: models, engines, attention maps, plans."""
+    with _one_line_errors():
+        manifest = read_manifest(bundle)
+        console.print(_bundle_table(manifest))
+        console.print(_engine_table(bundle, manifest))
+        console.print(_tensor_table(manifest))
+        if any(engine.plan for engine in manifest.engines.values()):
+            console.print(_plan_table(manifest))
+
+
+@app.command(epilog="Example:  python -m export verify engines/tabletop")
+def verify(bundle: Bundle) -> None:
+    """Check a bundle's hashes and graphs, and measure its errors again where the checkpoints are at hand."""
+    with _one_line_errors():
+        from export.verify import verify_bundle
+
+        for check in verify_bundle(bundle):
+            figures = _figures(check.errors) if check.errors else "outputs are finite; its checkpoint is not at hand"
+            console.print(f"{check.role}: {figures}")
+        console.print(f"{bundle} is in order")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except RealCompoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        print("stopped; the same command resumes", file=sys.stderr)
+        raise typer.Exit(130) from error
+
+
+def _parse_batch(text: str) -> tuple[int, int, int]:
+    try:
+        smallest, usual, largest = map(int, text.split(":"))
+    except ValueError as error:
+        raise RealCompoError(f"--batch {text} is not of the form MIN:OPT:MAX, such as 1:2:8") from error
+    return smallest, usual, largest
+
+
+class _PartProgress:
+    """A bar over the parts, and a line for each one that is done."""
+
+    def __init__(self, total: int):
+        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+        self._progress = Progress(*columns, console=console, transient=True)
+        self._task = self._progress.add_task("reading checkpoints", total=total)
+        self._started = time.monotonic()
+
+    def __enter__(self) -> "_PartProgress":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def report(self, role: Role, stage: str) -> None:
+        self._progress.update(self._task, description=f"{role}: {stage}")
+        if stage == "kept":
+            self._finish(f"{role}: unchanged, kept")
+        elif stage == "built":
+            self._finish(f"{role}: built in {time.monotonic() - self._started:.0f} s")
+
+    def _finish(self, line: str) -> None:
+        self._progress.console.print(line)
+        self._progress.advance(self._task)
+        self._started = time.monotonic()
+
+
+def _summary(folder: Path) -> tuple[str, ...]:
+    try:
+        manifest = read_manifest(folder)
+    except RealCompoError as error:
+        return str(error), "", "", "", ""
+    height, width = manifest.image_size
+    size = sum(_engine_bytes(folder, engine) for engine in manifest.engines.values())
+    return manifest.pair.name, manifest.backend, manifest.precision, f"{width}x{height}", _megabytes(size)
+
+
+def _bundle_table(manifest: Manifest) -> Table:
+    table = Table(title=f"Pair {manifest.pair.name}", show_header=False)
+    for name, model in (("text-to-image", manifest.pair.text_to_image), ("spatial", manifest.pair.spatial)):
+        revision = f"@{model.revision}" if model.revision else ""
+        table.add_row(name, f"{model.source}{revision}, weights {model.sha256[:12]}")
+    table.add_row("backend", f"{manifest.backend}, {manifest.precision}, batch {':'.join(map(str, manifest.batch))}")
+    table.add_row(
+        "image", f"{_shape(manifest.image_size)} pixels (height x width), at most {manifest.max_regions} regions"
+    )
+    table.add_row("latents", f"{_shape(manifest.latent_shape)}, scale {manifest.latent_scale}")
+    table.add_row("prompt", f"{manifest.max_tokens} tokens")
+    table.add_row(
+        "noise schedule", f"{manifest.scheduler.get('_class_name')}, {manifest.scheduler.get('beta_schedule')}"
+    )
+    for model_name, layers in manifest.maps.layers.items():
+        table.add_row(f"maps of {model_name}", f"{_shape(manifest.maps.resolution)} from\n" + "\n".join(layers))
+    return table
+
+
+def _engine_table(folder: Path, manifest: Manifest) -> Table:
+    table = Table("engine", "precision", "size", "relative error against PyTorch", title="Engines")
+    for role, engine in manifest.engines.items():
+        table.add_row(role, engine.precision, _megabytes(_engine_bytes(folder, engine)), _figures(engine.verification))
+    return table
+
+
+def _tensor_table(manifest: Manifest) -> Table:
+    table = Table("engine", "inputs", "outputs", title="Inputs and outputs")
+    for role, engine in manifest.engines.items():
+        table.add_row(role, "\n".join(map(_signature, engine.inputs)), "\n".join(map(_signature, engine.outputs)))
+    return table
+
+
+def _plan_table(manifest: Manifest) -> Table:
+    table = Table("plan", "TensorRT", "compute capabilities", "flags", title="Plans")
+    for engine in manifest.engines.values():
+        if plan := engine.plan:
+            flags = ", ".join(f"{name}={value}" for name, value in plan.flags.items())
+            capabilities = " ".join(plan.compute_capabilities) or "the building GPU's"
+            table.add_row(plan.file.name, f"{plan.flavour} {plan.version}", capabilities, flags)
+    return table
+
+
+def _engine_bytes(folder: Path, engine: EngineSpec) -> int:
+    files = [*engine.graph, *([engine.plan.file] if engine.plan else [])]
+    return sum((folder / file.name).stat().st_size for file in files if (folder / file.name).is_file())
+
+
+def _figures(errors: dict[str, float]) -> str:
+    return ", ".join(f"{output} {error:.1e}" for output, error in errors.items())
+
+
+def _signature(tensor: TensorSpec) -> str:
+    return f"{tensor.name} {tensor.dtype} ({', '.join(map(str, tensor.shape))})"
+
+
+def _shape(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m export")

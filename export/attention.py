@@ -1,0 +1,88 @@
+"""Which cross-attention layers give the attention maps, and the processor that records them."""
+
+import math
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+
+from runtime.errors import RealCompoError
+
+MAP_AREA = 16 * 16  # pixels; where Stable Diffusion's tokens attend to whole objects
+
+
+class MapRecorder:
+    """An attention processor that computes softmax(QK^T)V in the open and keeps the softmax.
+
+    It stands only where maps are wanted: everywhere else the fused attention stays.
+    """
+
+    def __init__(self) -> None:
+        self._latest: torch.Tensor | None = None
+
+    def __call__(
+        self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, **_: object
+    ) -> torch.Tensor:
+        """(B, P, C) pixels and (B, L, D) tokens -> (B, P, C)."""
+        query, key, value = (
+            projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # (B, heads, P or L, C / heads)
+            for projected in (
+                attn.to_q(hidden_states),
+                attn.to_k(encoder_hidden_states),
+                attn.to_v(encoder_hidden_states),
+            )
+        )
+        probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(dim=-1)
+        self._latest = probabilities.mean(dim=1)
+        mixed = (probabilities @ value).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](mixed))
+
+    def take(self) -> torch.Tensor:
+        """(B, P, L): the softmax of the latest call, averaged over heads. It is handed out once and not kept."""
+        latest, self._latest = self._latest, None
+        assert latest is not None, "the layer has not been called"
+        return latest
+
+
+def record_maps(unet: UNet2DConditionModel, layers: tuple[str, ...]) -> list[MapRecorder]:
+    """Put a recorder into each of the named cross-attention layers."""
+    recorders = [MapRecorder() for _ in layers]
+    for layer, recorder in zip(layers, recorders, strict=True):
+        unet.get_submodule(layer).set_processor(recorder)
+    return recorders
+
+
+def average_maps(recorders: list[MapRecorder]) -> torch.Tensor:
+    """(B, P, L): what the recorders saw in the latest forward, averaged over layers."""
+    return torch.stack([recorder.take() for recorder in recorders]).mean(dim=0)
+
+
+def find_map_layers(unet: UNet2DConditionModel, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[str, ...]]:
+    """The (height, width) and the names of the map layers for latents of `size`.
+
+    They are all the cross-attention layers of down and up blocks at the resolution nearest to 16x16 that has both.
+
+    Raises:
+        RealCompoError: no resolution has cross-attention in both.
+    """
+    levels = {name: _level(unet, name) for name, module in unet.named_modules() if _is_map_candidate(name, module)}
+    down = {level for name, level in levels.items() if name.startswith("down_blocks")}
+    up = {level for name, level in levels.items() if name.startswith("up_blocks")}
+    if not down & up:
+        raise RealCompoError("the UNet has no resolution with cross-attention in both a down and an up block")
+    nearest = min(down & up, key=lambda level: abs(math.log(math.prod(_size_at(size, level)) / MAP_AREA)))
+    return _size_at(size, nearest), tuple(name for name, level in levels.items() if level == nearest)
+
+
+def _is_map_candidate(name: str, module: torch.nn.Module) -> bool:
+    return isinstance(module, Attention) and name.endswith(".attn2") and not name.startswith("mid_block")
+
+
+def _level(unet: UNet2DConditionModel, name: str) -> int:
+    """How often latents have been halved where the layer sits."""
+    blocks, index = name.split(".")[:2]
+    return int(index) if blocks == "down_blocks" else len(unet.up_blocks) - 1 - int(index)
+
+
+def _size_at(size: tuple[int, int], level: int) -> tuple[int, int]:
+    return size[0] >> level, size[1] >> level

@@ -1,0 +1,65 @@
+"""PyTorch graph -> ONNX file, with torch's dynamo exporter."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx_ir
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import nn
+
+from export.graphs import Signature
+
+OPSET = 20
+EXTERNAL_DATA_BYTES = 1_500_000_000  # a protobuf file holds at most 2 GiB
+MAX_TRACED_ROWS = 63  # diffusers' upsampling branches at 64 rows, on a no-op for ONNX: the graph takes any number
+
+
+def export_onnx(graph: nn.Module, signature: Signature, inputs: dict[str, torch.Tensor], path: Path) -> list[Path]:
+    """Write `graph`, traced with `inputs` (at least two rows), to `path`; its batch is symbolic.
+
+    Returns:
+        The written files: the .onnx, and the .onnx.data beside it when the weights do not fit into one file.
+    """
+    batch = torch.export.Dim("batch", min=1, max=MAX_TRACED_ROWS)
+    with _quiet():
+        program = torch.onnx.export(
+            graph,
+            kwargs=inputs,
+            dynamic_shapes={name: {0: batch} for name in inputs},
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[tensor.name for tensor in signature.inputs],
+            output_names=[tensor.name for tensor in signature.outputs],
+            verbose=False,
+        )
+    assert program is not None  # only dynamo=False returns None
+    return _save(program.model, path)
+
+
+def _save(model: onnx_ir.Model, path: Path) -> list[Path]:
+    ClearMetadataAndDocStringPass()(model)  # stack traces of the exporting machine: larger than small models
+    size = sum(w.const_value.nbytes for w in model.graph.initializers.values() if w.const_value is not None)
+    if size <= EXTERNAL_DATA_BYTES:
+        onnx_ir.save(model, path)
+        return [path]
+    data = path.with_name(f"{path.name}.data")
+    onnx_ir.save(model, path, external_data=data.name)
+    return [path, data]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's advice to its own developers."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

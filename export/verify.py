@@ -1,0 +1,161 @@
+"""Is an ONNX graph what PyTorch computes? Per output, the relative error on random inputs."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from tokenizers import Tokenizer
+from torch import nn
+
+from export.checkpoints import Checkpoints, open_checkpoints
+from export.graphs import Geometry, Signature, example_inputs, load_graph, measure
+from export.parts import weight_digests
+from runtime.bundle import EngineSpec, Manifest, Precision, Role, check_files, read_manifest
+from runtime.errors import RealCompoError
+
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4}
+CHECKED_ROWS = (1, 3)
+FLOAT64_PARAMETERS = 200_000_000  # larger graphs are compared in fp32: float64 would take twice their memory again
+
+Outputs = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Check:
+    """How one engine was verified: errors against its checkpoint, or None where only its outputs were looked at."""
+
+    role: Role
+    errors: dict[str, float] | None
+
+
+def relative_errors(graph: nn.Module, path: Path, signature: Signature, vocabulary: int) -> dict[str, float]:
+    """Per output, max |ONNX Runtime - PyTorch| / max |PyTorch| over batches of several sizes.
+
+    Raises:
+        RealCompoError: ONNX Runtime cannot run the graph, or its inputs and outputs are not the signature's.
+    """
+    session = _open_session(path, signature)
+    reference = _reference(graph)
+    worst = {tensor.name: 0.0 for tensor in signature.outputs}
+    for rows in CHECKED_ROWS:
+        inputs = example_inputs(signature, rows, vocabulary)
+        expected = _run_torch(reference, inputs)
+        for (name, found), target in zip(_run_onnx(session, inputs).items(), expected, strict=True):
+            worst[name] = float(np.maximum(worst[name], _relative_error(found, target)))  # unlike max, keeps NaN
+    return worst
+
+
+def check_errors(role: Role, errors: dict[str, float], precision: Precision) -> None:
+    """Raise RealCompoError if an output is farther from PyTorch than its precision explains."""
+    for output, error in errors.items():
+        if not error <= TOLERANCE[precision]:  # NaN fails too
+            raise RealCompoError(
+                f"{role}: {output} differs from PyTorch by {error:.1e}; at most {TOLERANCE[precision]:.0e} is accepted "
+                f"in {precision}"
+            )
+
+
+def verify_bundle(folder: Path) -> Iterator[Check]:
+    """Check a bundle engine by engine: hashes, ONNX, inputs and outputs, and figures.
+
+    Where the checkpoints it was built from are at hand the figures are measured again, else the outputs must be finite.
+
+    Raises:
+        RealCompoError: the first thing that is wrong.
+    """
+    manifest = read_manifest(folder)
+    check_files(folder, manifest)
+    checkpoints = _checkpoints_at_hand(manifest)
+    geometry = measure(checkpoints, *manifest.image_size) if checkpoints else None
+    vocabulary = Tokenizer.from_file(str(folder / manifest.tokenizer.name)).get_vocab_size()
+    for role, engine in manifest.engines.items():
+        path = folder / engine.graph[0].name
+        _check_onnx(path)
+        if checkpoints and geometry:
+            yield Check(role, _measured_again(engine, path, checkpoints, geometry))
+        else:
+            _check_outputs(engine, path, vocabulary)
+            yield Check(role, None)
+
+
+def _measured_again(engine: EngineSpec, path: Path, checkpoints: Checkpoints, geometry: Geometry) -> dict[str, float]:
+    graph = load_graph(engine.role, checkpoints, geometry)
+    errors = relative_errors(graph, path, _signature_of(engine), geometry.vocabulary)
+    check_errors(engine.role, errors, engine.precision)
+    return errors
+
+
+def _check_outputs(engine: EngineSpec, path: Path, vocabulary: int) -> None:
+    signature = _signature_of(engine)
+    session = _open_session(path, signature)
+    for rows in CHECKED_ROWS:
+        outputs = _run_onnx(session, example_inputs(signature, rows, vocabulary))
+        for tensor in signature.outputs:
+            found = outputs[tensor.name]
+            if found.shape != (rows, *tensor.shape[1:]) or not np.isfinite(found).all():
+                raise RealCompoError(f"{path}: {tensor.name} has shape {found.shape} or values that are not finite")
+
+
+def _checkpoints_at_hand(manifest: Manifest) -> Checkpoints | None:
+    """The checkpoints that the bundle was built from, if they are on this machine and unchanged."""
+    pair = manifest.pair
+    try:
+        checkpoints = open_checkpoints(pair.text_to_image.source, pair.spatial.source, download=False)
+    except RealCompoError:
+        return None
+    found = weight_digests(checkpoints)
+    same = found.of("text_to_image") == pair.text_to_image.sha256 and found.of("spatial") == pair.spatial.sha256
+    return checkpoints if same else None
+
+
+def _check_onnx(path: Path) -> None:
+    try:
+        onnx.checker.check_model(str(path))
+    except Exception as error:  # protobuf and the checker raise kinds of their own
+        raise RealCompoError(f"{path} is no valid ONNX graph: {str(error).strip().splitlines()[0]}") from error
+
+
+def _open_session(path: Path, signature: Signature) -> onnxruntime.InferenceSession:
+    try:
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises kinds of its own
+        raise RealCompoError(f"ONNX Runtime cannot load {path}: {error}") from error
+    for kind, found, declared in (
+        ("inputs", session.get_inputs(), signature.inputs),
+        ("outputs", session.get_outputs(), signature.outputs),
+    ):
+        has, wants = [(t.name, tuple(t.shape)) for t in found], [(t.name, t.shape) for t in declared]
+        if has != wants:
+            raise RealCompoError(f"{path} has the {kind} {has} instead of {wants}")
+    return session
+
+
+def _run_onnx(session: onnxruntime.InferenceSession, inputs: dict[str, torch.Tensor]) -> Outputs:
+    names = [output.name for output in session.get_outputs()]
+    values = session.run(names, {name: value.numpy() for name, value in inputs.items()})
+    return dict(zip(names, values, strict=True))
+
+
+def _reference(graph: nn.Module) -> nn.Module:
+    small = sum(weight.numel() for weight in graph.parameters()) <= FLOAT64_PARAMETERS
+    return copy.deepcopy(graph).double() if small else graph
+
+
+@torch.inference_mode()
+def _run_torch(graph: nn.Module, inputs: dict[str, torch.Tensor]) -> list[np.ndarray]:
+    dtype = next(graph.parameters()).dtype
+    outputs = graph(**{name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()})
+    return [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def _relative_error(found: np.ndarray, target: np.ndarray) -> float:
+    return float(np.abs(found - target).max() / np.abs(target).max())
+
+
+def _signature_of(engine: EngineSpec) -> Signature:
+    return Signature(engine.inputs, engine.outputs)

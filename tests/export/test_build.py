@@ -1,0 +1,207 @@
+"""What is built again and what is not, and what a build that fails leaves behind."""
+
+import errno
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+import export.build
+from export.build import Options, build
+from export.pairs import Pair
+from export.parts import ROLES
+from export.verify import verify_bundle
+from runtime.bundle import Role, check_files, read_manifest
+from runtime.errors import RealCompoError
+
+CHEAP = ("grounding", "vae_decoder")  # the parts that export in about a second
+
+
+class Log:
+    """A build's report, which interrupts the build when `stop` begins."""
+
+    def __init__(self, stop: Role | None = None):
+        self.stop, self.stages = stop, dict.fromkeys(ROLES, "")
+
+    def __call__(self, role: Role, stage: str) -> None:
+        self.stages[role] = stage
+        if role == self.stop:
+            raise KeyboardInterrupt
+
+    def built(self) -> set[str]:
+        return {role for role, stage in self.stages.items() if stage == "built"}
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def remove_part(folder: Path, role: str) -> None:
+    for path in folder.glob(f"{role}-*"):
+        path.unlink()
+
+
+def change_vae(pair: Pair) -> None:
+    folder = Path(pair.text_to_image) / "vae"
+    vae = AutoencoderKL.from_pretrained(folder)
+    torch.nn.init.constant_(vae.decoder.conv_out.bias, 0.25)
+    vae.save_pretrained(folder)
+
+
+def test_nothing_is_built_twice(own_bundle: Path, pair: Pair) -> None:
+    before, log = snapshot(own_bundle), Log()
+    build(pair, own_bundle, Options(), log)
+    assert set(log.stages.values()) == {"kept"}
+    assert snapshot(own_bundle) == before
+
+
+def test_stopped_build_resumes(own_bundle: Path, pair: Pair) -> None:
+    whole = snapshot(own_bundle)
+    (own_bundle / "manifest.json").unlink()
+    for role in CHEAP:
+        remove_part(own_bundle, role)
+    with pytest.raises(KeyboardInterrupt):
+        build(pair, own_bundle, Options(), Log(stop="vae_decoder"))
+    with pytest.raises(RealCompoError, match="it has no manifest"):
+        read_manifest(own_bundle)
+    (own_bundle / ".build").mkdir()  # what a killed build leaves, which has no time to tidy up
+    (own_bundle / ".build" / "vae_decoder-000000000000.onnx").write_bytes(b"half")
+    log = Log()
+    build(pair, own_bundle, Options(), log)
+    assert log.built() == {"vae_decoder"}
+    assert snapshot(own_bundle).keys() == whole.keys()
+
+
+def test_a_part_that_is_not_whole_is_built_again(own_bundle: Path, pair: Pair) -> None:
+    engine = read_manifest(own_bundle).engines["grounding"]
+    (own_bundle / engine.graph[0].name).write_bytes(b"half a file")
+    log = Log()
+    build(pair, own_bundle, Options(), log)
+    assert log.built() == {"grounding"}
+    check_files(own_bundle, read_manifest(own_bundle))
+
+
+def test_large_weights_stand_beside_their_graph(own_bundle: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    remove_part(own_bundle, "grounding")
+    monkeypatch.setattr("export.to_onnx.EXTERNAL_DATA_BYTES", 1000)
+    manifest = build(pair, own_bundle, Options())
+    graph, data = (own_bundle / file.name for file in manifest.engines["grounding"].graph)
+    assert data.name == f"{graph.name}.data"
+    assert data.stat().st_size > 10 * graph.stat().st_size
+    assert all(check.errors for check in verify_bundle(own_bundle))
+    data.unlink()
+    with pytest.raises(RealCompoError, match=r"\.onnx\.data is missing"):
+        check_files(own_bundle, manifest)
+
+
+def test_changed_weights_rebuild_what_uses_them(own_bundle: Path, own_pair: Pair) -> None:
+    before = read_manifest(own_bundle)
+    (own_bundle / "notes-000000000000.json").write_text("not ours")
+    change_vae(own_pair)
+    log = Log()
+    after = build(own_pair, own_bundle, Options(), log)
+    assert log.built() == {"vae_decoder"}
+    assert after.pair.text_to_image.sha256 != before.pair.text_to_image.sha256
+    assert after.pair.spatial.sha256 == before.pair.spatial.sha256
+    assert len(list(own_bundle.glob("vae_decoder-*"))) == 2  # the old one is gone: .onnx and .json of the new
+    assert (own_bundle / "notes-000000000000.json").exists()
+
+
+def test_failed_build_leaves_the_last_good_bundle(
+    own_bundle: Path, own_pair: Pair, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(own_bundle)
+    change_vae(own_pair)
+    monkeypatch.setattr(export.build, "relative_errors", lambda *_: {"images": 2e-4})
+    with pytest.raises(RealCompoError, match=r"vae_decoder: images differs from PyTorch by 2.0e-04; at most 1e-04"):
+        build(own_pair, own_bundle, Options())
+    assert snapshot(own_bundle) == before
+    assert {check.role for check in verify_bundle(own_bundle)} == set(ROLES)
+
+
+def test_force_builds_all_and_keeps_the_old_bundle_until_then(own_bundle: Path, pair: Pair) -> None:
+    before, log = snapshot(own_bundle), Log(stop="text_to_image")
+    with pytest.raises(KeyboardInterrupt):
+        build(pair, own_bundle, Options(force=True), log)
+    assert log.stages == {role: "exporting" if role == "text_to_image" else log.stages[role] for role in ROLES}
+    assert "kept" not in log.stages.values()
+    assert snapshot(own_bundle) == before
+
+
+def test_full_disk_is_one_line_and_loses_nothing(
+    own_bundle: Path, own_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(own_bundle)
+    change_vae(own_pair)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(export.build, "write_atomically", full)
+    with pytest.raises(RealCompoError, match=r"the disk is full: .* needs about \d+ MB, .* are free") as caught:
+        build(own_pair, own_bundle, Options())
+    assert "\n" not in str(caught.value)
+    assert {name: snapshot(own_bundle)[name] for name in before} == before
+    check_files(own_bundle, read_manifest(own_bundle))
+
+
+def test_too_little_space_is_told_before_work_starts(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1_000_000))
+    log = Log()
+    with pytest.raises(RealCompoError, match="the disk is full"):
+        build(pair, tmp_path / "out", Options(), log)
+    assert not any(log.stages.values())
+
+
+def test_two_builds_do_not_share_a_folder(own_bundle: Path, pair: Pair) -> None:
+    def build_again(role: Role, stage: str) -> None:
+        build(pair, own_bundle, Options())
+
+    with pytest.raises(RealCompoError, match="another build is at work"):
+        build(pair, own_bundle, Options(), build_again)
+
+
+def test_checkpoints_in_the_bundles_folder_stay(own_bundle: Path, own_pair: Pair) -> None:
+    """As in engines/tabletop, which is both."""
+    base = Path(own_pair.text_to_image)
+    base = base.rename(own_bundle / base.name)
+    spatial = Path(own_pair.spatial).rename(own_bundle / "spatial")
+    build(replace(own_pair, text_to_image=str(base), spatial=str(spatial)), own_bundle, Options())
+    assert (base / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+    assert (spatial / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(precision="fp16"), "--precision fp16 is not supported yet; supported: fp32"),
+        (Options(batch=(2, 1, 8)), "--batch 2:1:8 is not of the form MIN:OPT:MAX"),
+        (Options(backend="tensorrt"), "needs the Python package tensorrt: pip install tensorrt"),
+        (Options(compute_capabilities=("8.9",)), "--compute-capability is for --backend tensorrt-rtx"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path: Path, pair: Pair, options: Options, message: str) -> None:
+    with pytest.raises(RealCompoError, match=message):
+        build(pair, tmp_path / "out", options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unwritable_output(tmp_path: Path, pair: Pair) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RealCompoError, match=r"cannot write to .*file/out: Not a directory"):
+        build(pair, tmp_path / "file" / "out", Options())
+
+
+def test_sidecar_of_another_key_is_not_trusted(own_bundle: Path, pair: Pair) -> None:
+    sidecar = next(own_bundle.glob("grounding-*.json"))
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {"key": "0" * 64}))
+    log = Log()
+    build(pair, own_bundle, Options(), log)
+    assert log.built() == {"grounding"}

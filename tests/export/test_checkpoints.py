@@ -1,0 +1,154 @@
+"""Checkpoints that are incomplete, damaged or of another kind are answered with one clear line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import CLIPTokenizer
+
+from export.checkpoints import Checkpoint, Checkpoints, load_unet, open_checkpoints
+from export.pairs import PAIRS, Pair, find_pair
+from export.tokenizer import tokenizer_json
+from runtime.errors import RealCompoError
+
+
+def open_pair(pair: Pair) -> Checkpoints:
+    return open_checkpoints(pair.text_to_image, pair.spatial)
+
+
+def edit(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_known_pairs_and_overrides() -> None:
+    assert find_pair("tabletop", spatial="elsewhere").spatial == "elsewhere"
+    assert find_pair("tabletop", spatial="elsewhere").text_to_image == PAIRS["tabletop"].text_to_image
+    with pytest.raises(RealCompoError, match="unknown pair 'table'; known pairs: tabletop, sd15-gligen"):
+        find_pair("table")
+
+
+@pytest.mark.parametrize(
+    ("file", "option"),
+    [
+        ("text_to_image/unet/config.json", "--text-to-image"),
+        ("text_to_image/vae/diffusion_pytorch_model.safetensors", "--text-to-image"),
+        ("text_to_image/text_encoder/model.safetensors", "--text-to-image"),
+        ("text_to_image/scheduler/scheduler_config.json", "--text-to-image"),
+        ("spatial/unet/diffusion_pytorch_model.safetensors", "--spatial"),
+    ],
+)
+def test_missing_file_is_named(own_pair: Pair, file: str, option: str) -> None:
+    path = Path(own_pair.spatial).parent / file
+    path.unlink()
+    with pytest.raises(RealCompoError) as caught:
+        open_pair(own_pair)
+    assert f"{path} is missing" in str(caught.value)
+    assert f"Give a diffusers folder with {option} DIR" in str(caught.value)
+
+
+def test_pickled_weights_are_not_read(own_pair: Pair) -> None:
+    weights = Path(own_pair.spatial) / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(RealCompoError, match="pickled weights are not read"):
+        open_pair(own_pair)
+
+
+def test_missing_folder_and_missing_hub(own_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        RealCompoError, match=r"the folder /nowhere/at/all of the spatial model does not exist.*--spatial"
+    ):
+        open_checkpoints(own_pair.text_to_image, "/nowhere/at/all")
+    with pytest.raises(RealCompoError, match=r"nobody/nothing .* the hub does not give it: .*--text-to-image DIR"):
+        open_checkpoints("nobody/nothing", own_pair.spatial, download=False)
+
+
+@pytest.mark.parametrize(
+    ("file", "fields", "message"),
+    [
+        ("text_to_image/unet/config.json", {"in_channels": 9}, "its in_channels is 9, not 4"),
+        ("text_to_image/unet/config.json", {"_class_name": "SD3Transformer2DModel"}, '_class_name is "SD3Trans'),
+        ("text_to_image/unet/config.json", {"addition_embed_type": "text_time"}, 'addition_embed_type is "text_time"'),
+        ("text_to_image/unet/config.json", {"cross_attention_dim": 32}, "its cross_attention_dim is 32, not 16"),
+        ("spatial/unet/config.json", {"attention_type": "default"}, 'its attention_type is "default", not "gated"'),
+        ("spatial/unet/config.json", {"attention_type": "gated-text-image"}, "not supported as spatial model"),
+        ("spatial/unet/config.json", {"sample_size": 64}, "its sample_size is 64, not 8"),
+        ("text_to_image/vae/config.json", {"latent_channels": 16}, "its latent_channels is 16, not 4"),
+        ("text_to_image/text_encoder/config.json", {"model_type": "t5"}, 'its model_type is "t5"'),
+        ("text_to_image/scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, 'not "epsilon"'),
+    ],
+)
+def test_unsupported_architecture_is_named_with_what_is(
+    own_pair: Pair, file: str, fields: dict[str, Any], message: str
+) -> None:
+    edit(Path(own_pair.spatial).parent / file, **fields)
+    with pytest.raises(RealCompoError) as caught:
+        open_pair(own_pair)
+    assert message in str(caught.value)
+    assert "Supported are Stable-Diffusion-1.x-shaped pairs" in str(caught.value)
+
+
+def test_damaged_files(own_pair: Pair) -> None:
+    unet = Path(own_pair.spatial) / "unet"
+    weights = unet / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor for name, tensor in tensors.items() if name != "conv_in.bias"}, weights, {"format": "pt"})
+    with pytest.raises(RealCompoError, match=r"lacks 1 weights of its architecture, among them conv_in\.bias"):
+        load_unet(open_pair(own_pair).spatial)
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(RealCompoError, match="cannot be loaded"):
+        load_unet(open_pair(own_pair).spatial)
+    (unet / "config.json").write_text("{")
+    with pytest.raises(RealCompoError, match=r"config\.json is damaged"):
+        open_pair(own_pair)
+
+
+def test_half_precision_shards_and_variants_load_as_fp32(own_pair: Pair) -> None:
+    unet = Path(own_pair.spatial) / "unet"
+    stock = UNet2DConditionModel.from_pretrained(unet, torch_dtype=torch.float32)
+    whole = (unet / "diffusion_pytorch_model.safetensors").rename(unet / "diffusion_pytorch_model.fp16.safetensors")
+    _same(load_unet(open_pair(own_pair).spatial), stock)
+    whole.unlink()
+    stock.save_pretrained(unet, max_shard_size="50KB")
+    assert len(open_pair(own_pair).spatial.weights("unet")[1]) > 1
+    _same(load_unet(open_pair(own_pair).spatial), stock)
+
+
+def _same(unet: UNet2DConditionModel, expected: UNet2DConditionModel) -> None:
+    for name, weight in expected.state_dict().items():
+        assert unet.state_dict()[name].dtype == torch.float32
+        assert torch.equal(unet.state_dict()[name], weight)
+
+
+def test_fp32_size_is_that_of_the_weights(pair: Pair) -> None:
+    spatial = open_pair(pair).spatial
+    unet = load_unet(spatial)
+    assert spatial.fp32_bytes("unet", ("",)) == 4 * sum(weight.numel() for weight in unet.parameters())
+    grounding = sum(weight.numel() for weight in unet.position_net.parameters())
+    assert spatial.fp32_bytes("unet", ("position_net.",)) == 4 * grounding
+
+
+def test_slow_clip_tokenizer_becomes_tokenizer_json(tmp_path: Path) -> None:
+    """Stable Diffusion's own folders hold a vocabulary and merges, and no tokenizer.json."""
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    words = ["r", "e", "d</w>", "a</w>", "re", "red</w>", "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\nr e\nre d</w>\n")
+    pad = {"__type": "AddedToken", "content": "<|endoftext|>", "lstrip": False, "rstrip": False, "special": True}
+    pad |= {"single_word": False, "normalized": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": pad}))
+    made = Tokenizer.from_str(tokenizer_json(Checkpoint("text_to_image", "x", None, tmp_path), 8).decode())
+    stock = CLIPTokenizer.from_pretrained(folder)
+    for prompt in ("a red", "a red a red a red a red a red"):
+        expected = stock(prompt, padding="max_length", max_length=8, truncation=True).input_ids
+        assert made.encode(prompt).ids == expected
+
+
+def test_missing_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RealCompoError, match=r"vocab\.json is missing"):
+        tokenizer_json(Checkpoint("text_to_image", "x", None, tmp_path), 8)
