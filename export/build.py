@@ -216,5 +216,5 @@ def _manifest(pair: PairSpec, engines: dict[Role, EngineSpec], job: _Job) -> Man
         max_regions=MAX_REGIONS,
         tokenizer=FileSpec(name=TOKENIZER, sha256=sha256_of(job.scratch / TOKENIZER)),
         max_tokens=geometry.max_tokens,
-        scheduler=model.read_json("scheduler/scheduler_config.json"),
+        scheduler=geometry.scheduler,
     )

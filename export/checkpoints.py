@@ -23,7 +23,7 @@ from runtime.errors import RealCompoError
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = (
     "Supported are Stable-Diffusion-1.x-shaped pairs: a UNet2DConditionModel with 4 latent channels, CLIP text "
-    "cross-attention and epsilon prediction; as spatial model the same with GLIGEN's text-and-box grounding "
+    "cross-attention, epsilon or velocity prediction; as spatial model the same with GLIGEN's text-and-box grounding "
     '(attention_type "gated")'
 )
 
@@ -244,7 +244,8 @@ def _check_supported(checkpoints: Checkpoints) -> None:
     _check_rules(text_to_image, "vae", _VAE_RULES)
     _check_rules(text_to_image, "text_encoder", {"model_type": ("clip_text_model",)})
     scheduler = text_to_image.read_json("scheduler/scheduler_config.json")
-    _check(text_to_image, "scheduler", "prediction_type", scheduler.get("prediction_type", "epsilon"), ("epsilon",))
+    predicted = scheduler.get("prediction_type", "epsilon")
+    _check(text_to_image, "scheduler", "prediction_type", predicted, ("epsilon", "v_prediction"))
     width = text_to_image.config("text_encoder")["hidden_size"]
     for checkpoint in (text_to_image, spatial):
         _check(checkpoint, "unet", "cross_attention_dim", checkpoint.config("unet")["cross_attention_dim"], (width,))

@@ -2,9 +2,10 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock, GatedSelfAttentionDense
 from torch import nn
 from transformers import CLIPTextModel
@@ -33,25 +34,27 @@ class TextToImage(nn.Module):
     """latents (B, 4, h, w), timestep (B,) int64, encoder_hidden_states (B, L, D) -> noise_pred (B, 4, h, w),
     attention_maps (B, P, L): softmax over tokens, averaged over heads and `layers`, pixels row by row."""
 
-    def __init__(self, unet: UNet2DConditionModel, layers: tuple[str, ...]):
+    def __init__(self, unet: UNet2DConditionModel, layers: tuple[str, ...], noise_of: nn.Module):
         super().__init__()
         self.unet = _share_weights(unet)
+        self.noise_of = noise_of
         self.recorders = record_maps(self.unet, layers)
 
     def forward(
         self, latents: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        noise_pred = self.unet(latents, timestep, encoder_hidden_states, return_dict=False)[0]
-        return noise_pred, average_maps(self.recorders)
+        predicted = self.unet(latents, timestep, encoder_hidden_states, return_dict=False)[0]
+        return self.noise_of(predicted, latents, timestep), average_maps(self.recorders)
 
 
 class Spatial(nn.Module):
     """`TextToImage` of a GLIGEN UNet (Li et al., arXiv 2301.07093) and object_tokens (B, N, D),
     grounding_scale (B,): what each row's gates are multiplied by; 0 turns grounding off."""
 
-    def __init__(self, unet: UNet2DConditionModel, layers: tuple[str, ...]):
+    def __init__(self, unet: UNet2DConditionModel, layers: tuple[str, ...], noise_of: nn.Module):
         super().__init__()
         self.unet = _share_weights(unet)
+        self.noise_of = noise_of
         self.unet.position_net = _ReadyTokens()
         for block in self.unet.modules():
             if isinstance(block, BasicTransformerBlock):
@@ -67,10 +70,32 @@ class Spatial(nn.Module):
         grounding_scale: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         grounding = {"object_tokens": object_tokens, "grounding_scale": grounding_scale}
-        noise_pred = self.unet(
+        predicted = self.unet(
             latents, timestep, encoder_hidden_states, cross_attention_kwargs={"gligen": grounding}, return_dict=False
         )[0]
-        return noise_pred, average_maps(self.recorders)
+        return self.noise_of(predicted, latents, timestep), average_maps(self.recorders)
+
+
+class NoiseOfEpsilon(nn.Module):
+    """For UNets that predict the noise itself."""
+
+    def forward(self, predicted: torch.Tensor, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return predicted
+
+
+class NoiseOfVelocity(nn.Module):
+    """For UNets that predict v = sqrt(alpha) * noise - sqrt(1 - alpha) * x0 (Salimans and Ho, arXiv 2202.00512)."""
+
+    def __init__(self, alphas_cumprod: torch.Tensor):
+        super().__init__()
+        self.signal: torch.Tensor
+        self.noise: torch.Tensor
+        self.register_buffer("signal", alphas_cumprod.sqrt())
+        self.register_buffer("noise", (1 - alphas_cumprod).sqrt())
+
+    def forward(self, predicted: torch.Tensor, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        signal, noise = self.signal[timestep], self.noise[timestep]  # (B,)
+        return signal[:, None, None, None] * predicted + noise[:, None, None, None] * latents
 
 
 class _ReadyTokens(nn.Module):
@@ -128,6 +153,7 @@ class Geometry:
     max_tokens: int
     text_width: int
     vocabulary: int
+    scheduler: dict[str, Any]  # diffusers' config: what the UNets predict, and the noise they were trained with
 
 
 @dataclass(frozen=True)
@@ -167,6 +193,7 @@ def measure(checkpoints: Checkpoints, height: int | None = None, width: int | No
         max_tokens=text["max_position_embeddings"],
         text_width=text["hidden_size"],
         vocabulary=text["vocab_size"],
+        scheduler=checkpoints.text_to_image.read_json("scheduler/scheduler_config.json"),
     )
 
 
@@ -219,14 +246,22 @@ def load_graph(role: Role, checkpoints: Checkpoints, geometry: Geometry) -> nn.M
         case "text_encoder":
             graph: nn.Module = TextEncoder(load_text_encoder(checkpoints.text_to_image))
         case "text_to_image":
-            graph = TextToImage(load_unet(checkpoints.text_to_image), geometry.map_layers["text_to_image"])
+            unet = load_unet(checkpoints.text_to_image)
+            graph = TextToImage(unet, geometry.map_layers["text_to_image"], _noise_of(geometry.scheduler))
         case "spatial":
-            graph = Spatial(load_unet(checkpoints.spatial), geometry.map_layers["spatial"])
+            unet = load_unet(checkpoints.spatial)
+            graph = Spatial(unet, geometry.map_layers["spatial"], _noise_of(geometry.scheduler))
         case "grounding":
             graph = Grounding(load_unet(checkpoints.spatial).position_net)
         case "vae_decoder":
             graph = VaeDecoder(load_vae(checkpoints.text_to_image))
     return graph.eval()
+
+
+def _noise_of(scheduler: dict[str, Any]) -> nn.Module:
+    if scheduler.get("prediction_type", "epsilon") == "epsilon":
+        return NoiseOfEpsilon()
+    return NoiseOfVelocity(DDIMScheduler.from_config(scheduler).alphas_cumprod)
 
 
 def _share_weights(unet: UNet2DConditionModel) -> UNet2DConditionModel:

@@ -13,7 +13,7 @@ import torch
 
 from runtime.errors import RealCompoError
 
-SAMPLES_KEPT, NOISES_KEPT = 2, 5  # the longest rows of any table
+SAMPLES_KEPT, NOISES_KEPT = 5, 5  # the longest rows of any table
 
 
 class Step(NamedTuple):
@@ -67,9 +67,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "use_flow_sigmas": False,
     },
 }
+# What the checkpoint predicts. Engines always give noise; only PLMS mixes what the checkpoint itself predicts.
+PREDICTION_TYPES = ("epsilon", "v_prediction")
 # Settings that the tables carry out; each other one has to be at the value given here
 SUPPORTED = {
-    "prediction_type": "epsilon",
     "thresholding": False,
     "rescale_betas_zero_snr": False,
     "clip_sample": False,
@@ -134,13 +135,31 @@ def _plms(schedule: Schedule, steps: int) -> list[Step]:
     """Pseudo linear multistep: DDIM's step on a mix of the last four predictions."""
     jump = schedule.settings["num_train_timesteps"] // steps
     timesteps = _timesteps(schedule, steps)
+    visited = [*timesteps[:2], *timesteps[1:]]
     rows = []
-    for i, timestep in enumerate([*timesteps[:2], *timesteps[1:]]):
+    for i, timestep in enumerate(visited):
         start = timestep + jump if i == 1 else timestep
         step = _denoising_step(schedule.alpha(start), schedule.alpha(start - jump), timestep)
         samples = (0.0, *step.samples) if i == 1 else step.samples
-        rows.append(Step(timestep, samples, tuple(step.noises[0] * weight for weight in PLMS[min(i, 5)])))
+        noises = tuple(step.noises[0] * weight for weight in PLMS[min(i, 5)])
+        row = Step(timestep, samples, noises)
+        if schedule.settings["prediction_type"] == "v_prediction":
+            row = _mix_velocities(row, schedule.alpha(start), [schedule.alpha(t) for t in visited[i::-1]])
+        rows.append(row)
     return rows
+
+
+def _mix_velocities(row: Step, alpha: float, alphas: Sequence[float]) -> Step:
+    """The row that mixes velocities v = (eps - sqrt(1-alpha_j) * x) / sqrt(alpha_j) as `row` mixes noises, then turns
+    the mix into noise at `alpha` and the row's own sample: diffusers' PLMS for models that predict v.
+    """
+    base = row.samples.index(next(filter(None, row.samples)))
+    samples = np.zeros(SAMPLES_KEPT)
+    samples[base] = row.samples[base] + sum(row.noises) * math.sqrt(1 - alpha)
+    noises = [weight * math.sqrt(alpha / past) for weight, past in zip(row.noises, alphas, strict=False)]
+    for j, (weight, past) in enumerate(zip(noises, alphas, strict=False)):
+        samples[j] -= weight * math.sqrt(1 - past)
+    return Step(row.timestep, tuple(samples.tolist()), tuple(noises))
 
 
 def _dpm_solver(schedule: Schedule, steps: int) -> list[Step]:
@@ -209,6 +228,11 @@ def _read_schedule(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> Sc
     inherited = config.get("_use_default_values", ())
     given = {name: value for name, value in config.items() if value is not None and name not in inherited}
     settings = {**defaults, **{name: value for name, value in given.items() if name in {*defaults, "trained_betas"}}}
+    if settings["prediction_type"] not in PREDICTION_TYPES:
+        raise RealCompoError(
+            f"the bundle's scheduler has prediction_type={settings['prediction_type']!r}; "
+            f"this runtime takes {' or '.join(PREDICTION_TYPES)}"
+        )
     for name, value in SUPPORTED.items():
         if settings.get(name, value) != value:
             raise RealCompoError(f"the bundle's scheduler has {name}={settings[name]!r}; this runtime takes {value!r}")

@@ -97,8 +97,9 @@ def make_unet(*, grounded: bool) -> UNet2DConditionModel:
 
 
 def make_scheduler() -> DDIMScheduler:
-    """Stable Diffusion 1.x's noise schedule."""
+    """Stable Diffusion's noise schedule, with 2.x's velocity prediction."""
     return DDIMScheduler(
+        prediction_type="v_prediction",
         beta_schedule="scaled_linear",
         beta_start=0.00085,
         beta_end=0.012,

@@ -29,7 +29,7 @@ from benchmarks.tabletop.scenes import STYLES, Scene, Style, render, sample_scen
 SEED = 20240218
 SCENES = 24_000
 STEPS = {"vae": 1_400, "denoiser": 3_000}
-PEAK_RATE = 1.2e-3
+PEAK_RATE = 1.5e-3
 BATCH = 32
 EMPTY_CAPTION = 0.1  # of samples: classifier-free guidance needs the unconditional prediction
 UNGROUNDED = 0.1  # of the other flat samples: the caption alone must still mean something to the spatial model
@@ -137,16 +137,18 @@ def _flat_loss(denoiser: Denoiser, data: Batch) -> Callable[[int], torch.Tensor]
 def _denoising_loss(
     denoiser: Denoiser, latents: torch.Tensor, text: torch.Tensor, step: int, gligen: Batch | None
 ) -> torch.Tensor:
-    """Epsilon loss, weighted by sqrt((1 + SNR) / SNR): layout is decided where noise is high and epsilon's own
-    weighting (Ho et al., 2020) hardly looks."""
+    """Mean squared error of the velocity (arXiv 2202.00512), more often where noise is high.
+
+    Colours and layout are decided there, and there the noise itself says next to nothing about them: with epsilon as
+    the target the same network learned shapes, but neither colours, style nor boxes, in 700 steps.
+    """
     generator = _generator("noise", step)
-    t = torch.randint(1000, (BATCH,), generator=generator)
+    t = (1000 * torch.rand(BATCH, generator=generator).sqrt()).long()
     noise = torch.randn(latents.shape, generator=generator)
     noisy = denoiser.scheduler.add_noise(latents, noise, t)
     kwargs = {"gligen": gligen} if gligen else None
     predicted = denoiser.unet(noisy, t, text, cross_attention_kwargs=kwargs).sample
-    weight = denoiser.scheduler.alphas_cumprod[t] ** -0.5
-    return (weight * (predicted - noise).square().mean((1, 2, 3))).mean()
+    return F.mse_loss(predicted, denoiser.scheduler.get_velocity(latents, noise, t))
 
 
 def save_pair(out: Path, vae: AutoencoderKL, text_encoder: CLIPTextModel, grounded: UNet2DConditionModel) -> None:

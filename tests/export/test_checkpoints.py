@@ -79,7 +79,7 @@ def test_missing_folder_and_missing_hub(own_pair: Pair, monkeypatch: pytest.Monk
         ("spatial/unet/config.json", {"sample_size": 64}, "its sample_size is 64, not 8"),
         ("text_to_image/vae/config.json", {"latent_channels": 16}, "its latent_channels is 16, not 4"),
         ("text_to_image/text_encoder/config.json", {"model_type": "t5"}, 'its model_type is "t5"'),
-        ("text_to_image/scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, 'not "epsilon"'),
+        ("text_to_image/scheduler/scheduler_config.json", {"prediction_type": "sample"}, 'prediction_type is "sample"'),
     ],
 )
 def test_unsupported_architecture_is_named_with_what_is(

@@ -1,12 +1,16 @@
 """The graphs against the stock diffusers and transformers models."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from export.checkpoints import Checkpoints
-from export.graphs import Geometry, example_inputs, load_graph, measure, signature
+from export.checkpoints import Checkpoints, open_checkpoints
+from export.graphs import Geometry, NoiseOfVelocity, example_inputs, load_graph, measure, signature
+from export.pairs import Pair
 from export.parts import ROLES
 from runtime.bundle import Role
 from runtime.errors import RealCompoError
@@ -59,6 +63,31 @@ def test_spatial_is_diffusers_gligen(
         **step, object_tokens=tokens, grounding_scale=torch.ones(3)
     )
     torch.testing.assert_close(noise_pred, stock(stock_spatial, step, grounding))
+
+
+@torch.no_grad()
+def test_velocity_becomes_the_noise_that_diffusers_reads_from_it(step: Tensors) -> None:
+    scheduler = DDIMScheduler(beta_schedule="scaled_linear", prediction_type="v_prediction")
+    clean, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(5))
+    noisy = scheduler.add_noise(clean, noise, step["timestep"])
+    velocity = scheduler.get_velocity(clean, noise, step["timestep"])
+    found = NoiseOfVelocity(scheduler.alphas_cumprod)(velocity, noisy, step["timestep"])
+    torch.testing.assert_close(found, noise)
+
+
+@torch.no_grad()
+def test_both_models_of_a_velocity_pair_give_noise(own_pair: Pair, step: Tensors) -> None:
+    config = Path(own_pair.text_to_image) / "scheduler" / "scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"prediction_type": "v_prediction"}))
+    checkpoints = open_checkpoints(own_pair.text_to_image, own_pair.spatial)
+    unet = UNet2DConditionModel.from_pretrained(Path(own_pair.text_to_image) / "unet")
+    alpha = DDIMScheduler.from_config(json.loads(config.read_text())).alphas_cumprod[step["timestep"]].view(3, 1, 1, 1)
+    noise_pred, _ = load_graph("text_to_image", checkpoints, measure(checkpoints))(**step)
+    torch.testing.assert_close(noise_pred, alpha.sqrt() * stock(unet, step) + (1 - alpha).sqrt() * step["latents"])
+    off = {"object_tokens": torch.zeros(3, 30, WIDTH), "grounding_scale": torch.zeros(3)}
+    spatial = UNet2DConditionModel.from_pretrained(Path(own_pair.spatial) / "unet", torch_dtype=torch.float32)
+    noise_pred, _ = load_graph("spatial", checkpoints, measure(checkpoints))(**step, **off)
+    torch.testing.assert_close(noise_pred, alpha.sqrt() * stock(spatial, step) + (1 - alpha).sqrt() * step["latents"])
 
 
 @torch.no_grad()

@@ -37,7 +37,11 @@ def run_diffusers(sampler: str, steps: int, config: dict[str, Any], start: Tenso
     scheduler = ORACLES[sampler](config)
     scheduler.set_timesteps(steps)
     for timestep in scheduler.timesteps:
-        start = scheduler.step(predict(start, int(timestep)), timestep, start).prev_sample
+        predicted = predict(start, int(timestep))
+        if config["prediction_type"] == "v_prediction":  # as the checkpoint would say it
+            alpha = scheduler.alphas_cumprod[int(timestep)].double()
+            predicted = (predicted - (1 - alpha).sqrt() * start) / alpha.sqrt()
+        start = scheduler.step(predicted, timestep, start).prev_sample
     return start
 
 
@@ -58,6 +62,12 @@ def test_table_equals_diffusers(sampler: str, steps: int, dtype: torch.dtype) ->
 @pytest.mark.parametrize("sampler", ORACLES)
 def test_spacing_that_a_config_states(sampler: str, spacing: str) -> None:
     check_equal(sampler, 12, EXPLICIT | {"timestep_spacing": spacing})
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 20])
+@pytest.mark.parametrize("sampler", ORACLES)
+def test_checkpoints_that_predict_velocity(sampler: str, steps: int) -> None:
+    check_equal(sampler, steps, EXPLICIT | {"prediction_type": "v_prediction"})
 
 
 @pytest.mark.parametrize("change", [{"set_alpha_to_one": True}, {"beta_schedule": "linear"}, {"steps_offset": 0}])
@@ -94,7 +104,7 @@ def test_steps_that_the_spacing_cannot_place(sampler: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prediction_type": "v_prediction"}, "prediction_type='v_prediction'; this runtime takes 'epsilon'"),
+        ({"prediction_type": "sample"}, "prediction_type='sample'; this runtime takes epsilon or v_prediction"),
         ({"clip_sample": True}, "clip_sample=True; this runtime takes False"),
         ({"beta_schedule": "squaredcos_cap_v2"}, "use linear or scaled_linear"),
         ({"timestep_spacing": "karras"}, "use leading, linspace or trailing"),
