@@ -1,7 +1,6 @@
 """Command line of the benchmarks: `python -m benchmarks quality BUNDLE`. The last line of stdout is one JSON object."""
 
 import json
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from benchmarks import quality as quality_benchmark
 from benchmarks.tabletop.score import Scores
-from runtime import RealCompoError
+from runtime.cli import plain_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -33,16 +32,17 @@ def quality(
     batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
 ) -> None:
     """Score each way of combining the models on prompts with layouts: what is there, where, and how realistic."""
-    sampling = quality_benchmark.Sampling(steps, sampler, guidance_scale, batch)
-    console, rows = Console(), []
-    progress = Console(stderr=True)
-    with progress.status("loading the bundle") as status:
-        modes = mode or list(quality_benchmark.MODES)
-        for name, scores in quality_benchmark.measure(bundle, scenes, modes, sampling):
-            rows.append(quality_benchmark.as_row(name, scores))
-            console.print(_table(name, scores))
-            status.update(f"{len(rows)} of {len(modes)} modes scored")
-    print(json.dumps({"scenes": scenes, "steps": steps, "sampler": sampler, "rows": rows}))
+    with plain_errors():
+        sampling = quality_benchmark.Sampling(steps, sampler, guidance_scale, batch)
+        console, rows = Console(), []
+        progress = Console(stderr=True)
+        with progress.status("loading the bundle") as status:
+            modes = mode or list(quality_benchmark.MODES)
+            for name, scores in quality_benchmark.measure(bundle, scenes, modes, sampling):
+                rows.append(quality_benchmark.as_row(name, scores))
+                console.print(_table(name, scores))
+                status.update(f"{len(rows)} of {len(modes)} modes scored")
+        print(json.dumps({"scenes": scenes, "steps": steps, "sampler": sampler, "rows": rows}))
 
 
 def _table(mode: str, scores: dict[str, Scores]) -> Table:
@@ -53,17 +53,5 @@ def _table(mode: str, scores: dict[str, Scores]) -> Table:
     return table
 
 
-def main() -> None:
-    try:
-        app()
-    except RealCompoError as error:
-        sys.exit(_fail(error))
-
-
-def _fail(error: RealCompoError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-
-
 if __name__ == "__main__":
-    main()
+    app(prog_name="python -m benchmarks")

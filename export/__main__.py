@@ -1,9 +1,6 @@
 """The command line: `python -m export build | list | inspect | verify`."""
 
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +11,7 @@ from rich.table import Table
 
 from export.pairs import PAIRS, find_pair
 from runtime.bundle import MANIFEST, Backend, EngineSpec, Manifest, Precision, Role, TensorSpec, read_manifest
+from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
 
 # What loads diffusers and ONNX is imported by the commands that need it, so that --help does not wait for them.
@@ -64,7 +62,7 @@ def build(
     force: Annotated[bool, typer.Option("--force", help="Build every part again, changed or not.")] = False,
 ) -> None:
     """Build a bundle. Stopped half-way, the same command resumes; what has not changed is not built again."""
-    with _one_line_errors():
+    with plain_errors(interrupted="stopped; the same command resumes"):
         models = find_pair(pair, text_to_image, spatial)
         rows = _parse_batch(batch)
         from export.build import Options
@@ -82,7 +80,7 @@ def build(
 @app.command("list")
 def list_() -> None:
     """Show the known pairs, and the bundles under engines/."""
-    with _one_line_errors():
+    with plain_errors():
         table = Table("pair", "text-to-image", "spatial", "", title="Known pairs")
         for pair in PAIRS.values():
             table.add_row(pair.name, pair.text_to_image, pair.spatial, pair.about)
@@ -96,7 +94,7 @@ def list_() -> None:
 @app.command(epilog="Example:  python -m export inspect engines/tabletop")
 def inspect(bundle: Bundle) -> None:
     """Show what a bundle holds: models, engines, attention maps, plans."""
-    with _one_line_errors():
+    with plain_errors():
         manifest = read_manifest(bundle)
         console.print(_bundle_table(manifest))
         console.print(_engine_table(bundle, manifest))
@@ -108,25 +106,13 @@ def inspect(bundle: Bundle) -> None:
 @app.command(epilog="Example:  python -m export verify engines/tabletop")
 def verify(bundle: Bundle) -> None:
     """Check a bundle's hashes and graphs, and measure its errors again where the checkpoints are at hand."""
-    with _one_line_errors():
+    with plain_errors():
         from export.verify import verify_bundle
 
         for check in verify_bundle(bundle):
             figures = _figures(check.errors) if check.errors else "outputs are finite; its checkpoint is not at hand"
             console.print(f"{check.role}: {figures}")
         console.print(f"{bundle} is in order")
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except RealCompoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt as error:
-        print("stopped; the same command resumes", file=sys.stderr)
-        raise typer.Exit(130) from error
 
 
 def _parse_batch(text: str) -> tuple[int, int, int]:

@@ -21,9 +21,14 @@ class MapRecorder:
         self._latest: torch.Tensor | None = None
 
     def __call__(
-        self, attn: Attention, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor, **_: object
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        **_: object,
     ) -> torch.Tensor:
-        """(B, P, C) pixels and (B, L, D) tokens -> (B, P, C)."""
+        """(B, P, C) pixels and (B, L, D) tokens, by default the pixels themselves -> (B, P, C)."""
+        encoder_hidden_states = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
             projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # (B, heads, P or L, C / heads)
             for projected in (
@@ -45,7 +50,7 @@ class MapRecorder:
 
 
 def record_maps(unet: UNet2DConditionModel, layers: tuple[str, ...]) -> list[MapRecorder]:
-    """Put a recorder into each of the named cross-attention layers."""
+    """Put a recorder into each of the named attention layers."""
     recorders = [MapRecorder() for _ in layers]
     for layer, recorder in zip(layers, recorders, strict=True):
         unet.get_submodule(layer).set_processor(recorder)

@@ -2,7 +2,6 @@
 
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -20,6 +19,7 @@ from PIL import Image
 
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.bundle import write_atomically
+from runtime.cli import plain_errors
 from runtime.options import check_count
 from runtime.output import Output
 from runtime.pipeline import Callback
@@ -103,18 +103,6 @@ def generate(
 
 
 @contextmanager
-def plain_errors() -> Iterator[None]:
-    """One line on stderr and an exit code, instead of a traceback, for what a user can mend."""
-    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
-    try:
-        yield
-    except RealCompoError as error:
-        _exit(f"error: {' '.join(str(error).split())}", 2)
-    except KeyboardInterrupt:
-        _exit("interrupted", 130)
-
-
-@contextmanager
 def progress_bar() -> Iterator[Callback]:
     """A bar on stderr, and the callback that moves it."""
     columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -130,11 +118,6 @@ def progress_bar() -> Iterator[Callback]:
     finally:
         if progress.live.is_started:
             progress.stop()
-
-
-def _exit(line: str, code: int) -> None:
-    typer.echo(line, err=True)
-    raise typer.Exit(code)
 
 
 def _choose_prompt(prompt: str | None, layout: Layout | None) -> str:
