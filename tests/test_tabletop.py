@@ -40,7 +40,8 @@ def stock() -> StableDiffusionPipeline:
 @pytest.fixture(scope="module")
 def stock_gligen(stock: StableDiffusionPipeline) -> StableDiffusionGLIGENPipeline:
     unet = UNet2DConditionModel.from_pretrained(PAIR / "spatial" / "unet", torch_dtype=torch.float32)
-    pipeline = StableDiffusionGLIGENPipeline(**{**stock.components, "unet": unet}, requires_safety_checker=False)
+    parts = {name: part for name, part in stock.components.items() if name != "image_encoder"}
+    pipeline = StableDiffusionGLIGENPipeline(**{**parts, "unet": unet}, requires_safety_checker=False)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -19,15 +19,17 @@ def fit(
     steps: int,
     learning_rate: Callable[[int], float],
     work: Path,
+    factor: Callable[[str], float] = lambda parameter: 1.0,
 ) -> None:
     """Train `module` in place for `steps` AdamW steps and leave its exponential moving average in it.
 
     `loss_of_step(step)` must draw its data from `step` alone, so that a run which is stopped and resumed from
-    `work/<name>.safetensors` sees what an unbroken one sees.
+    `work/<name>.safetensors` sees what an unbroken one sees. `factor(name)` multiplies a parameter's learning rate.
     """
     parameters = {key: p for key, p in module.named_parameters() if p.requires_grad}
     average = {key: p.detach().clone() for key, p in parameters.items()}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=1.0, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
+    groups = [{"params": [p], "factor": factor(key)} for key, p in parameters.items()]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = work / f"{name}.safetensors"
     start = _resume(checkpoint, parameters, average, optimizer) if checkpoint.exists() else 0
@@ -37,7 +39,7 @@ def fit(
         smooth = None
         for step in range(start, steps):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step)
+                group["lr"] = learning_rate(step) * group["factor"]
             loss = loss_of_step(step)
             optimizer.zero_grad()
             loss.backward()

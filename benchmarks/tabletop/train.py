@@ -32,10 +32,11 @@ from export.attention import record_maps
 
 SEED = 20240218
 SCENES = 24_000
-STEPS = {"vae": 1_400, "trunk": 2_600, "spatial": 1_000, "text_to_image": 600}
+STEPS = {"vae": 1_400, "trunk": 2_600, "spatial": 750, "text_to_image": 600}
 PEAK_RATE = 1.5e-3
 BRANCH_RATE = 1e-3
-PLACEMENT_WEIGHT = 0.1
+PLACEMENT_WEIGHT = 0.5
+PROBE_WEIGHT = 0.2
 BATCH = 32
 EMPTY_CAPTION = 0.1  # of samples: classifier-free guidance needs the unconditional prediction
 UNGROUNDED = 0.1  # of the other flat samples: the caption alone must still mean something to the spatial model
@@ -55,12 +56,18 @@ def main(
     fit("trunk", trunk, _loss_in_turns(trunk, data), STEPS["trunk"], trapezoid(PEAK_RATE, 3_000), work)
     trunk.text_encoder.requires_grad_(False)
     spatial, text_to_image = copy.deepcopy(trunk), copy.deepcopy(trunk)
-    spatial_loss = _placement_loss(spatial, data["flat"])
-    fit("spatial", spatial, spatial_loss, STEPS["spatial"], trapezoid(BRANCH_RATE, STEPS["spatial"]), work)
+    placer = Placer(spatial)
+    fit("spatial", placer, lambda step: placer.loss(data["flat"], step), STEPS["spatial"],
+        trapezoid(BRANCH_RATE, STEPS["spatial"], warm_up=50), work, _factor)  # fmt: skip
     loss = _realistic_loss(text_to_image, data["realistic"])
     fit("text_to_image", text_to_image, loss, STEPS["text_to_image"],
         one_cycle(BRANCH_RATE, STEPS["text_to_image"]), work)  # fmt: skip
     save_pair(out, vae, trunk.text_encoder, text_to_image.unet, spatial.unet)
+
+
+def _factor(parameter: str) -> float:
+    """GLIGEN's layers start from nothing; the rest of the spatial model does not."""
+    return 3.0 if any(part in parameter for part in ("fuser", "position_net", "probes")) else 1.0
 
 
 def train_vae(work: Path) -> AutoencoderKL:
@@ -169,19 +176,36 @@ def _denoising_loss(
     return F.mse_loss(predicted, denoiser.scheduler.get_velocity(latents, noise, t))
 
 
-def _placement_loss(denoiser: Denoiser, data: Batch) -> Callable[[int], torch.Tensor]:
-    """The flat scenes' loss, and how far GLIGEN's attention is from looking at the object whose box covers a pixel."""
-    layers = [name for name, _ in denoiser.unet.named_modules() if name.endswith("fuser.attn")]
-    # the way down is left out: three convolutions from the input, a pixel cannot know where it is
-    recorders = record_maps(denoiser.unet, tuple(name for name in layers if not name.startswith("down")))
+class Placer(torch.nn.Module):
+    """A denoiser learning to place: GLIGEN's attention is supervised, and what it sees must tell where a pixel is."""
 
-    def loss_of_step(step: int) -> torch.Tensor:
-        latents, text, gligen = _flat_batch(denoiser, data, step)
-        loss = _denoising_loss(denoiser, latents, text, step, gligen)
+    def __init__(self, denoiser: Denoiser) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        layers = [name for name, _ in denoiser.unet.named_modules() if name.endswith("fuser.attn")]
+        # the way down is left out: three convolutions from the input, a pixel cannot know where it is
+        layers = [name for name in layers if not name.startswith("down")]
+        self.recorders = record_maps(denoiser.unet, tuple(layers))
+        attentions = [denoiser.unet.get_submodule(name) for name in layers]
+        self.probes = torch.nn.ModuleList(torch.nn.Linear(attention.query_dim, 2) for attention in attentions)
+        self.errors: list[torch.Tensor] = []
+        for attention, probe in zip(attentions, self.probes, strict=True):
+            attention.register_forward_pre_hook(lambda _, inputs, probe=probe: self._probe(probe, inputs[0]))
+
+    def _probe(self, probe: torch.nn.Module, seen: torch.Tensor) -> None:
+        """How far pixels' positions, read linearly from (B, P + 30, C), are from where they are."""
+        pixels = seen[:, : -models.MAX_OBJECTS]
+        side = math.isqrt(pixels.shape[1])
+        axis = torch.linspace(-1, 1, side)
+        self.errors.append(F.mse_loss(probe(pixels), torch.cartesian_prod(axis, axis).expand(len(pixels), -1, -1)))
+
+    def loss(self, data: Batch, step: int) -> torch.Tensor:
+        latents, text, gligen = _flat_batch(self.denoiser, data, step)
+        self.errors.clear()
+        loss = _denoising_loss(self.denoiser, latents, text, step, gligen)
         boxes = gligen["boxes"][:, :3]  # all zero where a row is not grounded
-        return loss + PLACEMENT_WEIGHT * torch.stack([_misplaced(r.take(), boxes) for r in recorders]).mean()
-
-    return loss_of_step
+        misplaced = torch.stack([_misplaced(recorder.take(), boxes) for recorder in self.recorders])
+        return loss + PLACEMENT_WEIGHT * misplaced.mean() + PROBE_WEIGHT * torch.stack(self.errors).mean()
 
 
 def _misplaced(attention: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
