@@ -26,8 +26,8 @@ def quality(
     bundle: Annotated[Path, typer.Argument(help="Bundle of the Tabletop pair.")],
     scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 200,
     mode: Annotated[list[str] | None, typer.Option(help="Gradient mode to score; repeat it. Default: all.")] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 50,
-    sampler: Annotated[str, typer.Option()] = "plms",
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "dpm++2m",
     guidance_scale: Annotated[float, typer.Option()] = 7.5,
     batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
 ) -> None:

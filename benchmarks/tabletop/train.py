@@ -5,8 +5,8 @@ Four stages, all resumable, each drawing its data from a fixed seed:
 1. `vae`: 64x64 RGB <-> 16x16x4 latents.
 2. `trunk`: one UNet and the text model learn two tasks in turns: realistic scenes from captions with GLIGEN's layers
    left out, flat scenes from captions and boxes with them in. Every step teaches shapes, colours and words.
-3. `spatial`: the trunk, on flat scenes with boxes alone, its attention to the boxes supervised. Without that it ignores
-   them: at first an object token has 1/286 of a pixel's attention, too little to learn from.
+3. `spatial`: the trunk, on flat scenes with boxes alone, taught where to look: see `Placer`. Without that it ignores
+   them, see docs/tabletop.md.
 4. `text_to_image`: the trunk without GLIGEN's layers, on realistic scenes and captions alone.
 """
 
