@@ -32,7 +32,7 @@ from export.attention import record_maps
 
 SEED = 20240218
 SCENES = 24_000
-STEPS = {"vae": 1_400, "trunk": 2_600, "spatial": 750, "text_to_image": 600}
+STEPS = {"vae": 1_400, "trunk": 2_600, "spatial": 750, "text_to_image": 700}
 PEAK_RATE = 1.5e-3
 BRANCH_RATE = 1e-3
 PLACEMENT_WEIGHT = 0.5

@@ -5,7 +5,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from export.attention import find_map_layers
-from export.graphs import TextToImage
+from export.graphs import NoiseOfEpsilon, TextToImage
 from runtime.errors import RealCompoError
 
 
@@ -50,7 +50,7 @@ def test_maps_are_what_the_stock_model_attends_to() -> None:
     unet = make_deep_unet()
     resolution, layers = find_map_layers(unet, (32, 32))
     inputs = torch.randn(2, 4, 32, 32), torch.tensor([10, 700]), torch.randn(2, 5, 16)
-    noise_pred, maps = TextToImage(unet, layers)(*inputs)
+    noise_pred, maps = TextToImage(unet, layers, NoiseOfEpsilon())(*inputs)
     assert resolution == (16, 16)
     assert maps.shape == (2, 256, 5)
     torch.testing.assert_close(maps, maps_by_hand(unet, layers, inputs))
