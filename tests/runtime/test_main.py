@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,7 @@ def test_interrupt_is_one_line_and_130(bundle: Path, layout: Path, tmp_path: Pat
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"TTY_INTERACTIVE": "1", "TTY_COMPATIBLE": "1"},  # or rich draws no bar into a pipe
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a background job inherits it ignored
     ) as process:
         assert process.stderr is not None
         shown = ""
