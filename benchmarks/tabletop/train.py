@@ -76,8 +76,7 @@ def train_vae(work: Path) -> AutoencoderKL:
     pixels = torch.cat([pixels, torch.from_numpy(_render_many("flat", 1_000, offset=SCENES))])
 
     def loss_of_step(step: int) -> torch.Tensor:
-        x = pixels[torch.from_numpy(_rng("vae", step).integers(len(pixels), size=16))]
-        x = x.permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = _vae_input(pixels[torch.from_numpy(_rng("vae", step).integers(len(pixels), size=16))])
         posterior = vae.encode(x).latent_dist
         y = vae.decode(posterior.sample(_generator("vae", step))).sample
         edges = (y.diff(dim=2) - x.diff(dim=2)).abs().mean() + (y.diff(dim=3) - x.diff(dim=3)).abs().mean()
@@ -86,9 +85,14 @@ def train_vae(work: Path) -> AutoencoderKL:
 
     fit("vae", vae, loss_of_step, STEPS["vae"], one_cycle(2e-3, STEPS["vae"]), work)
     with torch.no_grad():
-        latents = vae.encode(pixels[:256].permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mean
+        latents = vae.encode(_vae_input(pixels[:256])).latent_dist.mean
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
     return vae.eval()
+
+
+def _vae_input(pixels: torch.Tensor) -> torch.Tensor:
+    """(N, 64, 64, 3) uint8 -> (N, 3, 64, 64) float32 in -1..1."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def encode_scenes(vae: AutoencoderKL, style: Style, work: Path) -> Batch:
@@ -97,8 +101,8 @@ def encode_scenes(vae: AutoencoderKL, style: Style, work: Path) -> Batch:
     if not path.exists():
         pixels, generator = torch.from_numpy(_render_many(style, SCENES)), _generator("encode", 0)
         with torch.no_grad():
-            chunks = [c.permute(0, 3, 1, 2).float() / 127.5 - 1 for c in pixels.split(250)]
-            latents = torch.cat([vae.encode(c).latent_dist.sample(generator) for c in chunks])
+            chunks = (vae.encode(_vae_input(chunk)).latent_dist for chunk in pixels.split(250))
+            latents = torch.cat([posterior.sample(generator) for posterior in chunks])
         scenes, tokenizer = [_scene(i) for i in range(SCENES)], models.make_tokenizer()
         boxes, phrases = torch.zeros(SCENES, 3, 4), torch.zeros(SCENES, 3, models.CONTEXT, dtype=torch.long)
         for i, scene in enumerate(scenes):
