@@ -8,6 +8,8 @@ Four stages, all resumable, each drawing its data from a fixed seed:
 3. `spatial`: the trunk, on flat scenes with boxes alone, taught where to look: see `Placer`. Without that it ignores
    them, see docs/tabletop.md.
 4. `text_to_image`: the trunk without GLIGEN's layers, on realistic scenes and captions alone.
+
+`--start PAIR` goes on from a saved pair: its VAE's decoder, then stages 3 and 4, each from that pair's own UNet.
 """
 
 import copy
@@ -15,12 +17,13 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from transformers import CLIPTextModel
@@ -32,7 +35,7 @@ from export.attention import record_maps
 
 SEED = 20240218
 SCENES = 24_000
-STEPS = {"vae": 1_400, "trunk": 2_600, "spatial": 750, "text_to_image": 700}
+STEPS = {"vae": 1_400, "decoder": 1_000, "trunk": 2_600, "spatial": 1_500, "text_to_image": 1_000}
 PEAK_RATE = 1.5e-3
 BRANCH_RATE = 1e-3
 PLACEMENT_WEIGHT = 0.5
@@ -47,22 +50,52 @@ Batch = dict[str, torch.Tensor]
 def main(
     out: Annotated[Path, typer.Option(help="Where the pair goes, in diffusers' folder layout.")],
     work: Annotated[Path, typer.Option(help="Checkpoints and encoded scenes; delete it to start afresh.")],
+    start: Annotated[Path | None, typer.Option(help="A saved pair whose UNets to train further.")] = None,
 ) -> None:
     """Train the Tabletop pair. Stop it with Ctrl-C at any time: the same command resumes."""
     torch.manual_seed(SEED)
-    vae = train_vae(work)
+    work.mkdir(parents=True, exist_ok=True)
+    vae = train_vae(work) if start is None else train_decoder(load_vae(start), work)
     data = {style: encode_scenes(vae, style, work) for style in STYLES}
-    trunk = Denoiser()
-    fit("trunk", trunk, _loss_in_turns(trunk, data), STEPS["trunk"], trapezoid(PEAK_RATE, 3_000), work)
-    trunk.text_encoder.requires_grad_(False)
-    spatial, text_to_image = copy.deepcopy(trunk), copy.deepcopy(trunk)
+    spatial, text_to_image = _train_trunk(data, work) if start is None else load_denoisers(start)
     placer = Placer(spatial)
     fit("spatial", placer, lambda step: placer.loss(data["flat"], step), STEPS["spatial"],
         trapezoid(BRANCH_RATE, STEPS["spatial"], warm_up=50), work, _factor)  # fmt: skip
     loss = _realistic_loss(text_to_image, data["realistic"])
     fit("text_to_image", text_to_image, loss, STEPS["text_to_image"],
         one_cycle(BRANCH_RATE, STEPS["text_to_image"]), work)  # fmt: skip
-    save_pair(out, vae, trunk.text_encoder, text_to_image.unet, spatial.unet)
+    save_pair(out, vae, spatial.text_encoder, text_to_image.unet, spatial.unet)
+
+
+def _train_trunk(data: dict[Style, Batch], work: Path) -> tuple["Denoiser", "Denoiser"]:
+    """The trunk twice over: what the spatial and the text-to-image branch start from."""
+    trunk = Denoiser()
+    fit("trunk", trunk, _loss_in_turns(trunk, data), STEPS["trunk"], trapezoid(PEAK_RATE, 3_000), work)
+    trunk.text_encoder.requires_grad_(False)
+    return copy.deepcopy(trunk), copy.deepcopy(trunk)
+
+
+def load_vae(pair: Path) -> AutoencoderKL:
+    """The VAE of a saved pair, in float32."""
+    return _load(AutoencoderKL, pair / "text_to_image" / "vae")
+
+
+def load_denoisers(pair: Path) -> tuple["Denoiser", "Denoiser"]:
+    """The spatial and the text-to-image model of a saved pair, in float32 and with its text model frozen."""
+    spatial, text_to_image = Denoiser(), Denoiser()
+    spatial.unet = _load(UNet2DConditionModel, pair / "spatial" / "unet")
+    text_to_image.unet = _load(UNet2DConditionModel, pair / "text_to_image" / "unet")
+    for denoiser in (spatial, text_to_image):
+        denoiser.text_encoder = CLIPTextModel.from_pretrained(pair / "text_to_image" / "text_encoder").float()
+        denoiser.text_encoder.requires_grad_(False)
+    return spatial, text_to_image
+
+
+def _load(kind: Any, folder: Path) -> Any:
+    """Unlike `from_pretrained`, without the folder's name in its config, to be saved with it."""
+    model = kind.from_config(kind.load_config(folder))
+    model.load_state_dict(load_file(folder / "diffusion_pytorch_model.safetensors"))
+    return model
 
 
 def _factor(parameter: str) -> float:
@@ -71,23 +104,48 @@ def _factor(parameter: str) -> float:
 
 
 def train_vae(work: Path) -> AutoencoderKL:
-    vae = models.make_vae()
-    pixels = torch.from_numpy(_render_many("realistic", 2_000, offset=SCENES))
-    pixels = torch.cat([pixels, torch.from_numpy(_render_many("flat", 1_000, offset=SCENES))])
+    vae, pixels = models.make_vae(), _vae_pixels()
 
     def loss_of_step(step: int) -> torch.Tensor:
-        x = _vae_input(pixels[torch.from_numpy(_rng("vae", step).integers(len(pixels), size=16))])
-        posterior = vae.encode(x).latent_dist
-        y = vae.decode(posterior.sample(_generator("vae", step))).sample
-        edges = (y.diff(dim=2) - x.diff(dim=2)).abs().mean() + (y.diff(dim=3) - x.diff(dim=3)).abs().mean()
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
-        return F.l1_loss(y, x) + F.mse_loss(y, x) + edges + 1e-3 * kl
+        loss, posterior = _reconstruction_loss(vae, pixels, "vae", step)
+        return loss + 1e-3 * posterior.kl().mean() / posterior.mean[0].numel()
 
     fit("vae", vae, loss_of_step, STEPS["vae"], one_cycle(2e-3, STEPS["vae"]), work)
     with torch.no_grad():
         latents = vae.encode(_vae_input(pixels[:256])).latent_dist.mean
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
     return vae.eval()
+
+
+def train_decoder(vae: AutoencoderKL, work: Path) -> AutoencoderKL:
+    """Go on with the decoder alone: latents, and with them what UNets have learned, stay what they are."""
+    pixels = _vae_pixels()
+    vae.requires_grad_(False)
+    for part in (vae.decoder, vae.post_quant_conv):
+        part.requires_grad_(True)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        return _reconstruction_loss(vae, pixels, "decoder", step)[0]
+
+    fit("decoder", vae, loss_of_step, STEPS["decoder"], one_cycle(1e-3, STEPS["decoder"]), work)
+    return vae.eval()
+
+
+def _vae_pixels() -> torch.Tensor:
+    """(3000, 64, 64, 3) uint8: two realistic scenes to a flat one, none of which the UNets see."""
+    realistic, flat = _render_many("realistic", 2_000, offset=SCENES), _render_many("flat", 1_000, offset=SCENES)
+    return torch.from_numpy(np.concatenate([realistic, flat]))
+
+
+def _reconstruction_loss(
+    vae: AutoencoderKL, pixels: torch.Tensor, name: str, step: int
+) -> tuple[torch.Tensor, DiagonalGaussianDistribution]:
+    """How far 16 pictures are from what the VAE makes of them; and the posterior of their latents."""
+    x = _vae_input(pixels[torch.from_numpy(_rng(name, step).integers(len(pixels), size=16))])
+    posterior = vae.encode(x).latent_dist
+    y = vae.decode(posterior.sample(_generator(name, step))).sample
+    edges = (y.diff(dim=2) - x.diff(dim=2)).abs().mean() + (y.diff(dim=3) - x.diff(dim=3)).abs().mean()
+    return F.l1_loss(y, x) + F.mse_loss(y, x) + edges, posterior
 
 
 def _vae_input(pixels: torch.Tensor) -> torch.Tensor:

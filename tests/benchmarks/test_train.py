@@ -40,6 +40,23 @@ def test_empty_captions_are_the_tokenizer_s():
     assert dropped.tolist() == [tokenizer.encode("a red ball").ids, tokenizer.encode("").ids]
 
 
+def test_a_saved_pair_is_what_training_goes_on_from(tmp_path):
+    """In half precision, and with nothing of this machine in its files."""
+    torch.manual_seed(0)
+    denoiser, vae = train.Denoiser(), models.make_vae()
+    vae.register_to_config(scaling_factor=0.7)
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        train.save_pair(folder, vae, denoiser.text_encoder, denoiser.unet, denoiser.unet)
+        (spatial, text_to_image), vae = train.load_denoisers(folder), train.load_vae(folder)
+    for name, weight in text_to_image.unet.state_dict().items():
+        torch.testing.assert_close(weight, denoiser.unet.state_dict()[name].half().float(), rtol=0, atol=0)
+    assert len(spatial.unet.state_dict()) == len(denoiser.unet.state_dict())
+    assert vae.config.scaling_factor == 0.7 and vae.dtype == torch.float32
+    assert not any(p.requires_grad for p in spatial.text_encoder.parameters())
+    for path in tmp_path.rglob("*.json"):
+        assert str(tmp_path) not in path.read_text()
+
+
 def test_both_tasks_reach_the_weights_that_they_train(monkeypatch):
     """Realistic steps leave GLIGEN's layers alone; the placer's steps reach them, and not the frozen text model."""
     monkeypatch.setattr(train, "BATCH", 2)
