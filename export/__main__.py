@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from export.pairs import PAIRS, find_pair
+from export.pairs import PAIRS, Pair, find_pair
 from runtime.bundle import MANIFEST, Backend, EngineSpec, Manifest, Precision, Role, TensorSpec, read_manifest
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
@@ -28,13 +28,14 @@ Bundle = Annotated[Path, typer.Argument(help="A bundle's folder, such as engines
 
 @app.command(
     epilog="Examples:  python -m export build tabletop --out engines/tabletop  |  python -m export build sd15-gligen "
-    "--text-to-image DIR --spatial DIR --out engines/sd15 --backend tensorrt-rtx --batch 1:2:8"
+    "--text-to-image DIR --spatial DIR --out engines/sd15 --backend tensorrt-rtx --batch 1:2:8  |  python -m "
+    "export build sd15-gligen --random-weights --precision fp16 --out outputs/sd15"
 )
 def build(
     pair: Annotated[str, typer.Argument(help=f"Which models: {', '.join(PAIRS)}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The bundle's folder.", show_default=False)],
     precision: Annotated[
-        Precision, typer.Option(help="Of weights and activations. fp32 is what can be built now.")
+        Precision, typer.Option(help="Of weights and activations: fp32 or fp16; bf16 is not built yet.")
     ] = "fp32",
     backend: Annotated[Backend, typer.Option(help="onnx alone, or TensorRT plans beside it.")] = "onnx",
     batch: Annotated[
@@ -59,6 +60,10 @@ def build(
     spatial: Annotated[
         str | None, typer.Option(metavar="ID_OR_DIR", help="Another spatial model: hub id or diffusers folder.")
     ] = None,
+    random_weights: Annotated[
+        bool,
+        typer.Option("--random-weights", help="Random numbers in the pair's shapes: to try what needs no pictures."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Build every part again, changed or not.")] = False,
 ) -> None:
     """Build a bundle. Stopped half-way, the same command resumes; what has not changed is not built again."""
@@ -72,9 +77,21 @@ def build(
         options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), force)
         started = time.monotonic()
         with _PartProgress(len(ROLES)) as progress:
+            if random_weights:
+                models = _fill_with_random_weights(models, out / "random-weights", text_to_image or spatial, progress)
             manifest = build_bundle(models, out, options, progress.report)
         console.print(_engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
+
+
+def _fill_with_random_weights(pair: Pair, folder: Path, given: str | None, progress: "_PartProgress") -> Pair:
+    from export.architectures import with_random_weights
+    from export.staging import disk_errors
+
+    if given:
+        raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {given} out")
+    with disk_errors(folder):
+        return with_random_weights(pair, folder, progress.say)
 
 
 @app.command("list")
@@ -138,6 +155,9 @@ class _PartProgress:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def say(self, stage: str) -> None:
+        self._progress.update(self._task, description=stage)
 
     def report(self, role: Role, stage: str) -> None:
         self._progress.update(self._task, description=f"{role}: {stage}")

@@ -1,4 +1,4 @@
-"""Which cross-attention layers give the attention maps, and the processor that records them."""
+"""Which cross-attention layers give the attention maps, and the processors that record and open them."""
 
 import math
 
@@ -11,14 +11,12 @@ from runtime.errors import RealCompoError
 MAP_AREA = 16 * 16  # pixels; where Stable Diffusion's tokens attend to whole objects
 
 
-class MapRecorder:
-    """An attention processor that computes softmax(QK^T)V in the open and keeps the softmax.
+class ExplicitAttention:
+    """An attention processor that computes softmax(QK^T)V in the open.
 
-    It stands only where maps are wanted: everywhere else the fused attention stays.
+    It stands only where it must, in map layers and in graphs with a backward: everywhere else the fused attention
+    stays, which is faster but shows no maps and whose backward has no ONNX form.
     """
-
-    def __init__(self) -> None:
-        self._latest: torch.Tensor | None = None
 
     def __call__(
         self,
@@ -37,10 +35,24 @@ class MapRecorder:
                 attn.to_v(encoder_hidden_states),
             )
         )
-        probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(dim=-1)
-        self._latest = probabilities.mean(dim=1)
-        mixed = (probabilities @ value).transpose(1, 2).flatten(2)
+        scores = query @ key.transpose(-1, -2) * attn.scale
+        probabilities = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        self.see(probabilities)
+        mixed = (probabilities.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](mixed))
+
+    def see(self, probabilities: torch.Tensor) -> None:
+        """Called with the softmax (B, heads, P, L)."""
+
+
+class MapRecorder(ExplicitAttention):
+    """Keeps the softmax."""
+
+    def __init__(self) -> None:
+        self._latest: torch.Tensor | None = None
+
+    def see(self, probabilities: torch.Tensor) -> None:
+        self._latest = probabilities.mean(dim=1)
 
     def take(self) -> torch.Tensor:
         """(B, P, L): the softmax of the latest call, averaged over heads. It is handed out once and not kept."""
@@ -55,6 +67,13 @@ def record_maps(unet: UNet2DConditionModel, layers: tuple[str, ...]) -> list[Map
     for layer, recorder in zip(layers, recorders, strict=True):
         unet.get_submodule(layer).set_processor(recorder)
     return recorders
+
+
+def open_attention(unet: UNet2DConditionModel) -> None:
+    """Compute every attention in the open that is not recorded already."""
+    for module in unet.modules():
+        if isinstance(module, Attention) and not isinstance(module.processor, ExplicitAttention):
+            module.set_processor(ExplicitAttention())
 
 
 def average_maps(recorders: list[MapRecorder]) -> torch.Tensor:

@@ -7,14 +7,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from export.checkpoints import Checkpoints, open_checkpoints
-from export.graphs import MAX_REGIONS, Geometry, example_inputs, load_graph, measure
+from export.geometry import Geometry, measure
 from export.pairs import Pair
 from export.parts import Digests, Part, plan_parts, weight_digests
+from export.precision import LOSS_SCALES, engine_precision, lower
+from export.roles import MAX_REGIONS, example_inputs, load_graph
 from export.staging import check_space, disk_errors, remove_stale, scratch_folder
 from export.to_engine import PlanOptions, build_plan, plan_options
 from export.to_onnx import export_onnx
 from export.tokenizer import tokenizer_json
-from export.verify import TOLERANCE, check_errors, relative_errors
+from export.verify import TOLERANCE, check_errors, expected_outputs, relative_errors
 from runtime.bundle import (
     FORMAT_VERSION,
     MANIFEST,
@@ -150,13 +152,16 @@ def _build_parts(parts: list[Part], finished: dict[Role, EngineSpec], job: _Job)
 def _build_part(part: Part, job: _Job) -> EngineSpec:
     """Export, verify and build one part in the scratch folder."""
     job.report(part.role, "exporting")
-    graph = load_graph(part.role, job.checkpoints, job.geometry)
+    graph = load_graph(part.role, job.checkpoints, job.geometry, LOSS_SCALES[job.options.precision])
     inputs = example_inputs(part.signature, TRACED_ROWS, job.geometry.vocabulary)
+    precision = engine_precision(part.role, job.options.precision)
+    expected = expected_outputs(graph, part.signature, job.geometry.vocabulary)
+    lower(graph, precision)
     files = export_onnx(graph, part.signature, inputs, job.scratch / part.file("onnx"))
+    del graph  # what follows wants the memory
     job.report(part.role, "verifying")
-    errors = relative_errors(graph, files[0], part.signature, job.geometry.vocabulary)
-    check_errors(part.role, errors, job.options.precision)
-    del graph  # TensorRT wants the memory
+    errors = relative_errors(expected, files[0], part.signature, job.geometry.vocabulary)
+    check_errors(part.role, errors, precision)
     plan = None
     if job.plan:
         job.report(part.role, f"building {job.plan.flavour} plan")
@@ -168,7 +173,7 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
         plan=plan,
         inputs=part.signature.inputs,
         outputs=part.signature.outputs,
-        precision=job.options.precision,
+        precision=precision,
         verification=errors,
     )
 
@@ -209,7 +214,7 @@ def _manifest(pair: PairSpec, engines: dict[Role, EngineSpec], job: _Job) -> Man
         batch=job.options.batch,
         engines=engines,
         maps=MapSpec(resolution=geometry.map_resolution, layers=geometry.map_layers),
-        loss_scale=1.0,
+        loss_scale=LOSS_SCALES[job.options.precision],
         latent_shape=geometry.latent_shape,
         latent_scale=model.config("vae").get("scaling_factor", 0.18215),
         image_size=geometry.image_size,

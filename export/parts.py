@@ -7,16 +7,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import get_args
 
-from export import attention, graphs, to_onnx
+from export import attention, decompositions, gradient, graphs, precision, roles, to_onnx
 from export.checkpoints import COMPONENTS, MODELS, Checkpoints, Component, Model
-from export.graphs import Geometry, Signature, signature
+from export.geometry import Geometry
+from export.roles import Signature, signature
 from export.to_engine import FLAGS, PlanOptions
 from export.to_onnx import OPSET
+from runtime import balancer
 from runtime.bundle import Precision, Role
 
 ROLES: tuple[Role, ...] = get_args(Role)
 _PACKAGES = ("torch", "diffusers", "transformers", "onnx-ir", "onnxscript")
-_SOURCES = (attention, graphs, to_onnx)  # the modules that shape a graph
+_SOURCES = (
+    attention,
+    balancer,
+    decompositions,
+    gradient,
+    graphs,
+    precision,
+    roles,
+    to_onnx,
+)  # the modules that shape a graph
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,8 @@ SOURCES: dict[Role, Source] = {
     "text_encoder": Source("text_to_image", "text_encoder"),
     "text_to_image": Source("text_to_image", "unet"),
     "spatial": Source("spatial", "unet"),
+    "text_to_image_gradient": Source("text_to_image", "unet"),
+    "spatial_gradient": Source("spatial", "unet"),
     "grounding": Source("spatial", "unet", ("position_net.",)),
     "vae_decoder": Source("text_to_image", "vae", ("decoder.", "post_quant_conv.")),
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from export.graphs import Signature
+from export.roles import Signature
 from runtime.bundle import FileSpec, PlanSpec, sha256_of
 from runtime.errors import RealCompoError
 

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import onnx_ir
 import torch
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from onnx_ir.passes import common
+from onnxscript.optimizer import fold_constants
 from torch import nn
 
-from export.graphs import Signature
+from export.gradient import AttentionGradient, trace_gradient
+from export.roles import Signature
 
 OPSET = 20
 EXTERNAL_DATA_BYTES = 1_500_000_000  # a protobuf file holds at most 2 GiB
+FOLDED_SIZE = 200  # elements: shapes and the like, but no weights, whose transposes would be stored beside them
 MAX_TRACED_ROWS = 63  # diffusers' upsampling branches at 64 rows, on a no-op for ONNX: the graph takes any number
 
 
@@ -24,6 +27,8 @@ def export_onnx(graph: nn.Module, signature: Signature, inputs: dict[str, torch.
     Returns:
         The written files: the .onnx, and the .onnx.data beside it when the weights do not fit into one file.
     """
+    if isinstance(graph, AttentionGradient):
+        graph = trace_gradient(graph, inputs)
     batch = torch.export.Dim("batch", min=1, max=MAX_TRACED_ROWS)
     with _quiet():
         program = torch.onnx.export(
@@ -34,14 +39,32 @@ def export_onnx(graph: nn.Module, signature: Signature, inputs: dict[str, torch.
             opset_version=OPSET,
             input_names=[tensor.name for tensor in signature.inputs],
             output_names=[tensor.name for tensor in signature.outputs],
+            optimize=False,
             verbose=False,
         )
-    assert program is not None  # only dynamo=False returns None
+        assert program is not None  # only dynamo=False returns None
+        _simplify(program.model)
     return _save(program.model, path)
 
 
+def _simplify(model: onnx_ir.Model) -> None:
+    """Fold constants and remove what is not used; fusing is the engines' work.
+
+    The exporter's own `optimize` also matches every node against dozens of patterns, in time quadratic in their number:
+    three quarters of the export of a gradient graph.
+    """
+    fold_constants(model, onnx_shape_inference=True, input_size_limit=FOLDED_SIZE)
+    for simplify in (
+        common.CommonSubexpressionEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.ClearMetadataAndDocStringPass(),  # stack traces of the exporting machine: larger than small models
+    ):
+        simplify(model)
+
+
 def _save(model: onnx_ir.Model, path: Path) -> list[Path]:
-    ClearMetadataAndDocStringPass()(model)  # stack traces of the exporting machine: larger than small models
     size = sum(w.const_value.nbytes for w in model.graph.initializers.values() if w.const_value is not None)
     if size <= EXTERNAL_DATA_BYTES:
         onnx_ir.save(model, path)

@@ -13,16 +13,19 @@ from tokenizers import Tokenizer
 from torch import nn
 
 from export.checkpoints import Checkpoints, open_checkpoints
-from export.graphs import Geometry, Signature, example_inputs, load_graph, measure
+from export.geometry import Geometry, measure
 from export.parts import weight_digests
+from export.roles import Signature, example_inputs, load_graph
 from runtime.bundle import EngineSpec, Manifest, Precision, Role, check_files, read_manifest
 from runtime.errors import RealCompoError
 
-TOLERANCE: dict[Precision, float] = {"fp32": 1e-4}
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2}  # ONNX Runtime has no bf16 on the CPU
+REPORTED = ("grad_latents",)  # in half precision: how exact it has to be is for pictures to say
 CHECKED_ROWS = (1, 3)
-FLOAT64_PARAMETERS = 200_000_000  # larger graphs are compared in fp32: float64 would take twice their memory again
+FLOAT64_PARAMETERS = 30_000_000  # larger graphs are compared in fp32, on one row: memory has to hold them
 
 Outputs = dict[str, np.ndarray]
+Expected = dict[int, list[np.ndarray]]  # rows -> outputs in the signature's order
 
 
 @dataclass(frozen=True)
@@ -33,27 +36,34 @@ class Check:
     errors: dict[str, float] | None
 
 
-def relative_errors(graph: nn.Module, path: Path, signature: Signature, vocabulary: int) -> dict[str, float]:
+def expected_outputs(graph: nn.Module, signature: Signature, vocabulary: int) -> Expected:
+    """What PyTorch computes on random inputs: in float64, or for large graphs on one row in their own precision."""
+    small = sum(weight.numel() for weight in graph.parameters()) <= FLOAT64_PARAMETERS
+    reference = copy.deepcopy(graph).double() if small else graph
+    rows = CHECKED_ROWS if small else CHECKED_ROWS[:1]
+    return {count: _run_torch(reference, example_inputs(signature, count, vocabulary)) for count in rows}
+
+
+def relative_errors(expected: Expected, path: Path, signature: Signature, vocabulary: int) -> dict[str, float]:
     """Per output, max |ONNX Runtime - PyTorch| / max |PyTorch| over batches of several sizes.
 
     Raises:
         RealCompoError: ONNX Runtime cannot run the graph, or its inputs and outputs are not the signature's.
     """
     session = _open_session(path, signature)
-    reference = _reference(graph)
     worst = {tensor.name: 0.0 for tensor in signature.outputs}
-    for rows in CHECKED_ROWS:
-        inputs = example_inputs(signature, rows, vocabulary)
-        expected = _run_torch(reference, inputs)
-        for (name, found), target in zip(_run_onnx(session, inputs).items(), expected, strict=True):
-            worst[name] = float(np.maximum(worst[name], _relative_error(found, target)))  # unlike max, keeps NaN
+    for rows, targets in expected.items():
+        found = _run_onnx(session, example_inputs(signature, rows, vocabulary))
+        for (name, output), target in zip(found.items(), targets, strict=True):
+            worst[name] = float(np.maximum(worst[name], _relative_error(output, target)))  # unlike max, keeps NaN
     return worst
 
 
 def check_errors(role: Role, errors: dict[str, float], precision: Precision) -> None:
     """Raise RealCompoError if an output is farther from PyTorch than its precision explains."""
     for output, error in errors.items():
-        if not error <= TOLERANCE[precision]:  # NaN fails too
+        reported = precision != "fp32" and output in REPORTED and np.isfinite(error)
+        if not (error <= TOLERANCE[precision] or reported):  # NaN fails too
             raise RealCompoError(
                 f"{role}: {output} differs from PyTorch by {error:.1e}; at most {TOLERANCE[precision]:.0e} is accepted "
                 f"in {precision}"
@@ -85,7 +95,9 @@ def verify_bundle(folder: Path) -> Iterator[Check]:
 
 def _measured_again(engine: EngineSpec, path: Path, checkpoints: Checkpoints, geometry: Geometry) -> dict[str, float]:
     graph = load_graph(engine.role, checkpoints, geometry)
-    errors = relative_errors(graph, path, _signature_of(engine), geometry.vocabulary)
+    signature = _signature_of(engine)
+    expected = expected_outputs(graph, signature, geometry.vocabulary)
+    errors = relative_errors(expected, path, signature, geometry.vocabulary)
     check_errors(engine.role, errors, engine.precision)
     return errors
 
@@ -141,12 +153,7 @@ def _run_onnx(session: onnxruntime.InferenceSession, inputs: dict[str, torch.Ten
     return dict(zip(names, values, strict=True))
 
 
-def _reference(graph: nn.Module) -> nn.Module:
-    small = sum(weight.numel() for weight in graph.parameters()) <= FLOAT64_PARAMETERS
-    return copy.deepcopy(graph).double() if small else graph
-
-
-@torch.inference_mode()
+@torch.no_grad()
 def _run_torch(graph: nn.Module, inputs: dict[str, torch.Tensor]) -> list[np.ndarray]:
     dtype = next(graph.parameters()).dtype
     outputs = graph(**{name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 try:
     import typer
@@ -20,7 +20,7 @@ from PIL import Image
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.bundle import write_atomically
 from runtime.cli import plain_errors
-from runtime.options import check_count
+from runtime.options import BOTH, Model, check_count
 from runtime.output import Output
 from runtime.pipeline import Callback
 
@@ -53,13 +53,18 @@ def generate(
     seed: Annotated[int, typer.Option(help="Draws the starting noise and coefficients.")] = 0,
     sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "plms",
     gradient: Annotated[
-        str, typer.Option(help="surrogate, none, fixed:W (weight of the spatial model), text_to_image or spatial.")
-    ] = "surrogate",
+        str,
+        typer.Option(help="exact, surrogate, none, fixed:W (weight of the spatial model), text_to_image or spatial."),
+    ] = "exact",
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is off.")] = 7.5,
     switch_step: Annotated[
         int | None, typer.Option(help="Evaluations before it use the spatial model alone. [default: 0.4 of the steps]")
     ] = None,
     coefficient_scale: Annotated[float, typer.Option(help="How fast the coefficients move.")] = 1e6,
+    gradient_from: Annotated[
+        list[str] | None, typer.Option(help="Model whose attention loss exact uses; repeat it. [default: both]")
+    ] = None,
+    trial_guidance: Annotated[bool, typer.Option(help="Guide the predictions of exact's trial step.")] = False,
     update_every: Annotated[int, typer.Option(help="Update the coefficients every k-th evaluation.")] = 1,
     grounding_fraction: Annotated[float, typer.Option(help="Share of the evaluations with GLIGEN's gates on.")] = 1.0,
     num_images: Annotated[int, typer.Option(help="Pictures to draw.")] = 1,
@@ -89,6 +94,8 @@ def generate(
                 guidance_scale=guidance_scale,
                 switch_step=switch_step,
                 coefficient_scale=coefficient_scale,
+                gradient_from=cast(list[Model], gradient_from or BOTH),  # checked with the other options
+                trial_guidance=trial_guidance,
                 update_every=update_every,
                 grounding_fraction=grounding_fraction,
                 num_images=num_images,

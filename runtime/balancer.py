@@ -82,6 +82,26 @@ def surrogate_gradient(
     return gradient * (height * width * SURROGATE_UNIT)
 
 
+def exact_gradient(coefficients: Tensor, noise_text: Tensor, noise_spatial: Tensor, cotangent: Tensor) -> Tensor:
+    """The gradient (B,2,h,w) of a loss with respect to the coefficients, through the fused noise prediction.
+
+    Args:
+        coefficients: (B,2,h,w).
+        noise_text: (B,4,h,w), and `noise_spatial` likewise: what the trial step fused.
+        cotangent: (B,4,h,w), the loss's gradient with respect to the fused noise prediction.
+    """
+    with torch.enable_grad():
+        leaf = coefficients.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(fuse(noise_text, noise_spatial, leaf), leaf, cotangent)
+    return gradient
+
+
+def drop_non_finite(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient (B,2,h,w) with 0 for images where any of it is not finite, and how many images those are."""
+    broken = ~gradient.isfinite().flatten(1).all(1)
+    return gradient.masked_fill(broken[:, None, None, None], 0), broken.sum()
+
+
 def update(coefficients: Tensor, gradient: Tensor, i: int, steps: int, scale: float) -> Tensor:
     """Descend: C - rho_i * gradient, where rho_i = scale * sqrt(linspace(1.0, 0.5, steps)[i])."""
     progress = i / max(steps - 1, 1)

@@ -13,7 +13,15 @@ from runtime.errors import RealCompoError
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
-Role = Literal["text_encoder", "text_to_image", "spatial", "grounding", "vae_decoder"]
+Role = Literal[
+    "text_encoder",
+    "text_to_image",
+    "spatial",
+    "text_to_image_gradient",
+    "spatial_gradient",
+    "grounding",
+    "vae_decoder",
+]
 Backend = Literal["onnx", "tensorrt-rtx", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16"]
 

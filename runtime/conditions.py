@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch.nn.functional import pad
 
 from runtime.balancer import Regions
 from runtime.bundle import Manifest
@@ -78,6 +79,14 @@ def make_regions(prompts: Sequence[Prompt], layouts: Sequence[Layout], manifest:
             tokens[b, r, list(indices[r])] = 1
             weights[b, r] = 1
     return Regions(masks, tokens, weights)
+
+
+def pad_regions(regions: Regions, count: int) -> Regions:
+    """The same regions with R = `count`: gradient engines take a fixed number, and padding weighs nothing."""
+    more = count - regions.weights.shape[1]
+    return Regions(
+        pad(regions.masks, (0, 0, 0, more)), pad(regions.tokens, (0, 0, 0, more)), pad(regions.weights, (0, more))
+    )
 
 
 def make_grounding(layouts: Sequence[Layout], manifest: Manifest) -> Grounding:

@@ -8,7 +8,7 @@ from runtime.errors import RealCompoError
 
 Model = Literal["text_to_image", "spatial"]
 BOTH: tuple[Model, ...] = ("text_to_image", "spatial")
-GRADIENTS = ("surrogate", "none", "fixed:W", *BOTH)
+GRADIENTS = ("exact", "surrogate", "none", "fixed:W", *BOTH)
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class Options:
     coefficient_scale: float
     update_every: int
     grounding_fraction: float
+    gradient_from: tuple[Model, ...] = BOTH
+    trial_guidance: bool = False
 
     def __post_init__(self) -> None:
         _check_gradient(self.gradient)
@@ -30,6 +32,7 @@ class Options:
         _check("coefficient_scale", self.coefficient_scale, 0, math.inf)
         check_count("update_every", self.update_every)
         _check("grounding_fraction", self.grounding_fraction, 0, 1)
+        _check_gradient_from(self.gradient_from)
 
     @property
     def guided(self) -> bool:
@@ -55,7 +58,7 @@ class Options:
     def updates(self, i: int) -> bool:
         """Whether the coefficients move at row i."""
         since = i - self.switch_step
-        return self.gradient == "surrogate" and since >= 0 and since % self.update_every == 0
+        return self.gradient in ("exact", "surrogate") and since >= 0 and since % self.update_every == 0
 
     def grounding_scale(self, i: int) -> float:
         """1 while GLIGEN's gates are on: the first rows, counted as diffusers' scheduled sampling does."""
@@ -75,12 +78,15 @@ def _check(name: str, value: float, low: float, high: float) -> None:
 
 def _check_gradient(gradient: str) -> None:
     kind, colon, weight = gradient.partition(":")
-    if kind == "exact":
-        raise RealCompoError("gradient='exact': this bundle has no gradient engines yet; use gradient='surrogate'")
     if kind == "fixed":
         _check_weight(gradient, weight)
     elif colon or kind not in GRADIENTS:
         raise RealCompoError(f"gradient={gradient!r} is unknown; use one of {', '.join(GRADIENTS)}")
+
+
+def _check_gradient_from(models: tuple[Model, ...]) -> None:
+    if not models or len(set(models)) < len(models) or not set(models) <= set(BOTH):
+        raise RealCompoError(f"gradient_from={models!r} does not name models; use {BOTH}, or one of them in a tuple")
 
 
 def _check_weight(gradient: str, weight: str) -> None:

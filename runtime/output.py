@@ -18,18 +18,21 @@ class TraceStep:
 
     timestep: int
     loss: torch.Tensor  # (B,), of the maps that the models of this step gave, before the update
+    region_maps: torch.Tensor  # (B,R,P) attention of each region's tokens, R being the most regions of an image
     coefficients: torch.Tensor  # (B,2,h,w)
     spatial_weight: torch.Tensor  # (B,h,w) in 0..1: how much of the spatial model went into each pixel
-    region_maps: torch.Tensor  # (B,R,P) attention of each region's tokens, R being the most regions of an image
+    gradient: torch.Tensor | None  # (B,2,h,w) that the coefficients moved down; None where they stayed
 
 
 @dataclass
 class Stats:
-    """Calls and rows (images evaluated) of each engine, and seconds of each stage."""
+    """Calls and rows (images evaluated) of each engine, seconds of each stage, and updates left out (of all images)
+    because their gradient was not finite, which happens in half precision."""
 
     calls: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
+    skipped_updates: int = 0
 
     def run(self, runner: Runner, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
         """Call an engine and count it."""

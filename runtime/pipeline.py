@@ -1,10 +1,11 @@
 """RealCompo (arXiv 2402.12908): one denoising run over two models, balanced per pixel."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 import torch
 from PIL.Image import Image
@@ -16,6 +17,8 @@ from runtime.balancer import (
     Attention,
     Regions,
     attention_loss,
+    drop_non_finite,
+    exact_gradient,
     fuse,
     fusing_weights,
     mixed_attention,
@@ -23,9 +26,10 @@ from runtime.balancer import (
     update,
 )
 from runtime.bundle import Manifest, Role, check_files, how_to_rebuild, read_manifest
-from runtime.conditions import Request, make_grounding, make_regions, make_request, place_embeddings
+from runtime.conditions import Request, make_grounding, make_regions, make_request, pad_regions, place_embeddings
 from runtime.errors import RealCompoError
 from runtime.layout import Layout
+from runtime.models import Conditions, Models, Prediction
 from runtime.options import BOTH, Model, Options, check_count
 from runtime.output import Output, Stats, TraceStep, to_images
 from runtime.sampling import NOISES_KEPT, SAMPLES_KEPT, Step, advance, make_table
@@ -34,27 +38,12 @@ from runtime.text import Prompt, PromptEncoder, warn_of_losses
 Callback = Callable[[int, int, Tensor, Tensor], None]
 
 
-class Prediction(NamedTuple):
-    """What one model says of B images, guidance included."""
-
-    noise: Tensor  # (B,4,h,w)
-    maps: Tensor  # (B,P,L), of the conditional rows; the engine's buffer, valid until its next call
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What the models are told. If guided, the unconditional rows of B images come before the conditional ones."""
-
-    encoder_hidden_states: Tensor  # (B or 2B,L,D)
-    object_tokens: Tensor | None  # (B or 2B,N,D); None where the spatial model does not run
-    regions: Regions
-
-
 @dataclass(frozen=True)
 class Run:
     """What does not change from row to row of the table."""
 
-    conditions: Conditions
+    models: Models
+    regions: Regions
     table: tuple[Step, ...]
     options: Options
     stats: Stats
@@ -104,9 +93,11 @@ class RealCompo:
         guidance_scale: float = 7.5,
         switch_step: int | None = None,
         seed: int = 0,
-        gradient: str = "surrogate",
+        gradient: str = "exact",
         sampler: str = "plms",
         coefficient_scale: float = 1e6,
+        gradient_from: Sequence[Model] = BOTH,
+        trial_guidance: bool = False,
         update_every: int = 1,
         num_images: int = 1,
         latents: Tensor | None = None,
@@ -126,11 +117,16 @@ class RealCompo:
             guidance_scale: of classifier-free guidance; 1 or less leaves the unconditional rows out.
             switch_step: the evaluations before this one use the spatial model alone; None is 0.4 of the steps.
             seed: draws the starting latents of all images at once, as diffusers does, and then the coefficients.
-            gradient: what moves the fusing coefficients. `surrogate`: the loss of the mixed attention maps; `none`:
+            gradient: what moves the fusing coefficients. `exact`: the loss of both models' attention maps after a trial
+                step, as in the paper; `surrogate`: the loss of the mixed maps that the models give anyway; `none`:
                 nothing, they stay as drawn; `fixed:W`: instead of coefficients, a constant weight W of the spatial
                 model; `text_to_image` or `spatial`: that model alone.
             sampler: `plms`, `ddim` or `dpm++2m`.
             coefficient_scale: of the coefficients' updates.
+            gradient_from: the models whose attention losses `exact` adds up; the released layout code has the spatial
+                one alone.
+            trial_guidance: whether the trial step of `exact` fuses guided predictions, as the released keypoint code
+                does, instead of conditional ones.
             update_every: update the coefficients at every k-th evaluation from `switch_step` on.
             num_images: images for each prompt.
             latents: (B,4,h,w) float32 to start from instead of drawn ones.
@@ -147,13 +143,22 @@ class RealCompo:
         table = make_table(sampler, steps, self.manifest.scheduler)
         switch_step = round(0.4 * steps) if switch_step is None else switch_step
         options = Options(
-            len(table), gradient, guidance_scale, switch_step, coefficient_scale, update_every, grounding_fraction
+            rows=len(table),
+            gradient=gradient,
+            guidance_scale=guidance_scale,
+            switch_step=switch_step,
+            coefficient_scale=coefficient_scale,
+            update_every=update_every,
+            grounding_fraction=grounding_fraction,
+            gradient_from=tuple(gradient_from),
+            trial_guidance=trial_guidance,
         )
         if layout is None and options.needs_layout:
             raise RealCompoError(f"gradient={gradient!r} needs a layout; only gradient='text_to_image' does without")
         request, stats = make_request(prompt, negative_prompt, layout, num_images), Stats()
         start = self._draw(len(request.prompts), seed, latents, coefficients, options)
-        run = Run(self._prepare(request, options, stats), table, options, stats)
+        regions, models = self._prepare(request, options, stats)
+        run = Run(models, regions, table, options, stats)
         final, seen = self._denoise(run, *start, trace, callback)
         return Output(self._decode(final, stats), final, seen, stats)
 
@@ -177,8 +182,8 @@ class RealCompo:
             raise RealCompoError(f"{name} has shape {tuple(given.shape)}; these images take {tuple(drawn.shape)}")
         return (drawn if given is None else given).to(self.device, torch.float32)
 
-    def _prepare(self, request: Request, options: Options, stats: Stats) -> Conditions:
-        """Everything that stays the same over the steps."""
+    def _prepare(self, request: Request, options: Options, stats: Stats) -> tuple[Regions, Models]:
+        """Everything that stays the same over the steps: the regions, and the models with what they are told."""
         grounding = make_grounding(request.layouts, self.manifest)
         phrases = [phrase for image in grounding.phrases for phrase in image if options.needs_layout]
         with stats.stage("text"):
@@ -192,7 +197,9 @@ class RealCompo:
             with stats.stage("grounding"):
                 embeddings = place_embeddings(grounding, pooled, next(iter(pooled.values())).shape[-1])
                 object_tokens = self._ground(grounding.boxes, embeddings, grounding.masks, options, stats)
-        return Conditions(torch.stack(rows), object_tokens, Regions(*(part.to(self.device) for part in regions)))
+        regions = Regions(*(part.to(self.device) for part in regions))
+        padded = pad_regions(regions, self.manifest.max_regions)
+        return regions, Models(self._runners, Conditions(torch.stack(rows), object_tokens, padded), options, stats)
 
     def _tokenize(self, prompts: Sequence[str], phrases: Sequence[str]) -> dict[str, Prompt]:
         """Each distinct text once; only prompts warn, for a phrase's words are its prompt's."""
@@ -227,53 +234,43 @@ class RealCompo:
         """Predict, balance, fuse, step: the final latents, and the trace if asked for."""
         samples, noises = deque([latents], maxlen=SAMPLES_KEPT), deque[Tensor](maxlen=NOISES_KEPT)
         seen: list[TraceStep] = []
+        skipped = torch.zeros((), dtype=torch.int64, device=self.device)
         with run.stats.stage("denoise"):
             for i, step in enumerate(run.table):
-                predictions = self._predict(run, samples[0], i)
+                predictions = run.models.predict(samples[0], step.timestep, i)
                 attention = self._attention(run, predictions, coefficients) if trace else None
-                coefficients = self._balance(run, predictions, coefficients, i)
+                gradient = self._gradient(run, samples[0], predictions, coefficients, i)
+                if gradient is not None:
+                    gradient, broken = drop_non_finite(gradient)
+                    skipped += broken
+                    coefficients = update(coefficients, gradient, i, run.options.rows, run.options.coefficient_scale)
                 noises.appendleft(_combine(predictions, coefficients))
                 samples.appendleft(advance(step, samples, noises))
                 if attention:
                     weight = _spatial_weight(predictions, coefficients)
-                    seen.append(TraceStep(step.timestep, attention.loss, coefficients, weight, attention.region_maps))
+                    seen.append(TraceStep(step.timestep, *attention, coefficients, weight, gradient))
                 if callback:
                     callback(i + 1, len(run.table), samples[0], coefficients)
+        _warn_of_skipped(run.stats, int(skipped))
         return samples[0], seen
 
-    def _predict(self, run: Run, latents: Tensor, i: int) -> dict[Model, Prediction]:
-        """What each model of this row says, unconditional and conditional rows in one call a model."""
-        conditions, options = run.conditions, run.options
-        rows = len(conditions.encoder_hidden_states)
-        shared = {
-            "latents": torch.cat([latents, latents]) if options.guided else latents,
-            "timestep": torch.full((rows,), run.table[i].timestep, dtype=torch.int64, device=self.device),
-            "encoder_hidden_states": conditions.encoder_hidden_states,
-        }
-        inputs: dict[Model, dict[str, Tensor]] = {"text_to_image": shared, "spatial": shared}
-        if conditions.object_tokens is not None:
-            scale = torch.full((rows,), options.grounding_scale(i), device=self.device)
-            inputs["spatial"] = shared | {"object_tokens": conditions.object_tokens, "grounding_scale": scale}
-        return {
-            model: _guide(run.stats.run(self._runners[model], **inputs[model]), options) for model in options.models(i)
-        }
-
-    def _balance(self, run: Run, predictions: Mapping[Model, Prediction], coefficients: Tensor, i: int) -> Tensor:
-        """The coefficients (B,2,h,w) that this row fuses with."""
+    def _gradient(
+        self, run: Run, latents: Tensor, predictions: Mapping[Model, Prediction], coefficients: Tensor, i: int
+    ) -> Tensor | None:
+        """What the coefficients (B,2,h,w) move down at this row, if they move."""
         if not run.options.updates(i):
-            return coefficients
-        text, spatial = (predictions[model].maps for model in BOTH)
-        gradient = surrogate_gradient(
-            coefficients, text, spatial, run.conditions.regions, self.manifest.maps.resolution
-        )
-        return update(coefficients, gradient, i, run.options.rows, run.options.coefficient_scale)
+            return None
+        text, spatial = (predictions[model] for model in BOTH)
+        if run.options.gradient == "exact":
+            return _exact_gradient(run, latents, text, spatial, coefficients, i)
+        return surrogate_gradient(coefficients, text.maps, spatial.maps, run.regions, self.manifest.maps.resolution)
 
     def _attention(self, run: Run, predictions: Mapping[Model, Prediction], coefficients: Tensor) -> Attention:
         """What the balancer sees of this row's models."""
         maps = [prediction.maps for prediction in predictions.values()]
         if len(maps) == 1:
-            return attention_loss(maps[0], *run.conditions.regions)
-        return mixed_attention(coefficients, maps[0], maps[1], run.conditions.regions, self.manifest.maps.resolution)
+            return attention_loss(maps[0], *run.regions)
+        return mixed_attention(coefficients, maps[0], maps[1], run.regions, self.manifest.maps.resolution)
 
     def _decode(self, latents: Tensor, stats: Stats) -> list[Image]:
         with stats.stage("decode"):
@@ -288,13 +285,29 @@ def _seeded(seed: int) -> torch.Generator:
         raise RealCompoError(f"seed={seed} is out of range; use 0 to {2**63 - 1}") from error
 
 
-def _guide(outputs: Mapping[str, Tensor], options: Options) -> Prediction:
-    """Classifier-free guidance (arXiv 2207.12598); the noise is cloned, for samplers keep it past the next call."""
-    noise, maps = outputs["noise_pred"], outputs["attention_maps"]
-    if not options.guided:
-        return Prediction(noise.clone(), maps)
-    unconditional, conditional = noise.chunk(2)
-    return Prediction(unconditional + options.guidance_scale * (conditional - unconditional), maps.chunk(2)[1])
+def _exact_gradient(
+    run: Run, latents: Tensor, text: Prediction, spatial: Prediction, coefficients: Tensor, i: int
+) -> Tensor:
+    """The gradient of the models' attention losses at the latents that a trial step leads to."""
+    step, guided = run.table[i], run.options.trial_guidance
+    noise_text, noise_spatial = (
+        prediction.noise if guided else prediction.conditional for prediction in (text, spatial)
+    )
+    kept, added = step.trial
+    trial = kept * latents + added * fuse(noise_text, noise_spatial, coefficients)
+    cotangent = added * run.models.loss_gradient(trial, step.timestep, i)
+    return exact_gradient(coefficients, noise_text, noise_spatial, cotangent)
+
+
+def _warn_of_skipped(stats: Stats, count: int) -> None:
+    """Said once a run, and after it: asking earlier would make every step wait for the GPU."""
+    stats.skipped_updates = count
+    if count:
+        warnings.warn(
+            f"{count} updates of the coefficients were left out because their gradient was not finite; if there are "
+            "many, build the bundle with --precision fp32 or bf16",
+            stacklevel=4,
+        )
 
 
 def _combine(predictions: Mapping[Model, Prediction], coefficients: Tensor) -> Tensor:

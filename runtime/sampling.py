@@ -17,11 +17,16 @@ SAMPLES_KEPT, NOISES_KEPT = 5, 5  # the longest rows of any table
 
 
 class Step(NamedTuple):
-    """x_(i+1) = sum_j samples[j] * x_(i-j) + sum_j noises[j] * eps_(i-j); eps_i is predicted at (x_i, timestep)."""
+    """x_(i+1) = sum_j samples[j] * x_(i-j) + sum_j noises[j] * eps_(i-j); eps_i is predicted at (x_i, timestep).
+
+    `trial` are the weights of x_i and eps_i in a DDIM step to the table's next timestep: whatever the sampler, that is
+    how the exact balancer looks ahead.
+    """
 
     timestep: int
     samples: tuple[float, ...]
     noises: tuple[float, ...]
+    trial: tuple[float, float] = (1.0, 0.0)
 
 
 class Schedule(NamedTuple):
@@ -100,7 +105,19 @@ def make_table(sampler: str, steps: int, config: Mapping[str, Any]) -> tuple[Ste
     trained = schedule.settings["num_train_timesteps"]
     if not 1 <= steps <= trained:
         raise RealCompoError(f"steps={steps} is out of range; use 1 to {trained}, the training timesteps")
-    return tuple(TABLES[sampler](schedule, steps))
+    return _with_trials(schedule, TABLES[sampler](schedule, steps))
+
+
+def _with_trials(schedule: Schedule, rows: Sequence[Step]) -> tuple[Step, ...]:
+    timesteps = sorted({row.timestep for row in rows}, reverse=True)
+    alphas = [*map(schedule.alpha, timesteps), schedule.final_alpha]
+    following = dict(zip(timesteps, alphas[1:], strict=True))
+
+    def trial(row: Step) -> tuple[float, float]:
+        step = _denoising_step(schedule.alpha(row.timestep), following[row.timestep], row.timestep)
+        return step.samples[0], step.noises[0]
+
+    return tuple(row._replace(trial=trial(row)) for row in rows)
 
 
 def advance(step: Step, samples: Sequence[torch.Tensor], noises: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from export.build import Options, build
 from export.checkpoints import Checkpoints, open_checkpoints
-from export.graphs import Geometry, measure
+from export.geometry import Geometry, measure
 from export.pairs import Pair
 
 TOKENS, WIDTH = 6, 16

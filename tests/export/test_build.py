@@ -181,7 +181,7 @@ def test_checkpoints_in_the_bundles_folder_stay(own_bundle: Path, own_pair: Pair
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(precision="fp16"), "--precision fp16 is not supported yet; supported: fp32"),
+        (Options(precision="bf16"), "--precision bf16 is not supported yet; supported: fp32, fp16"),
         (Options(batch=(2, 1, 8)), "--batch 2:1:8 is not of the form MIN:OPT:MAX"),
         (Options(backend="tensorrt"), "needs the Python package tensorrt: pip install tensorrt"),
         (Options(compute_capabilities=("8.9",)), "--compute-capability is for --backend tensorrt-rtx"),

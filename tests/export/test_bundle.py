@@ -11,9 +11,10 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer
 
 from export.checkpoints import Checkpoints
-from export.graphs import Geometry, example_inputs, load_graph, signature
+from export.geometry import Geometry
 from export.parts import ROLES
-from export.verify import check_errors, relative_errors
+from export.roles import example_inputs, load_graph, signature
+from export.verify import check_errors, expected_outputs, relative_errors
 from runtime.bundle import Manifest, Role, check_files, read_manifest, sha256_of
 from runtime.errors import RealCompoError
 from tests.export.conftest import TOKENS, WIDTH, WORDS
@@ -106,7 +107,8 @@ def test_not_a_number_is_not_verified(
     graph = load_graph("grounding", checkpoints, geometry)
     torch.nn.init.constant_(next(graph.parameters()), torch.nan)
     path = bundle / manifest.engines["grounding"].graph[0].name
-    errors = relative_errors(graph, path, signature("grounding", geometry), geometry.vocabulary)
+    takes = signature("grounding", geometry)
+    errors = relative_errors(expected_outputs(graph, takes, geometry.vocabulary), path, takes, geometry.vocabulary)
     with pytest.raises(RealCompoError, match="object_tokens differs from PyTorch by nan"):
         check_errors("grounding", errors, "fp32")
 

@@ -9,9 +9,11 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel
 
 from export.checkpoints import Checkpoints, open_checkpoints
-from export.graphs import Geometry, NoiseOfVelocity, example_inputs, load_graph, measure, signature
+from export.geometry import Geometry, measure
+from export.graphs import NoiseOfVelocity
 from export.pairs import Pair
 from export.parts import ROLES
+from export.roles import example_inputs, load_graph, signature
 from runtime.bundle import Role
 from runtime.errors import RealCompoError
 from tests.export.conftest import TOKENS, WIDTH

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from export.build import Options, build
-from export.graphs import Geometry, signature
+from export.geometry import Geometry
 from export.pairs import Pair
+from export.roles import signature
 from export.to_engine import build_plan, plan_options
 from runtime.bundle import check_files, read_manifest, sha256_of
 from runtime.errors import RealCompoError

@@ -11,8 +11,10 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import interpolate
 
+from export.gradient import trace_gradient
+from runtime.balancer import attention_loss
 from runtime.bundle import (
     EngineSpec,
     FileSpec,
@@ -78,7 +80,8 @@ class Unet(nn.Module):
 
     def forward(self, latents: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         features = torch.tanh(self.conv(latents) + torch.sin(timestep.float() / 100).reshape(-1, 1, 1, 1))
-        query = self.query(adaptive_avg_pool2d(features, MAP)).flatten(2).transpose(1, 2)
+        pooled = features.unflatten(3, (MAP, -1)).unflatten(2, (MAP, -1)).mean((3, 5))
+        query = self.query(pooled).flatten(2).transpose(1, 2)
         maps = (query @ encoder_hidden_states.transpose(1, 2)).softmax(-1)
         attended = (maps @ self.value(encoder_hidden_states)).transpose(1, 2).reshape(-1, 4, MAP, MAP)
         return features + interpolate(attended, scale_factor=LATENT / MAP), maps
@@ -95,6 +98,24 @@ class SpatialUnet(Unet):
     ) -> tuple[Tensor, Tensor]:
         gate = grounding_scale.reshape(-1, 1, 1) * torch.tanh(object_tokens.sum(1, keepdim=True))
         return super().forward(latents, timestep, encoder_hidden_states + gate)
+
+
+class Gradient(nn.Module):
+    """The attention loss of a network's maps, and its gradient."""
+
+    def __init__(self, unet: Unet) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(
+        self, latents: Tensor, region_masks: Tensor, region_tokens: Tensor, region_weights: Tensor, **others: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = latents.detach().requires_grad_()
+            _, maps = self.unet(leaf, **others)
+            loss, region_maps = attention_loss(maps, region_masks, region_tokens, region_weights)
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+        return loss.detach(), gradient, region_maps.detach()
 
 
 class Grounding(nn.Module):
@@ -128,17 +149,23 @@ INTEGERS = {"input_ids", "timestep"}
 HIDDEN, SAMPLE, MAPS = (CONTEXT, WIDTH), (4, LATENT, LATENT), (MAP * MAP, CONTEXT)
 UNET_INPUTS = {"latents": SAMPLE, "timestep": (), "encoder_hidden_states": HIDDEN}
 UNET_OUTPUTS = {"noise_pred": SAMPLE, "attention_maps": MAPS}
+OBJECTS = {"object_tokens": (SLOTS, WIDTH), "grounding_scale": ()}
+REGIONS = {"region_masks": (SLOTS, MAP * MAP), "region_tokens": (SLOTS, CONTEXT), "region_weights": (SLOTS,)}
+GRADIENT_OUTPUTS = {"loss": (), "grad_latents": SAMPLE, "region_maps": (SLOTS, MAP * MAP)}
 
 
 def make_parts() -> dict[Role, Part]:
     torch.manual_seed(0)
     slots = (SLOTS, WIDTH)
+    unet, spatial = Unet(), SpatialUnet()
     parts: dict[Role, Part] = {
         "text_encoder": Part(
             TextEncoder(), {"input_ids": (CONTEXT,)}, {"encoder_hidden_states": HIDDEN, "pooled_output": (WIDTH,)}
         ),
-        "text_to_image": Part(Unet(), UNET_INPUTS, UNET_OUTPUTS),
-        "spatial": Part(SpatialUnet(), UNET_INPUTS | {"object_tokens": slots, "grounding_scale": ()}, UNET_OUTPUTS),
+        "text_to_image": Part(unet, UNET_INPUTS, UNET_OUTPUTS),
+        "spatial": Part(spatial, UNET_INPUTS | OBJECTS, UNET_OUTPUTS),
+        "text_to_image_gradient": Part(Gradient(unet), UNET_INPUTS | REGIONS, GRADIENT_OUTPUTS),
+        "spatial_gradient": Part(Gradient(spatial), UNET_INPUTS | OBJECTS | REGIONS, GRADIENT_OUTPUTS),
         "grounding": Part(
             Grounding(), {"boxes": (SLOTS, 4), "phrase_embeddings": slots, "masks": (SLOTS,)}, {"object_tokens": slots}
         ),
@@ -177,12 +204,13 @@ def write_bundle(folder: Path, parts: dict[Role, Part]) -> Manifest:
 def _write_engine(folder: Path, role: Role, part: Part) -> EngineSpec:
     path = folder / f"{role}.onnx"
     batch = torch.export.Dim("batch")
+    inputs = {name: _example(name, shape) for name, shape in part.inputs.items()}
     program = torch.onnx.export(
-        part.module,
-        tuple(_example(name, shape) for name, shape in part.inputs.items()),
+        trace_gradient(part.module, inputs) if isinstance(part.module, Gradient) else part.module,
+        kwargs=inputs,
         input_names=list(part.inputs),
         output_names=list(part.outputs),
-        dynamic_shapes=tuple({0: batch} for _ in part.inputs),
+        dynamic_shapes={name: {0: batch} for name in part.inputs},
         dynamo=True,
         verbose=False,
     )

@@ -70,7 +70,7 @@ def test_several_pictures_are_numbered(bundle: Path, tmp_path: Path) -> None:
     assert all(Image.open(path).size == (32, 32) for path in tmp_path.glob("image-*.png"))
 
 
-@pytest.mark.parametrize("gradient", ["surrogate", "text_to_image", "spatial", "fixed:1"])
+@pytest.mark.parametrize("gradient", ["exact", "surrogate", "text_to_image", "spatial", "fixed:1"])
 def test_traces(bundle: Path, layout: Path, tmp_path: Path, gradient: str) -> None:
     arguments = ("--out", tmp_path / "image.png", "--traces", tmp_path / "traces", "--steps", 3)
     result = generate(bundle, "--layout", layout, "--gradient", gradient, *arguments)
@@ -111,7 +111,8 @@ def test_bad_input(bundle: Path, layout: Path, tmp_path: Path) -> None:
     [
         (("--steps", "0"), "steps=0 is out of range"),
         (("--prompt", "a ring"), "the prompt 'a ring' does not contain the region's phrase 'a red ball'"),
-        (("--gradient", "exact"), "use gradient='surrogate'"),
+        (("--gradient", "magic"), "gradient='magic' is unknown; use one of exact"),
+        (("--gradient-from", "depth"), "gradient_from=('depth',) does not name models"),
         (("--sampler", "euler"), "use one of ddim, plms, dpm++2m"),
     ],
 )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from runtime import Layout, RealCompo, RealCompoError, Region
 from runtime.bundle import Role
+from runtime.options import BOTH, Model
 from tests.runtime.bundles import CONTEXT, LATENT, LATENT_SCALE, SCHEDULER, SLOTS, WIDTH, Part, make_tokenizer
 
 PROMPT = "a red ball and a blue cube"
@@ -55,6 +56,12 @@ class Oracle:
             )
         guided: Tensor = predicted[0] + scale * (predicted[1] - predicted[0])
         return guided if scale > 1 else predicted[1]
+
+    def loss(self, model: Role, latents: Tensor, timestep: Any) -> Tensor:
+        """The attention loss of one model, region by region."""
+        grounding = (self.objects(True), torch.ones(1)) if model == "spatial" else ()
+        time, hidden = torch.tensor([int(timestep)]), self.text(PROMPT)[0]
+        return loss_of_maps(self.nets[model](latents, time, hidden, *grounding)[1][0])
 
 
 @pytest.fixture(scope="session")
@@ -116,9 +123,84 @@ def test_surrogate_equals_a_plain_loop(pipe: RealCompo, oracle: Oracle) -> None:
         noise = weights[:, :1] * noises[0] + weights[:, 1:] * noises[1] if i >= 1 else noises[1]
         latents = scheduler.step(noise, timestep, latents).prev_sample
     options: dict[str, Any] = {"steps": 4, "seed": SEED, "guidance_scale": SCALE, "switch_step": 1, "trace": True}
-    found = pipe(PROMPT, layout=LAYOUT, sampler="ddim", **options)
+    found = pipe(PROMPT, layout=LAYOUT, sampler="ddim", gradient="surrogate", **options)
     assert_close(found.latents, latents)
     assert_close(found.trace[-1].coefficients, coefficients)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "plms"])
+@pytest.mark.parametrize(
+    ("gradient_from", "trial_guidance"),
+    [(BOTH, False), (("spatial",), False), (BOTH, True), (("text_to_image",), True)],
+)
+def test_exact_equals_a_plain_loop(
+    pipe: RealCompo, oracle: Oracle, sampler: str, gradient_from: tuple[Model, ...], trial_guidance: bool
+) -> None:
+    """Autograd through both networks, with diffusers' own DDIM step as the trial."""
+    generator = torch.Generator().manual_seed(SEED)
+    latents = torch.randn((1, 4, LATENT, LATENT), generator=generator)
+    coefficients = torch.randn((1, 2, LATENT, LATENT), generator=generator)
+    scheduler, trial = make_scheduler(sampler), make_scheduler("ddim")
+    scheduler.set_timesteps(4)
+    trial.set_timesteps(4)
+    rows = len(scheduler.timesteps)
+    for i, timestep in enumerate(scheduler.timesteps):
+        noises = [oracle.noise(model, latents, timestep) for model in BOTH]
+        scale = SCALE if trial_guidance else 1
+        tried = [oracle.noise(model, latents, timestep, scale=scale) for model in BOTH]
+        leaf = coefficients.clone().requires_grad_()
+        ahead = trial.step(mix(tried, leaf), timestep, latents).prev_sample
+        loss = sum(oracle.loss(model, ahead, timestep) for model in gradient_from)
+        (gradient,) = torch.autograd.grad(loss, leaf)  # type: ignore[arg-type]
+        coefficients = coefficients - 1e3 * (1 - 0.5 * i / (rows - 1)) ** 0.5 * gradient
+        latents = scheduler.step(mix(noises, coefficients), timestep, latents).prev_sample
+    found = pipe(
+        PROMPT,
+        layout=LAYOUT,
+        sampler=sampler,
+        gradient_from=gradient_from,
+        trial_guidance=trial_guidance,
+        coefficient_scale=1e3,
+        steps=4,
+        seed=SEED,
+        guidance_scale=SCALE,
+        switch_step=0,
+        trace=True,
+    )
+    assert_close(found.latents, latents)
+    assert_close(found.trace[-1].coefficients, coefficients)
+    assert found.trace[-1].gradient is not None
+    assert_close(found.trace[-1].gradient, gradient)
+    assert found.stats.rows["spatial_gradient"] == rows * ("spatial" in gradient_from)
+
+
+def mix(noises: list[Tensor], coefficients: Tensor) -> Tensor:
+    weights = coefficients.softmax(1)
+    return weights[:, :1] * noises[0] + weights[:, 1:] * noises[1]
+
+
+def test_update_that_is_not_finite_is_left_out(pipe: RealCompo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine overflows for the second of two images."""
+    engine = pipe._runners["spatial_gradient"]
+
+    class Overflowing:
+        spec = engine.spec
+
+        def __call__(self, **tensors: Tensor) -> dict[str, Tensor]:
+            outputs = engine(**tensors)
+            outputs["grad_latents"][1, 0, 0, 0] = float("inf")
+            return outputs
+
+    options: dict[str, Any] = {"layout": LAYOUT, "steps": 3, "sampler": "ddim", "switch_step": 1, "num_images": 2}
+    whole = pipe(PROMPT, trace=True, **options)
+    monkeypatch.setitem(pipe._runners, "spatial_gradient", Overflowing())  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match="2 updates of the coefficients were left out") as warned:
+        broken = pipe(PROMPT, trace=True, **options)
+    assert (len(warned), broken.stats.skipped_updates, whole.stats.skipped_updates) == (1, 2, 0)
+    before, after = broken.trace[0].coefficients, broken.trace[-1].coefficients
+    torch.testing.assert_close(after[1], before[1])
+    torch.testing.assert_close(after[0], whole.trace[-1].coefficients[0])
+    assert (after[0] != before[0]).any()
 
 
 def loss_in_loops(oracle: Oracle, latents: Tensor, timestep: Any, coefficients: Tensor) -> Tensor:
@@ -126,10 +208,14 @@ def loss_in_loops(oracle: Oracle, latents: Tensor, timestep: Any, coefficients: 
     text = oracle.nets["text_to_image"](latents, time, hidden)[1][0]
     spatial = oracle.nets["spatial"](latents, time, hidden, oracle.objects(True), torch.ones(1))[1][0]
     weights = coefficients.softmax(1)[0].reshape(2, 4, 2, 4, 2).mean(dim=(2, 4)).reshape(2, 16, 1)
-    mixed = weights[0] * text + weights[1] * spatial
+    return loss_of_maps(weights[0] * text + weights[1] * spatial)
+
+
+def loss_of_maps(maps: Tensor) -> Tensor:
+    """Of one image's maps (P,L)."""
     loss = torch.zeros(())
     for region, tokens in zip(LAYOUT.regions, ((2, 3), (6, 7)), strict=True):
-        attention = mixed[:, list(tokens)].mean(1)
+        attention = maps[:, list(tokens)].mean(1)
         mask = torch.from_numpy(region.mask_at((4, 4))).flatten()
         loss = loss + 1 - (mask * attention).sum() / attention.sum()
     return loss
@@ -167,6 +253,8 @@ def test_rows_and_calls_are_counted(pipe: RealCompo) -> None:
         "grounding": 1,
         "spatial": 10,
         "text_to_image": 6,
+        "text_to_image_gradient": 6,
+        "spatial_gradient": 6,
         "vae_decoder": 1,
     }
     assert dict(stats.rows) == {
@@ -174,6 +262,8 @@ def test_rows_and_calls_are_counted(pipe: RealCompo) -> None:
         "grounding": 6,
         "spatial": 60,
         "text_to_image": 36,
+        "text_to_image_gradient": 18,  # conditional rows alone
+        "spatial_gradient": 18,
         "vae_decoder": 3,
     }
     assert set(stats.seconds) == {"text", "grounding", "denoise", "decode"}
@@ -240,14 +330,15 @@ def test_trace(pipe: RealCompo) -> None:
     assert output.trace[0].loss.shape == (2,)
 
 
-def test_surrogate_lowers_the_loss(pipe: RealCompo) -> None:
+def test_both_gradients_lower_the_loss(pipe: RealCompo) -> None:
     losses = {
         gradient: sum(
             step.loss.mean()
             for step in pipe(PROMPT, layout=LAYOUT, steps=12, trace=True, num_images=4, gradient=gradient).trace
         )
-        for gradient in ("surrogate", "none")
+        for gradient in ("exact", "surrogate", "none")
     }
+    assert losses["exact"] < losses["none"]
     assert losses["surrogate"] < losses["none"]
 
 
@@ -270,8 +361,11 @@ def test_callback_sees_every_evaluation_and_may_stop(pipe: RealCompo) -> None:
 
 
 def test_an_empty_layout_moves_nothing(pipe: RealCompo) -> None:
-    surrogate, none = (pipe(PROMPT, layout=Layout([]), steps=3, gradient=mode) for mode in ("surrogate", "none"))
-    torch.testing.assert_close(surrogate.latents, none.latents)
+    exact, surrogate, none = (
+        pipe(PROMPT, layout=Layout([]), steps=3, gradient=mode).latents for mode in ("exact", "surrogate", "none")
+    )
+    torch.testing.assert_close(exact, none)
+    torch.testing.assert_close(surrogate, none)
 
 
 def test_defaults_of_the_switch(pipe: RealCompo) -> None:
@@ -283,8 +377,10 @@ def test_defaults_of_the_switch(pipe: RealCompo) -> None:
     [
         ({"steps": 0}, "steps=0 is out of range"),
         ({"sampler": "euler"}, "sampler='euler' is unknown"),
-        ({"gradient": "exact"}, "no gradient engines yet; use gradient='surrogate'"),
-        ({"gradient": "magic"}, "gradient='magic' is unknown; use one of surrogate, none, fixed:W"),
+        ({"gradient": "magic"}, "gradient='magic' is unknown; use one of exact, surrogate, none, fixed:W"),
+        ({"gradient_from": ()}, r"gradient_from=\(\) does not name models; use \('text_to_image', 'spatial'\)"),
+        ({"gradient_from": ("spatial", "depth")}, "does not name models"),
+        ({"gradient_from": ("spatial", "spatial")}, "does not name models"),
         ({"gradient": "none:1"}, "is unknown"),
         ({"gradient": "fixed"}, "as in fixed:0.5"),
         ({"gradient": "fixed:2"}, "as in fixed:0.5"),
@@ -297,7 +393,7 @@ def test_defaults_of_the_switch(pipe: RealCompo) -> None:
         ({"grounding_fraction": 1.5}, "grounding_fraction=1.5 is out of range; use 0 to 1"),
         ({"num_images": 0}, "num_images=0 is out of range"),
         ({"seed": 2**70}, "seed=.* is out of range"),
-        ({"layout": None}, "gradient='surrogate' needs a layout"),
+        ({"layout": None}, "gradient='exact' needs a layout"),
         ({"layout": [LAYOUT] * 3}, "3 layouts for 1 prompts and 1 images"),
         ({"negative_prompt": ["", ""]}, "2 negative prompts for 1 prompts"),
         ({"prompt": []}, "prompt is an empty list"),

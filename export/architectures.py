@@ -1,0 +1,150 @@
+"""Full-size models without their weights: what the known checkpoints' configs say, filled with random numbers.
+
+Graphs, engines, memory and speed depend on shapes alone, so all of these can be tried where no model hub is reached.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from diffusers.models.attention import GatedSelfAttentionDense
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.normalizers import Lowercase
+from tokenizers.processors import TemplateProcessing
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from export.pairs import Pair
+from runtime.errors import RealCompoError
+
+SEED = 20240218
+GATE = 0.5  # freshly made gates are shut, and would hide what is behind them
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Configs in diffusers' and transformers' terms."""
+
+    unet: dict[str, Any]
+    vae: dict[str, Any]
+    text_encoder: dict[str, Any]
+    scheduler: dict[str, Any]
+
+
+# runwayml/stable-diffusion-v1-5; GLIGEN 1.4 is the same UNet with attention_type "gated"
+STABLE_DIFFUSION_1 = Architecture(
+    unet={
+        "sample_size": 64,
+        "block_out_channels": [320, 640, 1280, 1280],
+        "cross_attention_dim": 768,
+        "attention_head_dim": 8,
+        "layers_per_block": 2,
+    },
+    vae={
+        "sample_size": 512,
+        "block_out_channels": [128, 256, 512, 512],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+        "layers_per_block": 2,
+        "latent_channels": 4,
+        "scaling_factor": 0.18215,
+    },
+    text_encoder={
+        "vocab_size": 49408,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "max_position_embeddings": 77,
+        "projection_dim": 768,
+        "hidden_act": "quick_gelu",
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,
+        "pad_token_id": 1,
+    },
+    scheduler={
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "num_train_timesteps": 1000,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+    },
+)
+ARCHITECTURES = {"sd15-gligen": STABLE_DIFFUSION_1}
+
+
+def with_random_weights(pair: Pair, folder: Path, report: Callable[[str], None] = lambda stage: None) -> Pair:
+    """The pair with both models replaced by random ones of the same shapes, fp16, in `folder`.
+
+    The numbers depend on a fixed seed alone. What is there already is kept.
+
+    Raises:
+        RealCompoError: the pair has no known architecture.
+    """
+    if pair.name not in ARCHITECTURES:
+        raise RealCompoError(
+            f"--random-weights is for full-size pairs: {', '.join(ARCHITECTURES)}; {pair.name} has weights of its own"
+        )
+    architecture = ARCHITECTURES[pair.name]
+    return write_random_pair(pair.name, architecture, folder, report)
+
+
+def write_random_pair(name: str, architecture: Architecture, folder: Path, report: Callable[[str], None]) -> Pair:
+    base, spatial = folder / "text_to_image", folder / "spatial"
+    components: dict[Path, Callable[[], Any]] = {
+        base / "unet": lambda: UNet2DConditionModel(**architecture.unet),
+        base / "vae": lambda: AutoencoderKL(**architecture.vae),
+        base / "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**architecture.text_encoder)),
+        spatial / "unet": lambda: _open_gates(UNet2DConditionModel(**architecture.unet, attention_type="gated")),
+    }
+    for place, make in components.items():
+        if not place.is_dir():
+            report(f"random weights: {place.relative_to(folder)}")
+            _write_whole(place, make)
+    PNDMScheduler(**architecture.scheduler).save_pretrained(base / "scheduler")
+    _write_tokenizer(base / "tokenizer", architecture.text_encoder)
+    return Pair(name, str(base), str(spatial), "random weights")
+
+
+def _write_whole(place: Path, make: Callable[[], Any]) -> None:
+    """Save a new model in half precision, under a temporary name until it is all there."""
+    torch.manual_seed(SEED)
+    scratch = place.with_name(f".{place.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    make().half().save_pretrained(scratch)
+    scratch.rename(place)
+
+
+def _open_gates(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    for module in unet.modules():
+        if isinstance(module, GatedSelfAttentionDense):
+            torch.nn.init.constant_(module.alpha_attn, GATE)
+            torch.nn.init.constant_(module.alpha_dense, GATE)
+    return unet
+
+
+def _write_tokenizer(folder: Path, text_encoder: dict[str, Any]) -> None:
+    """CLIP's vocabulary is not to be had either: this one spells, and has the same first and last ids."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: i for i, letter in enumerate(letters)}
+    vocabulary |= {f"{letter}</w>": len(letters) + i for i, letter in enumerate(letters)}
+    vocabulary |= {start: text_encoder["bos_token_id"], end: text_encoder["eos_token_id"]}
+    tokenizer = Tokenizer(BPE(vocabulary, [], end_of_word_suffix="</w>", unk_token=end))
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    special = [(token, vocabulary[token]) for token in (start, end)]
+    tokenizer.add_special_tokens([start, end])
+    tokenizer.post_processor = TemplateProcessing(single=f"{start} $A {end}", special_tokens=special)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": end}))

@@ -1,0 +1,128 @@
+"""The runtime's exact mode against the eager RealCompo, step by step over whole runs of the Tabletop pair."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.baselines import PAPER, RELEASED_LAYOUT, EagerRealCompo, Form, Result, Settings
+from export.checkpoints import ROOT
+from runtime import Layout, RealCompo, Region
+from runtime.output import Output
+
+PAIR = ROOT / "engines" / "tabletop"
+PROMPTS = ["a red ball and a blue cube", "a green cone"]
+LAYOUTS = [
+    Layout([Region("a red ball", box=(0.08, 0.5, 0.46, 0.88)), Region("a blue cube", box=(0.56, 0.12, 0.94, 0.5))]),
+    Layout([Region("a green cone", box=(0.3, 0.2, 0.7, 0.8))]),
+]
+# At the paper's 1e6 a first update moves coefficients by 10 and more, and a rounding error grows from step to step.
+GENTLE = 3e4
+
+
+@pytest.fixture(scope="module")
+def eager() -> EagerRealCompo:
+    return EagerRealCompo.load(PAIR / "text_to_image", PAIR / "spatial")
+
+
+def start(count: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(11)
+    return torch.randn(count, 4, 16, 16, generator=generator), torch.randn(count, 2, 16, 16, generator=generator)
+
+
+def run_eager(eager: EagerRealCompo, count: int, settings: Settings) -> Result:
+    latents, coefficients = start(count)
+    return eager(PROMPTS[:count], LAYOUTS[:count], latents, coefficients, settings)
+
+
+def run_engines(pipe: RealCompo, count: int, settings: Settings, **options: Any) -> tuple[Output, list[Tensor]]:
+    """And the latents after each evaluation."""
+    latents, coefficients = start(count)
+    seen: list[Tensor] = []
+    output = pipe(
+        PROMPTS[:count],
+        layout=LAYOUTS[:count],
+        latents=latents,
+        coefficients=coefficients,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        sampler=settings.sampler,
+        coefficient_scale=settings.coefficient_scale,
+        gradient_from=settings.form.gradient_from,
+        trial_guidance=settings.form.trial_guidance,
+        trace=True,
+        callback=lambda i, total, latents, coefficients: seen.append(latents.clone()),
+        **options,
+    )
+    return output, seen
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+def assert_follows(pipe: RealCompo, eager: EagerRealCompo, count: int, settings: Settings) -> None:
+    """Coefficients and latents within 1e-3 after every evaluation, and the coefficients do move."""
+    wanted = run_eager(eager, count, settings)
+    output, latents = run_engines(pipe, count, settings)
+    befores = [evaluation.latents for evaluation in wanted.evaluations[1:]] + [wanted.latents]
+    assert len(output.trace) == len(wanted.evaluations) == len(latents)
+    for step, after, evaluation, expected in zip(output.trace, latents, wanted.evaluations, befores, strict=True):
+        assert step.timestep == evaluation.timestep
+        assert relative_error(after, expected) < 1e-3
+        assert relative_error(step.coefficients, evaluation.coefficients) < 1e-3
+    moved = (output.trace[-1].coefficients - start(count)[1]).abs()
+    assert moved.max() > 0.3
+
+
+@pytest.mark.parametrize("form", [PAPER, RELEASED_LAYOUT], ids=["paper", "released"])
+def test_exact_follows_the_eager_run_over_50_plms_steps(tabletop: RealCompo, eager: EagerRealCompo, form: Form) -> None:
+    assert_follows(tabletop, eager, 1, Settings(coefficient_scale=GENTLE, form=replace(form, repeats_forwards=False)))
+
+
+def test_exact_follows_with_a_guided_trial_in_a_batch(tabletop: RealCompo, eager: EagerRealCompo) -> None:
+    form = Form(trial_guidance=True)
+    assert_follows(tabletop, eager, 2, Settings(10, 2.5, sampler="ddim", coefficient_scale=GENTLE, form=form))
+
+
+@pytest.mark.parametrize("form", [PAPER, RELEASED_LAYOUT], ids=["paper", "released"])
+def test_gradients_at_the_papers_scale_from_the_eager_runs_own_state(
+    tabletop: RealCompo, eager: EagerRealCompo, form: Form
+) -> None:
+    """Every evaluation that updates, fed to the runtime as its state."""
+    settings = Settings(steps=20, coefficient_scale=1e6, form=replace(form, repeats_forwards=False))
+    wanted = run_eager(eager, 1, settings)
+    updated = [i for i, evaluation in enumerate(wanted.evaluations) if evaluation.gradient is not None]
+    assert len(updated) == 13
+    for i in updated:
+        evaluation = wanted.evaluations[i]
+        gradient = gradient_at(tabletop, i, evaluation.latents, evaluation.coefficients_before, settings)
+        assert relative_error(gradient, evaluation.gradient) < 1e-4, i  # type: ignore[arg-type]
+
+
+def gradient_at(pipe: RealCompo, i: int, latents: Tensor, coefficients: Tensor, settings: Settings) -> Tensor:
+    """What the runtime's evaluation i makes of a state that is given to it in the middle of a run."""
+
+    class Stop(Exception):
+        pass
+
+    found: list[Tensor] = []
+    run_of, gradient_of = pipe._denoise, pipe._gradient
+
+    def at_state(run: Any, _: Tensor, __: Tensor, *rest: Any) -> Any:
+        predictions = run.models.predict(latents, run.table[i].timestep, i)
+        gradient = gradient_of(run, latents, predictions, coefficients, i)
+        assert gradient is not None
+        found.append(gradient)
+        raise Stop
+
+    pipe._denoise = at_state  # type: ignore[method-assign]
+    try:
+        run_engines(pipe, 1, settings)
+    except Stop:
+        return found[0]
+    finally:
+        pipe._denoise = run_of  # type: ignore[method-assign]
+    raise AssertionError("the run did not reach its first step")

@@ -1,0 +1,90 @@
+"""Half precision: which weights it reaches, how far it is from PyTorch in float64, and what engines compute in."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from export.build import Options, build
+from export.checkpoints import Checkpoints
+from export.geometry import Geometry
+from export.pairs import Pair
+from export.precision import LOSS_SCALES, lower
+from export.roles import example_inputs, load_graph, signature
+from export.verify import expected_outputs
+from runtime import RealCompo, Region
+from runtime.bundle import Manifest, Role, read_manifest
+from runtime.layout import Layout
+
+UNETS: tuple[Role, ...] = ("text_to_image", "spatial", "text_to_image_gradient", "spatial_gradient")
+
+
+def lowered_names(graph: nn.Module) -> set[str]:
+    return {name for name, weight in graph.named_parameters() if weight.dtype == torch.float16}
+
+
+@pytest.mark.parametrize("role", UNETS)
+def test_norms_are_islands(checkpoints: Checkpoints, geometry: Geometry, role: Role) -> None:
+    graph = load_graph(role, checkpoints, geometry)
+    norms = {
+        f"{name}.{weight}"
+        for name, module in graph.named_modules()
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm)
+        for weight in ("weight", "bias")
+    }
+    everything = {name for name, _ in graph.named_parameters()}
+    lower(graph, "fp16")
+    assert lowered_names(graph) == everything - norms
+
+
+@pytest.mark.parametrize("role", UNETS)
+def test_outputs_stay_close_to_float64(checkpoints: Checkpoints, geometry: Geometry, role: Role) -> None:
+    takes = signature(role, geometry)
+    graph = load_graph(role, checkpoints, geometry, LOSS_SCALES["fp16"])
+    expected = expected_outputs(graph, takes, geometry.vocabulary)
+    lower(graph, "fp16")
+    for rows, targets in expected.items():
+        with torch.no_grad():
+            outputs = graph(**example_inputs(takes, rows, geometry.vocabulary))
+        for tensor, output, target in zip(takes.outputs, outputs, targets, strict=True):
+            assert output.dtype == torch.float32, tensor.name
+            error = (output - torch.from_numpy(target)).abs().max() / abs(target).max()
+            assert error < 2e-2, tensor.name
+
+
+@pytest.fixture(scope="module")
+def half(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("half")
+    build(pair, out, Options(precision="fp16"))
+    return out
+
+
+@pytest.fixture
+def manifest(half: Path) -> Manifest:
+    return read_manifest(half)
+
+
+def test_manifest_says_what_engines_compute_in(manifest: Manifest) -> None:
+    assert manifest.precision == "fp16" and manifest.loss_scale == LOSS_SCALES["fp16"] > 1
+    assert {role for role, engine in manifest.engines.items() if engine.precision == "fp32"} == {"grounding"}
+    assert all(tensor.dtype != "float16" for e in manifest.engines.values() for tensor in (*e.inputs, *e.outputs))
+
+
+def test_layers_compute_in_half_precision_but_for_islands(half: Path, manifest: Manifest) -> None:
+    for role in UNETS:
+        model = onnx.shape_inference.infer_shapes(onnx.load(half / manifest.engines[role].graph[0].name))
+        types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+        types |= {weight.name: weight.data_type for weight in model.graph.initializer}
+        convolutions = {types[n.input[1]] for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose")}
+        assert convolutions == {onnx.TensorProto.FLOAT16}
+        roots = {types[n.input[0]] for n in model.graph.node if n.op_type in ("Sqrt", "Sin", "Cos")}
+        assert roots <= {onnx.TensorProto.FLOAT}
+
+
+def test_a_half_precision_bundle_draws(half: Path) -> None:
+    layout = Layout([Region("red ball", box=(0.1, 0.1, 0.6, 0.6))])
+    drawn = RealCompo.load(half)("red ball", layout=layout, steps=3, sampler="plms")
+    assert drawn.latents.isfinite().all() and drawn.stats.skipped_updates == 0
+    assert drawn.stats.calls["spatial_gradient"] == 3
