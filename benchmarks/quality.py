@@ -10,7 +10,7 @@ from benchmarks.tabletop.scenes import CATEGORIES, Array, Scene, sample_scene
 from benchmarks.tabletop.score import Scores, mean_scores, score_image
 from runtime import Layout, RealCompo, Region
 
-MODES = ("text_to_image", "spatial", "fixed:0.5", "surrogate")
+MODES = ("text_to_image", "spatial", "fixed:0.5", "none", "surrogate", "exact")
 SEED = 1_000_003  # no scene of the training set is drawn from it
 
 

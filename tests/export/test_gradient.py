@@ -193,6 +193,7 @@ def test_tiny_pair_against_autograd(tiny: Case, rows: int, regions: int) -> None
     check(tiny, tiny.inputs(rows, regions, seed=10 + rows, boxes=False))
 
 
+@pytest.mark.slow
 def test_narrow_stable_diffusion_against_autograd(narrow: Case) -> None:
     check(narrow, narrow.inputs(1, 2))
     check(narrow, narrow.inputs(3, 3, seed=1, boxes=False))

@@ -66,12 +66,14 @@ def manifest(half: Path) -> Manifest:
     return read_manifest(half)
 
 
+@pytest.mark.slow
 def test_manifest_says_what_engines_compute_in(manifest: Manifest) -> None:
     assert manifest.precision == "fp16" and manifest.loss_scale == LOSS_SCALES["fp16"] > 1
     assert {role for role, engine in manifest.engines.items() if engine.precision == "fp32"} == {"grounding"}
     assert all(tensor.dtype != "float16" for e in manifest.engines.values() for tensor in (*e.inputs, *e.outputs))
 
 
+@pytest.mark.slow
 def test_layers_compute_in_half_precision_but_for_islands(half: Path, manifest: Manifest) -> None:
     for role in UNETS:
         model = onnx.shape_inference.infer_shapes(onnx.load(half / manifest.engines[role].graph[0].name))
@@ -83,6 +85,7 @@ def test_layers_compute_in_half_precision_but_for_islands(half: Path, manifest: 
         assert roots <= {onnx.TensorProto.FLOAT}
 
 
+@pytest.mark.slow
 def test_a_half_precision_bundle_draws(half: Path) -> None:
     layout = Layout([Region("red ball", box=(0.1, 0.1, 0.6, 0.6))])
     drawn = RealCompo.load(half)("red ball", layout=layout, steps=3, sampler="plms")
