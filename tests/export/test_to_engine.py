@@ -7,9 +7,9 @@ import pytest
 from export.build import Options, build
 from export.geometry import Geometry
 from export.pairs import Pair
-from export.roles import signature
+from export.roles import Signature, signature
 from export.to_engine import build_plan, plan_options
-from runtime.bundle import check_files, read_manifest, sha256_of
+from runtime.bundle import Role, check_files, read_manifest, sha256_of
 from runtime.errors import RealCompoError
 
 pytestmark = pytest.mark.tensorrt_rtx
@@ -28,6 +28,18 @@ def test_spatial_plan(bundle: Path, geometry: Geometry, tmp_path: Path) -> None:
     assert plan.profile["latents"] == ((1, 4, 8, 8), (2, 4, 8, 8), (8, 4, 8, 8))
     assert plan.profile["grounding_scale"] == ((1,), (2,), (8,))
     for output in (b"noise_pred", b"attention_maps"):
+        assert output in content
+
+
+@pytest.mark.parametrize("role", ["text_to_image_gradient", "spatial_gradient"])
+def test_gradient_plans_of_the_demo_pair(tabletop_bundle: Path, tmp_path: Path, role: Role) -> None:
+    engine = read_manifest(tabletop_bundle).engines[role]
+    options = plan_options("tensorrt-rtx", ("8.9",), (1, 1, 4))
+    takes = Signature(engine.inputs, engine.outputs)
+    plan = build_plan(tabletop_bundle / engine.graph[0].name, takes, options, tmp_path / "gradient.engine")
+    content = (tmp_path / "gradient.engine").read_bytes()
+    assert plan.profile["region_masks"] == ((1, 30, 256), (1, 30, 256), (4, 30, 256))
+    for output in (b"loss", b"grad_latents", b"region_maps"):
         assert output in content
 
 
