@@ -1,16 +1,23 @@
-"""Command line of the benchmarks: `python -m benchmarks quality BUNDLE`. The last line of stdout is one JSON object."""
+"""Command line of the benchmarks: `python -m benchmarks quality | gradients BUNDLE`.
+
+The last line of stdout is one JSON object.
+"""
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import gradients as gradients_benchmark
 from benchmarks import quality as quality_benchmark
 from benchmarks.tabletop.score import Scores
+from runtime import RealCompo
+from runtime.bundle import write_atomically
 from runtime.cli import plain_errors
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -30,10 +37,12 @@ def quality(
     sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "dpm++2m",
     guidance_scale: Annotated[float, typer.Option(help="Of a pair this small; more exaggerates colours.")] = 2.5,
     batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
+    coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates.")] = 1e6,
+    update_every: Annotated[int, typer.Option(min=1, help="Update at every k-th evaluation.")] = 1,
 ) -> None:
     """Score each way of combining the models on prompts with layouts: what is there, where, and how realistic."""
     with plain_errors():
-        sampling = quality_benchmark.Sampling(steps, sampler, guidance_scale, batch)
+        sampling = quality_benchmark.Sampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every)
         console, rows = Console(), []
         progress = Console(stderr=True)
         with progress.status("loading the bundle") as status:
@@ -43,6 +52,54 @@ def quality(
                 console.print(_table(name, scores))
                 status.update(f"{len(rows)} of {len(modes)} modes scored")
         print(json.dumps({"scenes": scenes, "steps": steps, "sampler": sampler, "rows": rows}))
+
+
+@app.command(epilog="Example: python -m benchmarks gradients engines/tabletop --plot outputs/gradients.png")
+def gradients(
+    bundle: Annotated[Path, typer.Argument(help="Bundle of the Tabletop pair.")],
+    scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 40,
+    steps: Annotated[int, typer.Option(min=5)] = 20,
+    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "dpm++2m",
+    guidance_scale: Annotated[float, typer.Option(help="Of a pair this small; more exaggerates colours.")] = 2.5,
+    coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates, for the losses.")] = 1e6,
+    batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
+    plot: Annotated[Path | None, typer.Option(help="A PNG of both.", show_default=False)] = None,
+) -> None:
+    """Compare cheap gradients with the exact one: the loss over whole runs, and directions from the same states."""
+    with plain_errors():
+        setting = gradients_benchmark.Setting(steps, sampler, guidance_scale, coefficient_scale, batch)
+        console, losses = Console(), {}
+        with Console(stderr=True).status("loading the bundle") as status:
+            pipe, held_out = RealCompo.load(bundle), quality_benchmark.held_out_scenes(scenes)
+            for run in gradients_benchmark.RUNS:
+                status.update(f"losses: {run.name}")
+                losses[run.name] = gradients_benchmark.losses_over_steps(pipe, held_out, run, setting)
+            status.update("directions")
+            found = gradients_benchmark.agreements(pipe, held_out, setting)
+        console.print(_loss_table(losses))
+        console.print(_agreement_table(found))
+        if plot:
+            plot.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(plot, gradients_benchmark.draw_figure(losses, found))
+            console.print(f"{plot} is written")
+        print(
+            json.dumps({"scenes": scenes, **asdict(setting), "losses": losses, "agreement": list(map(asdict, found))})
+        )
+
+
+def _loss_table(losses: dict[str, list[float]]) -> Table:
+    table = Table("coefficients moved by", "mean", "last", title="Attention loss a region over the evaluations")
+    for name, values in losses.items():
+        table.add_row(name, f"{sum(values) / len(values):.4f}", f"{values[-1]:.4f}")
+    return table
+
+
+def _agreement_table(found: list[gradients_benchmark.Agreement]) -> Table:
+    table = Table("gradient", "cosine", "lowest", "highest", "norm ratio", title="Beside the exact gradient")
+    for row in found:
+        cosines = median(row.cosine), min(row.cosine), max(row.cosine)
+        table.add_row(row.name, *(f"{value:.3f}" for value in cosines), f"{median(row.norm_ratio):.2g}")
+    return table
 
 
 def _table(mode: str, scores: dict[str, Scores]) -> Table:

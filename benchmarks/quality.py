@@ -22,6 +22,8 @@ class Sampling:
     sampler: str
     guidance_scale: float
     batch: int
+    coefficient_scale: float = 1e6
+    update_every: int = 1
 
 
 def held_out_scenes(count: int) -> list[Scene]:
@@ -41,6 +43,8 @@ def draw(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sampling
             steps=sampling.steps,
             sampler=sampling.sampler,
             guidance_scale=sampling.guidance_scale,
+            coefficient_scale=sampling.coefficient_scale,
+            update_every=sampling.update_every,
         )
         yield from (np.asarray(image) / 255 for image in output.images)
 
