@@ -67,15 +67,15 @@ def gradients(
 ) -> None:
     """Compare cheap gradients with the exact one: the loss over whole runs, and directions from the same states."""
     with plain_errors():
-        setting = gradients_benchmark.Setting(steps, sampler, guidance_scale, coefficient_scale, batch)
+        sampling = quality_benchmark.Sampling(steps, sampler, guidance_scale, batch, coefficient_scale)
         console, losses = Console(), {}
         with Console(stderr=True).status("loading the bundle") as status:
             pipe, held_out = RealCompo.load(bundle), quality_benchmark.held_out_scenes(scenes)
             for run in gradients_benchmark.RUNS:
                 status.update(f"losses: {run.name}")
-                losses[run.name] = gradients_benchmark.losses_over_steps(pipe, held_out, run, setting)
+                losses[run.name] = gradients_benchmark.losses_over_steps(pipe, held_out, run, sampling)
             status.update("directions")
-            found = gradients_benchmark.agreements(pipe, held_out, setting)
+            found = gradients_benchmark.agreements(pipe, held_out, sampling)
         console.print(_loss_table(losses))
         console.print(_agreement_table(found))
         if plot:
@@ -83,7 +83,7 @@ def gradients(
             write_atomically(plot, gradients_benchmark.draw_figure(losses, found))
             console.print(f"{plot} is written")
         print(
-            json.dumps({"scenes": scenes, **asdict(setting), "losses": losses, "agreement": list(map(asdict, found))})
+            json.dumps({"scenes": scenes, **asdict(sampling), "losses": losses, "agreement": list(map(asdict, found))})
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.quality import layout_of
+from benchmarks.quality import Sampling, outputs
 from benchmarks.tabletop.scenes import Scene
 from runtime import RealCompo
 from runtime.output import TraceStep
@@ -19,17 +19,6 @@ matplotlib.use("Agg")
 
 Losses = list[float]  # one an evaluation
 STALENESS = (1, 2, 4)  # evaluations since the gradient that is used again was computed
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How the scenes are drawn."""
-
-    steps: int = 20
-    sampler: str = "dpm++2m"
-    guidance_scale: float = 2.5
-    coefficient_scale: float = 1e6
-    batch: int = 8
 
 
 @dataclass(frozen=True)
@@ -58,23 +47,23 @@ class Agreement:
     norm_ratio: list[float]  # |stand-in| / |exact|
 
 
-def losses_over_steps(pipe: RealCompo, scenes: Sequence[Scene], run: Run, setting: Setting) -> Losses:
+def losses_over_steps(pipe: RealCompo, scenes: Sequence[Scene], run: Run, sampling: Sampling) -> Losses:
     """The attention loss a region, at each evaluation before its update, as a mean over all regions.
 
     It is that of both models' maps mixed by their weights, whatever moves the coefficients, so that runs compare.
     """
-    traces = _traces(pipe, scenes, run.options, setting)
+    traces = [output.trace for output in outputs(pipe, scenes, sampling, trace=True, **run.options)]
     regions = sum(len(scene.things) for scene in scenes)
     return [float(sum(step.loss.sum() for step in evaluation)) / regions for evaluation in zip(*traces, strict=True)]
 
 
-def agreements(pipe: RealCompo, scenes: Sequence[Scene], setting: Setting) -> list[Agreement]:
+def agreements(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling) -> list[Agreement]:
     """Each stand-in's gradient beside the exact one, both from the states of a run whose coefficients stay."""
-    still = replace(setting, coefficient_scale=0.0)
+    still = replace(sampling, coefficient_scale=0.0)
 
     def gradients(**options: Any) -> Tensor:
-        traces = _traces(pipe, scenes, options, still)
-        return torch.cat([_stack_gradients(trace) for trace in traces], dim=1)  # [evaluations, images, 2hw]
+        traced = outputs(pipe, scenes, still, trace=True, **options)
+        return torch.cat([_stack_gradients(output.trace) for output in traced], dim=1)  # [evaluations, images, 2hw]
 
     exact = gradients(gradient="exact")
     found = {
@@ -108,28 +97,6 @@ def draw_figure(losses: dict[str, Losses], found: Sequence[Agreement]) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=150, facecolor="white")
     return buffer.getvalue()
-
-
-def _traces(
-    pipe: RealCompo, scenes: Sequence[Scene], options: dict[str, Any], setting: Setting
-) -> list[list[TraceStep]]:
-    """A trace a batch, from the same latents and coefficients whatever the options."""
-    traces = []
-    for start in range(0, len(scenes), setting.batch):
-        chunk = scenes[start : start + setting.batch]
-        output = pipe(
-            [scene.caption for scene in chunk],
-            layout=[layout_of(scene) for scene in chunk],
-            seed=start,
-            steps=setting.steps,
-            sampler=setting.sampler,
-            guidance_scale=setting.guidance_scale,
-            coefficient_scale=setting.coefficient_scale,
-            trace=True,
-            **options,
-        )
-        traces.append(output.trace)
-    return traces
 
 
 def _stack_gradients(trace: Sequence[TraceStep]) -> Tensor:

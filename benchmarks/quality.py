@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.tabletop.scenes import CATEGORIES, Array, Scene, sample_scene
+from benchmarks.tabletop.scenes import CATEGORIES, Scene, sample_scene
 from benchmarks.tabletop.score import Scores, mean_scores, score_image
 from runtime import Layout, RealCompo, Region
+from runtime.output import Output
 
 MODES = ("text_to_image", "spatial", "fixed:0.5", "none", "surrogate", "exact")
 SEED = 1_000_003  # no scene of the training set is drawn from it
@@ -31,22 +33,19 @@ def held_out_scenes(count: int) -> list[Scene]:
     return [sample_scene(np.random.default_rng((SEED, i)), CATEGORIES[i % len(CATEGORIES)]) for i in range(count)]
 
 
-def draw(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sampling) -> Iterator[Array]:
-    """One (64, 64, 3) image in 0..1 a scene, each mode from the same latents."""
+def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling, **options: Any) -> Iterator[Output]:
+    """A batch of scenes after the other, from the same latents and coefficients whatever the options."""
     for start in range(0, len(scenes), sampling.batch):
         chunk = scenes[start : start + sampling.batch]
-        output = pipe(
+        yield pipe(
             [scene.caption for scene in chunk],
             layout=[layout_of(scene) for scene in chunk],
-            gradient=mode,
             seed=start,
             steps=sampling.steps,
             sampler=sampling.sampler,
             guidance_scale=sampling.guidance_scale,
-            coefficient_scale=sampling.coefficient_scale,
-            update_every=sampling.update_every,
+            **{"coefficient_scale": sampling.coefficient_scale, "update_every": sampling.update_every, **options},
         )
-        yield from (np.asarray(image) / 255 for image in output.images)
 
 
 def layout_of(scene: Scene) -> Layout:
@@ -55,7 +54,8 @@ def layout_of(scene: Scene) -> Layout:
 
 def score_mode(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sampling) -> dict[str, Scores]:
     """Mean scores by category, and over all of them as `overall`."""
-    images = draw(pipe, scenes, mode, sampling)
+    drawn = outputs(pipe, scenes, sampling, gradient=mode)
+    images = [np.asarray(image) / 255 for output in drawn for image in output.images]
     scores = [score_image(image, scene) for image, scene in zip(images, scenes, strict=True)]
     by_category = {
         category: mean_scores(score for score, scene in zip(scores, scenes, strict=True) if scene.category == category)

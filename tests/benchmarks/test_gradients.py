@@ -7,23 +7,23 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.gradients import RUNS, Setting, agreements, losses_over_steps
-from benchmarks.quality import held_out_scenes
+from benchmarks.gradients import RUNS, agreements, losses_over_steps
+from benchmarks.quality import Sampling, held_out_scenes
 from runtime import RealCompo
 
-SETTING = Setting(steps=5, batch=4)
+SAMPLING = Sampling(steps=5, sampler="dpm++2m", guidance_scale=2.5, batch=4)
 
 
 def test_updates_lower_the_loss_only_once_they_begin(tabletop: RealCompo):
     scenes = held_out_scenes(4)
-    losses = {run.name: losses_over_steps(tabletop, scenes, run, SETTING) for run in RUNS[:3]}
+    losses = {run.name: losses_over_steps(tabletop, scenes, run, SAMPLING) for run in RUNS[:3]}
     assert losses["exact"][:3] == pytest.approx(losses["none"][:3])  # two rows before the switch, one before an update
     assert losses["exact"][-1] < losses["none"][-1]
 
 
 def test_the_two_models_gradients_add_up_to_the_exact_one(tabletop: RealCompo):
     """For each row |exact|^2 = |exact| (|spatial| cos + |text| cos): the parts' projections sum to the whole."""
-    found = {row.name: row for row in agreements(tabletop, held_out_scenes(1), SETTING)}
+    found = {row.name: row for row in agreements(tabletop, held_out_scenes(1), SAMPLING)}
     parts = [found["spatial maps alone"], found["text-to-image maps alone"]]
     projections = torch.tensor([[c * n for c, n in zip(p.cosine, p.norm_ratio, strict=True)] for p in parts])
     torch.testing.assert_close(projections.sum(0), torch.ones(projections.shape[1]), atol=1e-4, rtol=0)
