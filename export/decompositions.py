@@ -20,7 +20,10 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         **core_aten_decompositions(),
         **get_decompositions([aten.native_layer_norm]),
         aten.native_group_norm.default: native_group_norm,
+        aten.var_mean.correction: var_mean,
         aten.convolution_backward.default: convolution_backward,
+        aten.slice_backward.default: slice_backward,
+        aten.squeeze.dims: squeeze,
     }
 
 
@@ -43,7 +46,15 @@ def native_group_norm(
     reciprocal = (variance + eps).rsqrt()
     normal = ((grouped - mean) * reciprocal).reshape(-1, *inputs.shape[1:])
     normal = normal * weight.reshape(-1, 1, 1) + bias.reshape(-1, 1, 1)
-    return normal.to(inputs.dtype), mean.squeeze(-1), reciprocal.squeeze(-1)
+    return normal.to(inputs.dtype), mean.reshape(-1, groups), reciprocal.reshape(-1, groups)
+
+
+def var_mean(inputs: Tensor, dim: Sequence[int], *, correction: int, keepdim: bool) -> tuple[Tensor, Tensor]:
+    """The variance of a population, and the mean, over `dim`, which stays as 1."""
+    assert correction == 0 and keepdim, "what norms ask for"
+    mean = inputs.mean(list(dim), keepdim=True)
+    centred = inputs - mean
+    return (centred * centred).mean(list(dim), keepdim=True), mean
 
 
 def convolution_backward(
@@ -72,3 +83,22 @@ def convolution_backward(
         )
     ]
     return aten.convolution(cotangent, weight, None, stride, padding, dilation, True, left_out, groups), None, None
+
+
+def slice_backward(
+    cotangent: Tensor, sizes: Sequence[torch.SymInt], dim: int, start: int, end: int, step: int
+) -> Tensor:
+    """d/d inputs of `inputs[..., start:end, ...]`, a tensor of `sizes`: zeros around the cotangent.
+
+    PyTorch's own decomposition makes the zeros first, of a shape that holds the batch.
+    """
+    assert step == 1, "only slices without gaps"
+    padding = [0, 0] * (cotangent.ndim - dim % cotangent.ndim)
+    padding[-2:] = [start, int(sizes[dim]) - start - cotangent.shape[dim]]
+    return aten.constant_pad_nd(cotangent, padding)
+
+
+def squeeze(inputs: Tensor, dim: Sequence[int]) -> Tensor:
+    """`inputs` without the dimensions `dim`, all of size 1."""
+    left_out = {d % inputs.ndim for d in dim}
+    return inputs.reshape([size for d, size in enumerate(inputs.shape) if d not in left_out])

@@ -3,6 +3,8 @@
 Inference engines have no backward, so the backward is written out as a forward graph, cut off after the last map layer.
 """
 
+from collections.abc import Iterator
+
 import torch
 from diffusers.models.upsampling import Upsample2D
 from torch import fx, nn
@@ -18,6 +20,7 @@ from export.graphs import Spatial, TextToImage
 from runtime.balancer import attention_loss
 
 Tensors = dict[str, torch.Tensor]
+aten = torch.ops.aten
 
 
 class AttentionGradient(nn.Module):
@@ -52,7 +55,7 @@ class AttentionGradient(nn.Module):
             leaf = latents.detach().requires_grad_()
             maps = self._maps(leaf, timestep, encoder_hidden_states, conditions)
             loss, region_maps = attention_loss(maps, region_masks, region_tokens, region_weights)
-            (gradient,) = torch.autograd.grad(loss.sum() * self.loss_scale, leaf)
+            (gradient,) = torch.autograd.grad(loss, leaf, torch.full_like(loss, self.loss_scale))
         return loss.detach(), gradient / self.loss_scale, region_maps.detach()
 
     def _maps(
@@ -96,7 +99,7 @@ def _open_upsampling(unet: nn.Module) -> None:
 
 
 def trace_gradient(graph: nn.Module, inputs: Tensors) -> fx.GraphModule:
-    """A graph that calls autograd, as operators alone, with its weights as attributes; its batch stays symbolic.
+    """A graph that calls autograd, as operators alone, with its weights as attributes; none of them knows the batch.
 
     Tensors are faked while tracing: neither weights nor activations are computed with.
     """
@@ -113,8 +116,7 @@ def trace_gradient(graph: nn.Module, inputs: Tensors) -> fx.GraphModule:
             return outputs
 
         traced = make_fx(flat, decomposition_table=decompositions())(*fake_weights, *fake_inputs)
-    traced.graph.eliminate_dead_code()
-    _infer_batch(traced.graph)
+    _forget_batch(traced.graph)
     return _own_weights(traced, weights, list(inputs))
 
 
@@ -127,14 +129,40 @@ def _with_symbolic_batch(mode: FakeTensorMode, inputs: Tensors) -> list[torch.Te
     return [torch.empty((batch, *tensor.shape[1:]), dtype=tensor.dtype) for tensor in inputs.values()]
 
 
-def _infer_batch(graph: fx.Graph) -> None:
-    """Let every view whose one symbolic size is the batch, or a multiple of it, infer it instead of computing it."""
-    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.view.default):
+def _forget_batch(graph: fx.Graph) -> None:
+    """Let views and expansions infer the batch, or a multiple of it, from what they are given.
+
+    What is left takes any batch though it is exported with a fixed one, which is three times as fast as with a symbol:
+    the exporter traces twice more, and reasons about every size.
+    """
+    for node in [*graph.find_nodes(op="call_function", target=aten.view.default), *_expansions(graph)]:
         tensor, sizes = node.args
-        symbolic = [size for size in sizes if isinstance(size, fx.Node)]
-        if len(symbolic) == 1 and -1 not in sizes:
-            node.args = (tensor, [-1 if isinstance(size, fx.Node) else size for size in sizes])
+        node.args = (tensor, [-1 if isinstance(size, fx.Node) else size for size in sizes])
+    for node in _idle_nodes(graph):
+        node.replace_all_uses_with(node.all_input_nodes[0])
     graph.eliminate_dead_code()
+    symbolic = [node.name for node in graph.nodes if isinstance(node.meta.get("val"), torch.SymInt)]
+    assert not symbolic, f"{symbolic} would fix the batch"
+
+
+def _expansions(graph: fx.Graph) -> Iterator[fx.Node]:
+    """Those that do not expand along the batch: an inferred size means the size that is there."""
+    for node in graph.find_nodes(op="call_function", target=aten.expand.default):
+        (tensor, sizes), rank = node.args, node.meta["val"].ndim
+        given = [1] * (rank - tensor.meta["val"].ndim) + list(tensor.meta["val"].shape)
+        if all(
+            not isinstance(size, fx.Node) or isinstance(have, torch.SymInt)
+            for size, have in zip(sizes, given, strict=True)
+        ):
+            yield node
+
+
+def _idle_nodes(graph: fx.Graph) -> Iterator[fx.Node]:
+    """Other names for a tensor, and expansions to the shape that is there already."""
+    yield from graph.find_nodes(op="call_function", target=aten.alias.default)
+    for node in graph.find_nodes(op="call_function", target=aten.expand.default):
+        if node.meta["val"].shape == node.args[0].meta["val"].shape:
+            yield node
 
 
 def _own_weights(traced: fx.GraphModule, weights: Tensors, inputs: list[str]) -> fx.GraphModule:

@@ -11,6 +11,7 @@ import torch
 from onnx_ir.passes import common
 from onnxscript.optimizer import fold_constants
 from torch import nn
+from torch.export import ExportedProgram
 
 from export.gradient import AttentionGradient, trace_gradient
 from export.roles import Signature
@@ -27,14 +28,11 @@ def export_onnx(graph: nn.Module, signature: Signature, inputs: dict[str, torch.
     Returns:
         The written files: the .onnx, and the .onnx.data beside it when the weights do not fit into one file.
     """
-    if isinstance(graph, AttentionGradient):
-        graph = trace_gradient(graph, inputs)
-    batch = torch.export.Dim("batch", min=1, max=MAX_TRACED_ROWS)
+    trace = _trace_gradient if isinstance(graph, AttentionGradient) else _trace
     with _quiet():
-        program = torch.onnx.export(
-            graph,
-            kwargs=inputs,
-            dynamic_shapes={name: {0: batch} for name in inputs},
+        program = trace(graph, inputs)
+        converted = torch.onnx.export(
+            program,
             dynamo=True,
             opset_version=OPSET,
             input_names=[tensor.name for tensor in signature.inputs],
@@ -42,9 +40,33 @@ def export_onnx(graph: nn.Module, signature: Signature, inputs: dict[str, torch.
             optimize=False,
             verbose=False,
         )
-        assert program is not None  # only dynamo=False returns None
-        _simplify(program.model)
-    return _save(program.model, path)
+        assert converted is not None  # only dynamo=False returns None
+        _declare_batch(converted.model, signature)
+        _simplify(converted.model)
+    return _save(converted.model, path)
+
+
+def _trace(graph: nn.Module, inputs: dict[str, torch.Tensor]) -> ExportedProgram:
+    batch = torch.export.Dim("batch", min=1, max=MAX_TRACED_ROWS)
+    return torch.export.export(graph, (), inputs, dynamic_shapes={name: {0: batch} for name in inputs}, strict=False)
+
+
+def _trace_gradient(graph: nn.Module, inputs: dict[str, torch.Tensor]) -> ExportedProgram:
+    """Of fixed batch, for the traced graph takes any, and in operators that ONNX has: the exporter would trace all of
+    it again to decompose it, in more time than all the rest takes."""
+    program = torch.export.export(trace_gradient(graph, inputs), (), inputs, strict=False)
+    program.run_decompositions = lambda *_: program
+    return program
+
+
+def _declare_batch(model: onnx_ir.Model, signature: Signature) -> None:
+    """Write the signature's shapes, whose first size is symbolic, and forget those that a fixed batch led to."""
+    for node in model.graph:
+        for value in node.outputs:
+            value.shape = None
+    for values, tensors in ((model.graph.inputs, signature.inputs), (model.graph.outputs, signature.outputs)):
+        for value, tensor in zip(values, tensors, strict=True):
+            value.shape = onnx_ir.Shape(tensor.shape)
 
 
 def _simplify(model: onnx_ir.Model) -> None:

@@ -1,17 +1,18 @@
-"""The demo pair's bundle, built once a run by the exporter itself."""
+"""The demo pair's bundle, built by the exporter itself; a later run keeps the parts that have not changed."""
 
 from pathlib import Path
 
 import pytest
 
 from export.build import Options, build
+from export.checkpoints import ROOT
 from export.pairs import find_pair
 from runtime import RealCompo
 
 
 @pytest.fixture(scope="session")
-def tabletop_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundles") / "tabletop"
+def tabletop_bundle() -> Path:
+    folder = ROOT / "outputs" / "tests" / "tabletop"
     build(find_pair("tabletop"), folder, Options())
     return folder
 

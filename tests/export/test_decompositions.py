@@ -6,7 +6,14 @@ from diffusers.models.upsampling import Upsample2D
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
-from export.decompositions import convolution_backward, decompositions, native_group_norm
+from export.decompositions import (
+    convolution_backward,
+    decompositions,
+    native_group_norm,
+    slice_backward,
+    squeeze,
+    var_mean,
+)
 from export.gradient import _OpenUpsample
 
 
@@ -42,6 +49,26 @@ def test_group_norm_is_pytorch_s_with_statistics_in_fp32(dtype: torch.dtype) -> 
     assert [tensor.dtype for tensor in found] == [dtype, torch.float32, torch.float32]
     torch.testing.assert_close(found[0].float(), wanted[0], atol=1e-5 if dtype == torch.float32 else 4e-3, rtol=1e-3)
     torch.testing.assert_close(found[1:], wanted[1:])
+
+
+def test_variance_and_mean_are_numpy_s() -> None:
+    inputs = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(2))
+    variance, mean = var_mean(inputs, [0, -1], correction=0, keepdim=True)
+    torch.testing.assert_close(variance, torch.from_numpy(inputs.numpy().var((0, 2), keepdims=True)))
+    torch.testing.assert_close(mean, torch.from_numpy(inputs.numpy().mean((0, 2), keepdims=True)))
+
+
+@pytest.mark.parametrize(("dim", "start", "end"), [(1, 0, 3), (1, 2, 9), (-1, 3, 5), (2, 0, 2**63 - 1)])
+def test_slice_backward_is_autograd_s(dim: int, start: int, end: int) -> None:
+    inputs = torch.randn(2, 9, 6, requires_grad=True)
+    outputs = torch.ops.aten.slice(inputs, dim, start, end)
+    cotangent = torch.randn_like(outputs)
+    (wanted,) = torch.autograd.grad(outputs, inputs, cotangent)
+    torch.testing.assert_close(slice_backward(cotangent, inputs.shape, dim, start, end, 1), wanted)
+
+
+def test_squeeze_leaves_out_what_is_named() -> None:
+    assert squeeze(torch.zeros(2, 1, 3, 1, 1), [1, -1]).shape == (2, 3, 1)
 
 
 def test_no_node_has_a_norm_or_a_convolution_backward() -> None:
