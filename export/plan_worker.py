@@ -67,8 +67,11 @@ def main() -> None:
     def send(**event: object) -> None:
         print(json.dumps(event), file=events, flush=True)
 
+    request = sys.stdin.read()
+    if not request:  # whoever asks was stopped before asking
+        return
     try:
-        build(PlanRequest(**json.load(sys.stdin)), send)
+        build(PlanRequest(**json.loads(request)), send)
     except Refused as error:
         send(refused=str(error))
     except OSError as error:

@@ -29,7 +29,8 @@ folder = Path({folder!r})
 engine = read_manifest(folder).engines["spatial_gradient"]
 options = plan_options("tensorrt-rtx", ("8.9",), (1, 1, 1))
 with plain_errors("stopped"):
-    build_plan([folder / engine.graph[0].name], Signature(engine.inputs, engine.outputs), options, (1, 1, 1), Path({plan!r}))
+    takes = Signature(engine.inputs, engine.outputs)
+    build_plan([folder / engine.graph[0].name], takes, options, (1, 1, 1), Path({plan!r}))
 """
 
 
@@ -62,8 +63,14 @@ def interrupt(process: subprocess.Popen[str], worker_seconds: float) -> str:
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
 
 
 def test_ctrl_c_in_the_builder_s_longest_phase(tabletop_bundle: Path, tmp_path: Path) -> None:
