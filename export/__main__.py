@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -10,7 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from export.pairs import PAIRS, Pair, find_pair
-from runtime.bundle import MANIFEST, Backend, EngineSpec, Manifest, Precision, Role, TensorSpec, read_manifest
+from runtime.bundle import (
+    MANIFEST,
+    Backend,
+    EngineSpec,
+    Manifest,
+    Precision,
+    Role,
+    TensorSpec,
+    engine_files,
+    read_manifest,
+)
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
 
@@ -39,7 +49,10 @@ def build(
     ] = "fp32",
     backend: Annotated[Backend, typer.Option(help="onnx alone, or TensorRT plans beside it.")] = "onnx",
     batch: Annotated[
-        str, typer.Option(metavar="MIN:OPT:MAX", help="UNet rows that plans are made for; an image takes two.")
+        str,
+        typer.Option(
+            metavar="MIN:OPT:MAX", help="UNet rows that plans are made for, or one number; an image takes two."
+        ),
     ] = "1:2:8",
     height: Annotated[
         int | None, typer.Option(help="Pixels; the pair's own size if not given.", show_default=False)
@@ -53,6 +66,26 @@ def build(
             help="GPU generation of a tensorrt-rtx plan, such as 8.9; may be repeated; all from 8.0 if not given.",
             show_default=False,
         ),
+    ] = None,
+    optimization_level: Annotated[
+        int | None,
+        typer.Option(
+            help="How long tensorrt looks for fast kernels: 0 least, 5 longest; 3 if not given.", show_default=False
+        ),
+    ] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Plans whose weights can be replaced. Needs a GPU to build.")
+    ] = False,
+    strip_weights: Annotated[
+        bool,
+        typer.Option("--strip-weights", help="Plans without weights, refitted from the graph. Needs a GPU to build."),
+    ] = False,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="tensorrt plans that its later versions run too.")
+    ] = False,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(help="File in which tensorrt keeps kernel times from build to build.", show_default=False),
     ] = None,
     text_to_image: Annotated[
         str | None, typer.Option(metavar="ID_OR_DIR", help="Another text-to-image model: hub id or diffusers folder.")
@@ -73,8 +106,10 @@ def build(
         from export.build import Options
         from export.build import build as build_bundle
         from export.parts import ROLES
+        from export.plan_options import BuilderOptions
 
-        options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), force)
+        builder = BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache)
+        options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), builder, force)
         started = time.monotonic()
         with _PartProgress(len(ROLES)) as progress:
             if random_weights:
@@ -109,7 +144,12 @@ def list_() -> None:
 
 
 @app.command(epilog="Example:  python -m export inspect engines/tabletop")
-def inspect(bundle: Bundle) -> None:
+def inspect(
+    bundle: Bundle,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also which operators of each engine compute in which type.")
+    ] = False,
+) -> None:
     """Show what a bundle holds: models, engines, attention maps, plans."""
     with plain_errors():
         manifest = read_manifest(bundle)
@@ -118,6 +158,8 @@ def inspect(bundle: Bundle) -> None:
         console.print(_tensor_table(manifest))
         if any(engine.plan for engine in manifest.engines.values()):
             console.print(_plan_table(manifest))
+        if layers:
+            console.print(_layer_table(bundle, manifest))
 
 
 @app.command(epilog="Example:  python -m export verify engines/tabletop")
@@ -134,20 +176,22 @@ def verify(bundle: Bundle) -> None:
 
 def _parse_batch(text: str) -> tuple[int, int, int]:
     try:
-        smallest, usual, largest = map(int, text.split(":"))
+        numbers = tuple(map(int, text.split(":")))
+        smallest, usual, largest = numbers * 3 if len(numbers) == 1 else numbers
     except ValueError as error:
-        raise RealCompoError(f"--batch {text} is not of the form MIN:OPT:MAX, such as 1:2:8") from error
+        raise RealCompoError(f"--batch {text} is not of the form MIN:OPT:MAX, such as 1:2:8, or 2") from error
     return smallest, usual, largest
 
 
 class _PartProgress:
-    """A bar over the parts, and a line for each one that is done."""
+    """A bar over the parts, and lines that stay: what is built again and why, what takes memory, what is done."""
 
     def __init__(self, total: int):
         columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
         self._progress = Progress(*columns, console=console, transient=True)
         self._task = self._progress.add_task("reading checkpoints", total=total)
         self._started = time.monotonic()
+        self._at = ("", "")  # role and stage
 
     def __enter__(self) -> "_PartProgress":
         self._progress.start()
@@ -159,12 +203,16 @@ class _PartProgress:
     def say(self, stage: str) -> None:
         self._progress.update(self._task, description=stage)
 
-    def report(self, role: Role, stage: str) -> None:
-        self._progress.update(self._task, description=f"{role}: {stage}")
+    def report(self, role: Role, stage: str, detail: str = "") -> None:
+        line = f"{role}: {stage}{f', {detail}' if detail else ''}"
+        self.say(line)
         if stage == "kept":
             self._finish(f"{role}: unchanged, kept")
         elif stage == "built":
             self._finish(f"{role}: built in {time.monotonic() - self._started:.0f} s")
+        elif detail and self._at != (role, stage):
+            self._progress.console.print(line)
+        self._at = (role, stage)
 
     def _finish(self, line: str) -> None:
         self._progress.console.print(line)
@@ -216,18 +264,30 @@ def _tensor_table(manifest: Manifest) -> Table:
 
 
 def _plan_table(manifest: Manifest) -> Table:
-    table = Table("plan", "TensorRT", "compute capabilities", "flags", title="Plans")
+    table = Table("plan", "TensorRT", "built for", "rows", "flags", title="Plans")
     for engine in manifest.engines.values():
         if plan := engine.plan:
+            target = " ".join([*([plan.gpu] if plan.gpu else []), *plan.compute_capabilities])
+            rows = ":".join(str(shape[0]) for shape in next(iter(plan.profile.values())))
             flags = ", ".join(f"{name}={value}" for name, value in plan.flags.items())
-            capabilities = " ".join(plan.compute_capabilities) or "the building GPU's"
-            table.add_row(plan.file.name, f"{plan.flavour} {plan.version}", capabilities, flags)
+            table.add_row(plan.file.name, f"{plan.flavour} {plan.version}", target, rows, flags)
+    return table
+
+
+def _layer_table(folder: Path, manifest: Manifest) -> Table:
+    from export.audit import audit
+
+    table = Table("engine", "operator", *get_args(Precision), title="What computes in which type")
+    for role, engine in manifest.engines.items():
+        for operator, counts in audit(folder / engine.graph[0].name, engine.precision).counts.items():
+            table.add_row(role, operator, *(str(counts.get(name, "")) for name in get_args(Precision)))
+        table.add_section()
     return table
 
 
 def _engine_bytes(folder: Path, engine: EngineSpec) -> int:
-    files = [*engine.graph, *([engine.plan.file] if engine.plan else [])]
-    return sum((folder / file.name).stat().st_size for file in files if (folder / file.name).is_file())
+    paths = [folder / file.name for file in engine_files(engine)]
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def _figures(errors: dict[str, float]) -> str:

@@ -36,7 +36,8 @@ class ExplicitAttention:
             )
         )
         scores = query @ key.transpose(-1, -2) * attn.scale
-        probabilities = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        # Widened first: softmax(dtype=float32) becomes an ONNX Softmax in half precision, whose result is widened.
+        probabilities = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)
         self.see(probabilities)
         mixed = (probabilities.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](mixed))

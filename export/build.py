@@ -1,19 +1,22 @@
 """Build a bundle: every part whose key has changed, then the manifest, last and in one step."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from pydantic import ValidationError
-
+from export.audit import check_precision
 from export.checkpoints import Checkpoints, open_checkpoints
 from export.geometry import Geometry, measure
+from export.memory import available_memory, gigabytes
 from export.pairs import Pair
 from export.parts import Digests, Part, plan_parts, weight_digests
+from export.plan_options import TENSORRTS_OWN, BuilderOptions, PlanOptions, option_name, plan_options, profile_rows
 from export.precision import LOSS_SCALES, engine_precision, lower
+from export.resume import finished, reason
 from export.roles import MAX_REGIONS, example_inputs, load_graph
 from export.staging import check_space, disk_errors, remove_stale, scratch_folder
-from export.to_engine import PlanOptions, build_plan, plan_options
+from export.to_engine import build_plan
 from export.to_onnx import export_onnx
 from export.tokenizer import tokenizer_json
 from export.verify import TOLERANCE, check_errors, expected_outputs, relative_errors
@@ -30,6 +33,7 @@ from runtime.bundle import (
     Precision,
     Role,
     bundle_files,
+    engine_files,
     sha256_of,
     write_atomically,
     write_manifest,
@@ -40,7 +44,20 @@ TOKENIZER = "tokenizer.json"
 TRACED_ROWS = 2
 PLAN_OVERHEAD = 20_000_000  # bytes of every TensorRT-RTX plan that are not weights
 
-Report = Callable[[Role, str], None]  # told what is being done to a part: "kept", "exporting", ..., "built"
+# Of memory in a part's export: sd15-gligen, whose largest part has 4.3 GB of fp32 weights, took 17 GB in all.
+EXPORT_OVERHEAD = 1_000_000_000
+EXPORT_COPIES = 4
+
+
+class Report(Protocol):
+    """Told what is being done to a part."""
+
+    def __call__(self, role: Role, stage: str, detail: str = "") -> None:
+        """A stage is "kept", or "exporting", "verifying", "building plan" and "built"; details of one may follow each
+        other."""
+
+
+def _silent(role: Role, stage: str, detail: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,7 @@ class Options:
     height: int | None = None  # pixels; None is the pair's native size
     width: int | None = None
     compute_capabilities: tuple[str, ...] = ()
+    builder: BuilderOptions = TENSORRTS_OWN
     force: bool = False
 
 
@@ -67,7 +85,7 @@ class _Job:
     report: Report
 
 
-def build(pair: Pair, out: Path, options: Options, report: Report = lambda role, stage: None) -> Manifest:
+def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> Manifest:
     """Build the bundle of `pair` in the folder `out` and return its manifest.
 
     Parts that are finished and whose key has not changed are kept. Until everything is there, the folder's last good
@@ -84,12 +102,12 @@ def build(pair: Pair, out: Path, options: Options, report: Report = lambda role,
     with scratch_folder(out) as scratch:
         digests = weight_digests(checkpoints)
         parts = plan_parts(checkpoints, digests, geometry, options.precision, plan)
-        finished = {} if options.force else {part.role: e for part in parts if (e := _finished(part, out))}
-        needed = _space_needed([part for part in parts if part.role not in finished], plan)
+        kept = {} if options.force else {part.role: engine for part in parts if (engine := finished(part, out))}
+        needed = _space_needed([part for part in parts if part.role not in kept], plan)
         check_space(out, needed)
         with disk_errors(out, needed):
             job = _Job(checkpoints, geometry, options, plan, out, scratch, report)
-            engines = _build_parts(parts, finished, job)
+            engines = _build_parts(parts, kept, job)
             (scratch / TOKENIZER).write_bytes(tokenizer)
             manifest = _manifest(_pair_spec(pair, checkpoints, digests), engines, job)
             _publish_manifest(manifest, job)
@@ -106,25 +124,14 @@ def _check_options(options: Options) -> PlanOptions | None:
             f"--batch {smallest}:{usual}:{largest} is not of the form MIN:OPT:MAX, 1 <= MIN <= OPT <= MAX"
         )
     if options.backend != "onnx":
-        return plan_options(options.backend, options.compute_capabilities, options.batch)
+        return plan_options(options.backend, options.compute_capabilities, options.batch, options.builder)
     if options.compute_capabilities:
         raise RealCompoError("--compute-capability is for --backend tensorrt-rtx, not onnx")
+    if given := options.builder.given():
+        raise RealCompoError(
+            f"{option_name(next(iter(given)))} is for plans; choose --backend tensorrt or tensorrt-rtx"
+        )
     return None
-
-
-def _finished(part: Part, out: Path) -> EngineSpec | None:
-    """The part as an earlier build left it, if it is whole."""
-    try:
-        engine = EngineSpec.model_validate_json((out / part.file("json")).read_bytes())
-    except (OSError, ValidationError):
-        return None
-    whole = engine.key == part.key and all(_is_whole(out, file) for file in _files(engine))
-    return engine if whole else None
-
-
-def _is_whole(out: Path, file: FileSpec) -> bool:
-    path = out / file.name
-    return path.is_file() and sha256_of(path) == file.sha256
 
 
 def _space_needed(parts: list[Part], plan: PlanOptions | None) -> int:
@@ -132,13 +139,15 @@ def _space_needed(parts: list[Part], plan: PlanOptions | None) -> int:
     return sum(copies * part.weight_bytes + overhead for part in parts)
 
 
-def _build_parts(parts: list[Part], finished: dict[Role, EngineSpec], job: _Job) -> dict[Role, EngineSpec]:
+def _build_parts(parts: list[Part], kept: dict[Role, EngineSpec], job: _Job) -> dict[Role, EngineSpec]:
     engines: dict[Role, EngineSpec] = {}
     for part in parts:
-        if part.role in finished:
-            engines[part.role] = finished[part.role]
+        if part.role in kept:
+            engines[part.role] = kept[part.role]
             job.report(part.role, "kept")
             continue
+        why = "--force was given" if job.options.force else reason(part, job.out)
+        job.report(part.role, "exporting", f"again, because {why}" if why else "")
         engines[part.role] = _build_part(part, job)
         if not job.options.force:
             _publish_part(part, engines[part.role], job)
@@ -151,7 +160,7 @@ def _build_parts(parts: list[Part], finished: dict[Role, EngineSpec], job: _Job)
 
 def _build_part(part: Part, job: _Job) -> EngineSpec:
     """Export, verify and build one part in the scratch folder."""
-    job.report(part.role, "exporting")
+    _check_memory(part)
     graph = load_graph(part.role, job.checkpoints, job.geometry, LOSS_SCALES[job.options.precision])
     inputs = example_inputs(part.signature, TRACED_ROWS, job.geometry.vocabulary)
     precision = engine_precision(part.role, job.options.precision)
@@ -159,13 +168,14 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
     lower(graph, precision)
     files = export_onnx(graph, part.signature, inputs, job.scratch / part.file("onnx"))
     del graph  # what follows wants the memory
+    check_precision(part.role, files[0], precision)
     job.report(part.role, "verifying")
     errors = relative_errors(expected, files[0], part.signature, job.geometry.vocabulary)
     check_errors(part.role, errors, precision)
     plan = None
     if job.plan:
-        job.report(part.role, f"building {job.plan.flavour} plan")
-        plan = build_plan(files[0], part.signature, job.plan, job.scratch / part.file("engine"))
+        path, rows = job.scratch / part.file("engine"), profile_rows(part.role, job.plan.batch)
+        plan = build_plan(files, part.signature, job.plan, rows, path, partial(job.report, part.role, "building plan"))
     return EngineSpec(
         role=part.role,
         key=part.key,
@@ -175,12 +185,23 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
         outputs=part.signature.outputs,
         precision=precision,
         verification=errors,
+        depends=part.depends,
     )
+
+
+def _check_memory(part: Part) -> None:
+    """Refuse before the work what the system would kill in the middle of it."""
+    needed, available = EXPORT_OVERHEAD + EXPORT_COPIES * part.weight_bytes, available_memory()
+    if available is not None and available < needed:
+        raise RealCompoError(
+            f"{part.role}: its export takes about {gigabytes(needed)} of memory, {gigabytes(available)} are available; "
+            "end other programs, raise the container's limit or build on a larger machine"
+        )
 
 
 def _publish_part(part: Part, engine: EngineSpec, job: _Job) -> None:
     """Move a finished part out of the scratch folder; its sidecar, written last, says that it is whole."""
-    for file in _files(engine):
+    for file in engine_files(engine):
         (job.scratch / file.name).replace(job.out / file.name)
     write_atomically(job.out / part.file("json"), engine.model_dump_json(indent=2).encode() + b"\n")
 
@@ -190,10 +211,6 @@ def _publish_manifest(manifest: Manifest, job: _Job) -> None:
     write_manifest(job.scratch, manifest)
     for name in (TOKENIZER, MANIFEST):
         (job.scratch / name).replace(job.out / name)
-
-
-def _files(engine: EngineSpec) -> list[FileSpec]:
-    return [*engine.graph, *([engine.plan.file] if engine.plan else [])]
 
 
 def _pair_spec(pair: Pair, checkpoints: Checkpoints, digests: Digests) -> PairSpec:

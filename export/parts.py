@@ -2,21 +2,36 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import get_args
 
-from export import attention, decompositions, gradient, graphs, precision, roles, to_onnx
+from export import (
+    attention,
+    decompositions,
+    gradient,
+    graphs,
+    plan_options,
+    plan_worker,
+    precision,
+    roles,
+    to_engine,
+    to_onnx,
+)
 from export.checkpoints import COMPONENTS, MODELS, Checkpoints, Component, Model
 from export.geometry import Geometry
+from export.plan_options import PlanOptions, profile_rows
 from export.roles import Signature, signature
-from export.to_engine import FLAGS, PlanOptions
 from export.to_onnx import OPSET
 from runtime import balancer
 from runtime.bundle import Precision, Role
 
 ROLES: tuple[Role, ...] = get_args(Role)
+HASH = "sha256:"  # begins what is the hash of something longer
+_HASH_DIGITS = 24
 _PACKAGES = ("torch", "diffusers", "transformers", "onnx-ir", "onnxscript")
 _SOURCES = (
     attention,
@@ -28,6 +43,7 @@ _SOURCES = (
     roles,
     to_onnx,
 )  # the modules that shape a graph
+_PLAN_SOURCES = (plan_options, plan_worker, to_engine)
 
 
 @dataclass(frozen=True)
@@ -55,12 +71,20 @@ class Part:
     """One engine to be."""
 
     role: Role
-    key: str
+    depends: dict[str, str]  # all that the part is made from, by name: values, or hashes of what is long
     signature: Signature
     weight_bytes: int  # in fp32
 
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps({"role": self.role, **self.depends}, sort_keys=True).encode()).hexdigest()
+
     def file(self, suffix: str) -> str:
         return f"{self.role}-{self.key[:12]}.{suffix}"
+
+    def any_file(self, suffix: str) -> str:
+        """A glob pattern for the part's files, whatever its key."""
+        return f"{self.role}-{'[0-9a-f]' * 12}.{suffix}"
 
 
 @dataclass(frozen=True)
@@ -84,27 +108,56 @@ def plan_parts(
     checkpoints: Checkpoints, digests: Digests, geometry: Geometry, precision: Precision, plan: PlanOptions | None
 ) -> list[Part]:
     """The parts of the pair's bundle, in the order in which they are built."""
-    shared: dict[str, object] = {
+    shared = {
         "precision": precision,
-        "opset": OPSET,
-        "packages": {name: version(name) for name in _PACKAGES},
-        "code": _code_digest(),
-        "geometry": asdict(geometry),
-        "plan": plan and {**asdict(plan), "flags": FLAGS, "polygraphy": version("polygraphy")},
+        "opset": str(OPSET),
+        **{name: version(name) for name in _PACKAGES},
+        "exporter": _code_digest(_SOURCES),
+        **{_words(name): _short(value) for name, value in asdict(geometry).items()},
     }
-    return [_part(role, checkpoints, digests, geometry, shared) for role in ROLES]
+    return [_part(role, checkpoints, digests, geometry, shared, plan) for role in ROLES]
 
 
 def _part(
-    role: Role, checkpoints: Checkpoints, digests: Digests, geometry: Geometry, shared: dict[str, object]
+    role: Role,
+    checkpoints: Checkpoints,
+    digests: Digests,
+    geometry: Geometry,
+    shared: dict[str, str],
+    plan: PlanOptions | None,
 ) -> Part:
     source = SOURCES[role]
-    depends = {"role": role, "weights": digests.components[source.model, source.component], **shared}
-    key = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+    weights = {"weights": HASH + digests.components[source.model, source.component][:_HASH_DIGITS]}
+    depends = weights | shared | (_plan_depends(role, plan) if plan else {"backend": "onnx"})
     size = checkpoints.of(source.model).fp32_bytes(source.component, source.prefixes)
-    return Part(role, key, signature(role, geometry), size)
+    return Part(role, depends, signature(role, geometry), size)
 
 
-def _code_digest() -> str:
-    text = b"".join(Path(str(module.__file__)).read_bytes() for module in _SOURCES)
-    return hashlib.sha256(text).hexdigest()
+def _plan_depends(role: Role, plan: PlanOptions) -> dict[str, str]:
+    return {
+        "backend": f"{plan.flavour} {plan.version}",
+        "polygraphy": version("polygraphy"),
+        "builder": _code_digest(_PLAN_SOURCES),
+        "compute capabilities": " ".join(plan.compute_capabilities),
+        "GPU": str(plan.gpu),
+        "batch": ":".join(map(str, profile_rows(role, plan.batch))),
+        "flags": " ".join(f"{name}={value}" for name, value in plan.builder.flags().items()),
+    }
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _short(value: object) -> str:
+    """A value as text, or its hash where that is shorter."""
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= _HASH_DIGITS + len(HASH) else _digest(text.encode())
+
+
+def _code_digest(modules: Iterable[ModuleType]) -> str:
+    return _digest(b"".join(Path(str(module.__file__)).read_bytes() for module in modules))
+
+
+def _digest(content: bytes) -> str:
+    return HASH + hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]

@@ -63,7 +63,8 @@ class PlanSpec(_Spec):
     flavour: Literal["tensorrt-rtx", "tensorrt"]
     version: str
     compute_capabilities: tuple[str, ...]
-    flags: dict[str, Any]
+    gpu: str | None = None  # that a tensorrt plan was built on, and for
+    flags: dict[str, bool | int]
     profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]  # input: min, opt, max shapes
 
 
@@ -78,6 +79,7 @@ class EngineSpec(_Spec):
     outputs: tuple[TensorSpec, ...]
     precision: Precision
     verification: dict[str, float]  # output: relative error against PyTorch
+    depends: dict[str, str] = {}  # what the key is a hash of, to tell what has changed
 
 
 class ModelSpec(_Spec):
@@ -161,9 +163,12 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 def bundle_files(manifest: Manifest) -> list[FileSpec]:
     """Every file that the manifest names."""
-    engines = manifest.engines.values()
-    plans = [engine.plan.file for engine in engines if engine.plan]
-    return [manifest.tokenizer, *(file for engine in engines for file in engine.graph), *plans]
+    return [manifest.tokenizer, *(file for engine in manifest.engines.values() for file in engine_files(engine))]
+
+
+def engine_files(engine: EngineSpec) -> list[FileSpec]:
+    """An engine's graph, and its plan if it has one."""
+    return [*engine.graph, *([engine.plan.file] if engine.plan else [])]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -14,6 +14,7 @@ import export.build
 from export.build import Options, build
 from export.pairs import Pair
 from export.parts import ROLES
+from export.plan_options import BuilderOptions
 from export.verify import verify_bundle
 from runtime.bundle import Role, check_files, read_manifest
 from runtime.errors import RealCompoError
@@ -25,10 +26,11 @@ class Log:
     """A build's report, which interrupts the build when `stop` begins."""
 
     def __init__(self, stop: Role | None = None):
-        self.stop, self.stages = stop, dict.fromkeys(ROLES, "")
+        self.stop, self.stages, self.details = stop, dict.fromkeys(ROLES, ""), dict.fromkeys(ROLES, "")
 
-    def __call__(self, role: Role, stage: str) -> None:
+    def __call__(self, role: Role, stage: str, detail: str = "") -> None:
         self.stages[role] = stage
+        self.details[role] += detail
         if role == self.stop:
             raise KeyboardInterrupt
 
@@ -82,6 +84,7 @@ def test_a_part_that_is_not_whole_is_built_again(own_bundle: Path, pair: Pair) -
     log = Log()
     build(pair, own_bundle, Options(), log)
     assert log.built() == {"grounding"}
+    assert log.details["grounding"] == "again, because its files are missing or have changed"
     check_files(own_bundle, read_manifest(own_bundle))
 
 
@@ -105,6 +108,7 @@ def test_changed_weights_rebuild_what_uses_them(own_bundle: Path, own_pair: Pair
     log = Log()
     after = build(own_pair, own_bundle, Options(), log)
     assert log.built() == {"vae_decoder"}
+    assert log.details["vae_decoder"] == "again, because weights changed"
     assert after.pair.text_to_image.sha256 != before.pair.text_to_image.sha256
     assert after.pair.spatial.sha256 == before.pair.spatial.sha256
     assert len(list(own_bundle.glob("vae_decoder-*"))) == 2  # the old one is gone: .onnx and .json of the new
@@ -161,7 +165,7 @@ def test_too_little_space_is_told_before_work_starts(
 
 
 def test_two_builds_do_not_share_a_folder(own_bundle: Path, pair: Pair) -> None:
-    def build_again(role: Role, stage: str) -> None:
+    def build_again(role: Role, stage: str, detail: str = "") -> None:
         build(pair, own_bundle, Options())
 
     with pytest.raises(RealCompoError, match="another build is at work"):
@@ -178,6 +182,35 @@ def test_checkpoints_in_the_bundles_folder_stay(own_bundle: Path, own_pair: Pair
     assert (spatial / "unet" / "diffusion_pytorch_model.safetensors").is_file()
 
 
+def test_why_a_part_is_built_again(own_bundle: Path, pair: Pair) -> None:
+    """The build stops at the second part that it would build, which is enough to be told of two."""
+    log = Log(stop="text_to_image")
+    with pytest.raises(KeyboardInterrupt):
+        build(pair, own_bundle, Options(height=32), log)
+    assert log.details["text_encoder"].startswith(
+        "again, because latent shape [4, 8, 8] -> [4, 16, 8], image size [16, 16"
+    )
+    sidecar = next(own_bundle.glob("text_to_image-*.json"))
+    stored = json.loads(sidecar.read_text())
+    del stored["depends"]  # as an exporter wrote it that recorded no such thing
+    sidecar.write_text(json.dumps(stored | {"key": "0" * 64}))
+    log = Log(stop="text_to_image")
+    with pytest.raises(KeyboardInterrupt):
+        build(pair, own_bundle, Options(), log)
+    assert log.details["text_to_image"] == "again, because it is from an older version of the exporter"
+
+
+def test_too_little_memory_is_told_before_work_starts(
+    tmp_path: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export.build, "available_memory", lambda: 900_000_000)
+    monkeypatch.setattr(export.build, "load_graph", lambda *_: pytest.fail("the export has begun"))
+    with pytest.raises(
+        RealCompoError, match=r"text_encoder: its export takes about 1\.0 GB of memory, 0\.9 GB are available"
+    ):
+        build(pair, tmp_path / "out", Options())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -185,6 +218,7 @@ def test_checkpoints_in_the_bundles_folder_stay(own_bundle: Path, own_pair: Pair
         (Options(batch=(2, 1, 8)), "--batch 2:1:8 is not of the form MIN:OPT:MAX"),
         (Options(backend="tensorrt"), "needs the Python package tensorrt: pip install tensorrt"),
         (Options(compute_capabilities=("8.9",)), "--compute-capability is for --backend tensorrt-rtx"),
+        (Options(builder=BuilderOptions(refit=True)), "--refit is for plans; choose --backend tensorrt"),
     ],
 )
 def test_options_that_cannot_be(tmp_path: Path, pair: Pair, options: Options, message: str) -> None:

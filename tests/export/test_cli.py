@@ -41,6 +41,8 @@ def test_build_inspect_verify(own_bundle: Path, pair: Pair) -> None:
     verified = run("verify", own_bundle)
     assert verified.exit_code == 0, verified.output
     assert verified.output.count("attention_maps") == 2
+    table = run("inspect", own_bundle, "--layers").output.split("What computes in which type")[1]
+    assert "MatMul" in table and "ConvTranspose" in table
 
 
 def test_verify_without_checkpoints(own_bundle: Path, own_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +103,11 @@ def test_bad_arguments(tmp_path: Path, pair: Pair) -> None:
     assert_one_line_error(run("build", "nope", "--out", tmp_path), "unknown pair 'nope'; known pairs: tabletop")
     arguments = build_arguments(pair, tmp_path / "out")
     assert_one_line_error(run(*arguments, "--batch", "1:2"), "--batch 1:2 is not of the form MIN:OPT:MAX")
+    assert_one_line_error(run(*arguments, "--batch", "0"), "--batch 0:0:0 is not of the form MIN:OPT:MAX")
+    assert_one_line_error(
+        run(*arguments, "--optimization-level", 5), "--optimization-level is for plans; choose --backend"
+    )
+    assert_one_line_error(run(*arguments, "--strip-weights"), "--strip-weights is for plans; choose --backend")
     assert_one_line_error(run(*arguments, "--height", 17), "--height 17 does not fit this pair")
     assert_one_line_error(run(*arguments, "--precision", "bf16"), "--precision bf16 is not supported yet")
     assert run(*arguments, "--backend", "cuda").exit_code == 2

@@ -1,0 +1,50 @@
+"""What an earlier build left of a part, and why a part must be built again."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from export.parts import HASH, Part
+from runtime.bundle import EngineSpec, FileSpec, engine_files, sha256_of
+
+
+def finished(part: Part, out: Path) -> EngineSpec | None:
+    """The part as an earlier build left it, if it is whole and nothing that it depends on has changed."""
+    engine = _read(out / part.file("json"))
+    whole = engine and engine.key == part.key and all(_is_whole(out, file) for file in engine_files(engine))
+    return engine if whole else None
+
+
+def reason(part: Part, out: Path) -> str | None:
+    """Why a part that is not finished is built, in words; None if there was none before."""
+    engine = _latest(part, out)
+    if engine is None:
+        return None
+    if engine.key == part.key:
+        return "its files are missing or have changed"
+    return ", ".join(_changes(engine.depends, part.depends)) or "it is from an older version of the exporter"
+
+
+def _changes(before: dict[str, str], now: dict[str, str]) -> list[str]:
+    return [_change(name, before[name], now[name]) for name in now if before.get(name, now[name]) != now[name]]
+
+
+def _change(name: str, before: str, now: str) -> str:
+    return f"{name} changed" if before.startswith(HASH) else f"{name} {before} -> {now}"
+
+
+def _latest(part: Part, out: Path) -> EngineSpec | None:
+    sidecars = sorted(out.glob(part.any_file("json")), key=lambda path: path.stat().st_mtime)
+    return _read(sidecars[-1]) if sidecars else None
+
+
+def _read(sidecar: Path) -> EngineSpec | None:
+    try:
+        return EngineSpec.model_validate_json(sidecar.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _is_whole(out: Path, file: FileSpec) -> bool:
+    path = out / file.name
+    return path.is_file() and sha256_of(path) == file.sha256
