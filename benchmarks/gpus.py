@@ -9,7 +9,7 @@ import torch
 
 from runtime.errors import RealCompoError
 
-ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "8-bit": 1}  # bf16 is as fast as fp16 but for the note at rtx4090
+ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "8-bit": 1}  # bf16 is as fast as fp16 but for the note at 4090
 MATRIX_SIZE = 1280  # the deeper layers of Stable Diffusion's UNet are about this wide
 COPIED_BYTES = 2**28  # larger than any cache
 REPEATS = 10
@@ -48,7 +48,7 @@ GPUS = {
         Ceilings("l40s", {"fp32": 91.6, "tf32": 183, "fp16": 362, "8-bit": 733}, 864, 48),
         # NVIDIA Ada GPU architecture white paper; fp16 that accumulates in fp16 (in fp32, and bf16, half), int8 (fp8
         # that accumulates in fp32: half)
-        Ceilings("rtx4090", {"fp32": 82.6, "tf32": 82.6, "fp16": 330.3, "8-bit": 660.6}, 1008, 24),
+        Ceilings("4090", {"fp32": 82.6, "tf32": 82.6, "fp16": 330.3, "8-bit": 660.6}, 1008, 24),
     )
 }
 

@@ -55,10 +55,16 @@ def build(
         ),
     ] = None,
     text_to_image: Annotated[
-        str | None, typer.Option(metavar="ID_OR_DIR", help="Another text-to-image model: hub id or diffusers folder.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Another text-to-image model: hub id, diffusers folder or .safetensors."),
     ] = None,
     spatial: Annotated[
-        str | None, typer.Option(metavar="ID_OR_DIR", help="Another spatial model: hub id or diffusers folder.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Another spatial model: hub id, diffusers folder or .safetensors."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="CLIP's tokenizer folder, for a .safetensors text-to-image model.", show_default=False),
     ] = None,
     random_weights: Annotated[
         bool,
@@ -79,6 +85,7 @@ def build(
         with _PartProgress(len(ROLES)) as progress:
             if random_weights:
                 models = _fill_with_random_weights(models, out / "random-weights", text_to_image or spatial, progress)
+            models = _convert_single_files(models, out / "single-files", tokenizer, progress)
             manifest = build_bundle(models, out, options, progress.report)
         console.print(_engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
@@ -92,6 +99,14 @@ def _fill_with_random_weights(pair: Pair, folder: Path, given: str | None, progr
         raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {given} out")
     with disk_errors(folder):
         return with_random_weights(pair, folder, progress.say)
+
+
+def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, progress: "_PartProgress") -> Pair:
+    from export.single_file import convert_single_files
+    from export.staging import disk_errors
+
+    with disk_errors(folder):
+        return convert_single_files(pair, folder, tokenizer, progress.say)
 
 
 @app.command("list")
