@@ -1,4 +1,4 @@
-"""The command line: `python -m export build | list | inspect | verify`."""
+"""The command line: `python -m export build | list | inspect | verify | quantize`."""
 
 import time
 from pathlib import Path
@@ -10,7 +10,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from export.pairs import PAIRS, Pair, find_pair
-from runtime.bundle import MANIFEST, Backend, EngineSpec, Manifest, Precision, Role, TensorSpec, read_manifest
+from runtime.bundle import (
+    MANIFEST,
+    Backend,
+    EngineSpec,
+    Manifest,
+    Precision,
+    Quantization,
+    Role,
+    TensorSpec,
+    read_manifest,
+)
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
 
@@ -135,6 +145,30 @@ def inspect(bundle: Bundle) -> None:
             console.print(_plan_table(manifest))
 
 
+@app.command(
+    epilog="Example:  python -m export quantize engines/tabletop --out outputs/int8 --mode int8 --layout "
+    "examples/red_ball_blue_cube.json"
+)
+def quantize(
+    bundle: Bundle,
+    out: Annotated[Path, typer.Option(help="The new bundle's folder.", show_default=False)],
+    mode: Annotated[Quantization, typer.Option(help="int8, or fp8 for GPUs from compute capability 8.9.")],
+    layout: Annotated[
+        list[Path],
+        typer.Option(help="layout.json with a prompt, drawn for calibration; repeat it.", show_default=False),
+    ],
+    steps: Annotated[int, typer.Option(min=1, help="Of the runs that calibrate.")] = 20,
+) -> None:
+    """Write a bundle with 8-bit UNets beside an fp32 one, calibrated on what they see while it draws."""
+    with plain_errors():
+        from export.quantize import quantize_bundle
+
+        with console.status("quantizing") as status:
+            manifest = quantize_bundle(bundle, out, mode, layout, steps, status.update)
+        console.print(_engine_table(out, manifest))
+        console.print(f"{out / MANIFEST} is ready")
+
+
 @app.command(epilog="Example:  python -m export verify engines/tabletop")
 def verify(bundle: Bundle) -> None:
     """Check a bundle's hashes and graphs, and measure its errors again where the checkpoints are at hand."""
@@ -142,7 +176,7 @@ def verify(bundle: Bundle) -> None:
         from export.verify import verify_bundle
 
         for check in verify_bundle(bundle):
-            figures = _figures(check.errors) if check.errors else "outputs are finite; its checkpoint is not at hand"
+            figures = _figures(check.errors) if check.errors else f"outputs are finite; {check.why}"
             console.print(f"{check.role}: {figures}")
         console.print(f"{bundle} is in order")
 
@@ -217,9 +251,10 @@ def _bundle_table(manifest: Manifest) -> Table:
 
 
 def _engine_table(folder: Path, manifest: Manifest) -> Table:
-    table = Table("engine", "precision", "size", "relative error against PyTorch", title="Engines")
+    table = Table("engine", "precision", "size", "relative error against PyTorch; 8-bit: fp32", title="Engines")
     for role, engine in manifest.engines.items():
-        table.add_row(role, engine.precision, _megabytes(_engine_bytes(folder, engine)), _figures(engine.verification))
+        precision = " ".join(filter(None, (engine.precision, engine.quantization)))
+        table.add_row(role, precision, _megabytes(_engine_bytes(folder, engine)), _figures(engine.verification))
     return table
 
 
