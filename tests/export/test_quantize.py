@@ -10,7 +10,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 from torch import nn
+from typer.testing import CliRunner
 
+from export.__main__ import app
 from export.checkpoints import load_unet, open_checkpoints
 from export.pairs import find_pair
 from export.quantize import TOLERANCE, quantizable, quantize_bundle, record
@@ -65,23 +67,25 @@ def name_of(weight: np.ndarray, layers: dict[str, nn.Module]) -> str:
     raise AssertionError(f"a weight of shape {weight.shape} is in no layer")
 
 
-@pytest.mark.parametrize("installed", [True, False])
-def test_what_cannot_be_quantized(
-    tabletop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
-):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: installed or None)
-    if not installed:
-        with pytest.raises(RealCompoError, match=r"pip install 'realcompo\[quantize\]'"):
-            quantize_bundle(tabletop_bundle, tmp_path, "int8", [LAYOUT])
-        return
+def test_command_without_model_optimizer(tabletop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    arguments = ["quantize", tabletop_bundle, "--out", tmp_path / "out", "--mode", "int8", "--layout", LAYOUT]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 2
+    assert result.stderr == "error: quantize needs NVIDIA Model Optimizer: pip install 'realcompo[quantize]'\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_bundles_that_cannot_be_quantized(tabletop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)  # installed, for all that is asked here
     with pytest.raises(RealCompoError, match="is the bundle itself: choose another folder"):
         quantize_bundle(tabletop_bundle, tabletop_bundle, "int8", [LAYOUT])
     manifest = read_manifest(tabletop_bundle)
-    half = tmp_path / "half"
-    half.mkdir()
-    write_manifest(half, manifest.model_copy(update={"precision": "fp16"}))
-    with pytest.raises(RealCompoError, match="half is not a plain fp32 bundle: build one"):
-        quantize_bundle(half, tmp_path / "out", "int8", [LAYOUT])
+    spatial = manifest.engines["spatial"].model_copy(update={"quantization": "fp8"})
+    for changes in ({"precision": "fp16"}, {"engines": {**manifest.engines, "spatial": spatial}}):
+        write_manifest(tmp_path, manifest.model_copy(update=changes))
+        with pytest.raises(RealCompoError, match="is not a plain fp32 bundle: build one with python -m export build"):
+            quantize_bundle(tmp_path, tmp_path / "out", "int8", [LAYOUT])
 
 
 def test_recorded_outputs_are_those_of_the_recorded_inputs(tabletop_bundle: Path):
