@@ -14,6 +14,7 @@ from export.to_onnx import FOLDED_SIZE
 # Nodes that compute nothing: they move, name or repeat elements.
 _MOVES = {"Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherND", "Identity", "Pad"}
 _MOVES |= {"Range", "Reshape", "Resize", "ScatterND", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+_MOVES |= {"QuantizeLinear", "DequantizeLinear"}  # of 8-bit graphs: what they round counts as a product's operand
 
 
 @dataclass(frozen=True)
