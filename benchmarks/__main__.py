@@ -1,4 +1,4 @@
-"""Command line of the benchmarks: `python -m benchmarks quality | gradients BUNDLE`.
+"""Command line of the benchmarks: `python -m benchmarks quality | gradients | roofline BUNDLE`.
 
 The last line of stdout is one JSON object.
 """
@@ -15,10 +15,15 @@ from rich.table import Table
 
 from benchmarks import gradients as gradients_benchmark
 from benchmarks import quality as quality_benchmark
+from benchmarks import roofline as roofline_benchmark
+from benchmarks import roofline_report
+from benchmarks.gpus import GPUS, find_ceilings
 from benchmarks.tabletop.score import Scores
 from runtime import RealCompo
-from runtime.bundle import write_atomically
+from runtime.bundle import read_manifest, write_atomically
 from runtime.cli import plain_errors
+from runtime.options import Options
+from runtime.sampling import make_table
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -85,6 +90,35 @@ def gradients(
         print(
             json.dumps({"scenes": scenes, **asdict(sampling), "losses": losses, "agreement": list(map(asdict, found))})
         )
+
+
+@app.command(epilog="Example: python -m benchmarks roofline engines/tabletop --gpu h100 --plot outputs/roofline.png")
+def roofline(
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, such as engines/tabletop.")],
+    gpu: Annotated[str, typer.Option(help=f"{', '.join(GPUS)}; or cpu: this machine, measured.")],
+    steps: Annotated[int, typer.Option(min=1)] = 50,
+    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "plms",
+    guidance_scale: Annotated[float, typer.Option(help="1 or less leaves the unconditional rows out.")] = 7.5,
+    gradient: Annotated[str, typer.Option(help="As `python -m runtime generate` takes it.")] = "exact",
+    update_every: Annotated[int, typer.Option(min=1, help="Update at every k-th evaluation.")] = 1,
+    images: Annotated[int, typer.Option(min=1, help="Images drawn together, of one prompt.")] = 1,
+    regions: Annotated[int, typer.Option(min=1, help="Of the layout.")] = 2,
+    plot: Annotated[Path | None, typer.Option(help="A PNG of the roofline.", show_default=False)] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="The last line, in a file.")] = None,
+) -> None:
+    """Count a bundle's operations and memory traffic, and say the least time they take on a GPU."""
+    with plain_errors():
+        rows = len(make_table(sampler, steps, read_manifest(bundle).scheduler))
+        options = Options(rows, gradient, guidance_scale, round(0.4 * steps), 1e6, update_every, 1.0)
+        work = roofline_benchmark.Work(options, images, regions)
+        found = roofline_benchmark.analyse(bundle, find_ceilings(gpu), work)
+        Console().print(*roofline_report.tables(found), sep="\n")
+        line = json.dumps({"bundle": str(bundle), "images": images, "regions": regions, **found.as_json()})
+        for path, content in ((plot, roofline_report.draw_figure(found)), (json_file, line.encode() + b"\n")):
+            if path:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, content)
+        print(line)
 
 
 def _loss_table(losses: dict[str, list[float]]) -> Table:

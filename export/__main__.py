@@ -1,4 +1,4 @@
-"""The command line: `python -m export build | list | inspect | verify`."""
+"""The command line: `python -m export build | list | inspect | verify | quantize`."""
 
 import time
 from pathlib import Path
@@ -16,6 +16,7 @@ from runtime.bundle import (
     EngineSpec,
     Manifest,
     Precision,
+    Quantization,
     Role,
     TensorSpec,
     engine_files,
@@ -88,10 +89,16 @@ def build(
         typer.Option(help="File in which tensorrt keeps kernel times from build to build.", show_default=False),
     ] = None,
     text_to_image: Annotated[
-        str | None, typer.Option(metavar="ID_OR_DIR", help="Another text-to-image model: hub id or diffusers folder.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Another text-to-image model: hub id, diffusers folder or .safetensors."),
     ] = None,
     spatial: Annotated[
-        str | None, typer.Option(metavar="ID_OR_DIR", help="Another spatial model: hub id or diffusers folder.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Another spatial model: hub id, diffusers folder or .safetensors."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="CLIP's tokenizer folder, for a .safetensors text-to-image model.", show_default=False),
     ] = None,
     random_weights: Annotated[
         bool,
@@ -114,6 +121,7 @@ def build(
         with _PartProgress(len(ROLES)) as progress:
             if random_weights:
                 models = _fill_with_random_weights(models, out / "random-weights", text_to_image or spatial, progress)
+            models = _convert_single_files(models, out / "single-files", tokenizer, progress)
             manifest = build_bundle(models, out, options, progress.report)
         console.print(_engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
@@ -127,6 +135,14 @@ def _fill_with_random_weights(pair: Pair, folder: Path, given: str | None, progr
         raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {given} out")
     with disk_errors(folder):
         return with_random_weights(pair, folder, progress.say)
+
+
+def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, progress: "_PartProgress") -> Pair:
+    from export.single_file import convert_single_files
+    from export.staging import disk_errors
+
+    with disk_errors(folder):
+        return convert_single_files(pair, folder, tokenizer, progress.say)
 
 
 @app.command("list")
@@ -162,6 +178,30 @@ def inspect(
             console.print(_layer_table(bundle, manifest))
 
 
+@app.command(
+    epilog="Example:  python -m export quantize engines/tabletop --out outputs/int8 --mode int8 --layout "
+    "examples/red_ball_blue_cube.json"
+)
+def quantize(
+    bundle: Bundle,
+    out: Annotated[Path, typer.Option(help="The new bundle's folder.", show_default=False)],
+    mode: Annotated[Quantization, typer.Option(help="int8, or fp8 for GPUs from compute capability 8.9.")],
+    layout: Annotated[
+        list[Path],
+        typer.Option(help="layout.json with a prompt, drawn for calibration; repeat it.", show_default=False),
+    ],
+    steps: Annotated[int, typer.Option(min=1, help="Of the runs that calibrate.")] = 20,
+) -> None:
+    """Write a bundle with 8-bit UNets beside an fp32 one, calibrated on what they see while it draws."""
+    with plain_errors():
+        from export.quantize import quantize_bundle
+
+        with console.status("quantizing") as status:
+            manifest = quantize_bundle(bundle, out, mode, layout, steps, status.update)
+        console.print(_engine_table(out, manifest))
+        console.print(f"{out / MANIFEST} is ready")
+
+
 @app.command(epilog="Example:  python -m export verify engines/tabletop")
 def verify(bundle: Bundle) -> None:
     """Check a bundle's hashes and graphs, and measure its errors again where the checkpoints are at hand."""
@@ -169,7 +209,7 @@ def verify(bundle: Bundle) -> None:
         from export.verify import verify_bundle
 
         for check in verify_bundle(bundle):
-            figures = _figures(check.errors) if check.errors else "outputs are finite; its checkpoint is not at hand"
+            figures = _figures(check.errors) if check.errors else f"outputs are finite; {check.why}"
             console.print(f"{check.role}: {figures}")
         console.print(f"{bundle} is in order")
 
@@ -250,9 +290,10 @@ def _bundle_table(manifest: Manifest) -> Table:
 
 
 def _engine_table(folder: Path, manifest: Manifest) -> Table:
-    table = Table("engine", "precision", "size", "relative error against PyTorch", title="Engines")
+    table = Table("engine", "precision", "size", "relative error against PyTorch; 8-bit: fp32", title="Engines")
     for role, engine in manifest.engines.items():
-        table.add_row(role, engine.precision, _megabytes(_engine_bytes(folder, engine)), _figures(engine.verification))
+        precision = " ".join(filter(None, (engine.precision, engine.quantization)))
+        table.add_row(role, precision, _megabytes(_engine_bytes(folder, engine)), _figures(engine.verification))
     return table
 
 

@@ -175,7 +175,7 @@ def empty_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
 
 
 def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callable[..., Any], **options: Any) -> Any:
-    with _readable(checkpoint, component), _no_progress_bar():
+    with _readable(checkpoint, component), no_progress_bar():
         model, info = from_pretrained(
             checkpoint.folder / component,
             variant=checkpoint.weights(component)[0],
@@ -193,7 +193,7 @@ def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callabl
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     """Transformers' bar would break through the build's own."""
     enabled = is_progress_bar_enabled()
     disable_progress_bar()

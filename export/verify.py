@@ -30,10 +30,12 @@ Expected = dict[int, list[np.ndarray]]  # rows -> outputs in the signature's ord
 
 @dataclass(frozen=True)
 class Check:
-    """How one engine was verified: errors against its checkpoint, or None where only its outputs were looked at."""
+    """How one engine was verified: errors against its checkpoint, or None where only its outputs were looked at, and
+    why."""
 
     role: Role
     errors: dict[str, float] | None
+    why: str = ""
 
 
 def expected_outputs(graph: nn.Module, signature: Signature, vocabulary: int) -> Expected:
@@ -86,11 +88,11 @@ def verify_bundle(folder: Path) -> Iterator[Check]:
     for role, engine in manifest.engines.items():
         path = folder / engine.graph[0].name
         _check_onnx(path)
-        if checkpoints and geometry:
+        if checkpoints and geometry and not engine.quantization:
             yield Check(role, _measured_again(engine, path, checkpoints, geometry))
         else:
             _check_outputs(engine, path, vocabulary)
-            yield Check(role, None)
+            yield Check(role, None, "it is quantized" if engine.quantization else "its checkpoint is not at hand")
 
 
 def _measured_again(engine: EngineSpec, path: Path, checkpoints: Checkpoints, geometry: Geometry) -> dict[str, float]:

@@ -24,6 +24,7 @@ Role = Literal[
 ]
 Backend = Literal["onnx", "tensorrt-rtx", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16"]
+Quantization = Literal["int8", "fp8"]
 
 
 def _inside_bundle(path: str) -> str:
@@ -78,7 +79,8 @@ class EngineSpec(_Spec):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: Precision
-    verification: dict[str, float]  # output: relative error against PyTorch
+    quantization: Quantization | None = None  # of linear layers and convolutions; the rest is of `precision`
+    verification: dict[str, float]  # output: relative error against PyTorch; quantized, against the engine before
     depends: dict[str, str] = {}  # what the key is a hash of, to tell what has changed
 
 

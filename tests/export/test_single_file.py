@@ -1,0 +1,247 @@
+"""Single .safetensors files: written here in the original code's names by a map of our own, and read back."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from typer.testing import CliRunner
+
+from export.__main__ import app
+from export.architectures import ARCHITECTURES, Architecture
+from export.checkpoints import Checkpoints, load_text_encoder, load_unet, load_vae, open_checkpoints
+from export.geometry import Geometry, measure
+from export.pairs import Pair
+from export.single_file import convert_single_files
+from export.tokenizer import tokenizer_json
+from runtime.errors import RealCompoError
+
+Weights = dict[str, Tensor]
+LAYERS = 1  # per block, in the tiny pair
+UNET_PARTS = {
+    "conv_in": "input_blocks.0.0",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+}
+UNET_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+
+
+def ldm_unet_name(name: str, has_attention: set[int]) -> str:
+    """CompVis/stable-diffusion's name, in openaimodel.py, of a diffusers UNet's weight."""
+    part, _, kind = name.rpartition(".")
+    if part in UNET_PARTS:
+        return f"{UNET_PARTS[part]}.{kind}"
+    if match := re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.(.*)", name):
+        way, block, what, layer, rest = match.groups()
+        if way == "down":
+            place = f"input_blocks.{1 + int(block) * (LAYERS + 1) + int(layer)}"
+        else:
+            place = f"output_blocks.{int(block) * (LAYERS + 1) + int(layer)}"
+        return f"{place}.1.{rest}" if what == "attentions" else f"{place}.0.{ldm_resnet_name(rest)}"
+    if match := re.match(r"down_blocks\.(\d+)\.downsamplers\.0\.conv\.(.*)", name):
+        return f"input_blocks.{(int(match[1]) + 1) * (LAYERS + 1)}.0.op.{match[2]}"
+    if match := re.match(r"up_blocks\.(\d+)\.upsamplers\.0\.conv\.(.*)", name):
+        block = int(match[1])
+        return f"output_blocks.{block * (LAYERS + 1) + LAYERS}.{2 if block in has_attention else 1}.conv.{match[2]}"
+    if match := re.match(r"mid_block\.attentions\.0\.(.*)", name):
+        return f"middle_block.1.{match[1]}"
+    if match := re.match(r"mid_block\.resnets\.(\d)\.(.*)", name):
+        return f"middle_block.{2 * int(match[1])}.{ldm_resnet_name(match[2])}"
+    assert name.startswith("position_net."), name
+    return name
+
+
+def ldm_resnet_name(rest: str) -> str:
+    part, _, kind = rest.rpartition(".")
+    return f"{UNET_RESNET[part]}.{kind}"
+
+
+def ldm_vae_name(name: str, blocks: int) -> str:
+    """CompVis/latent-diffusion's name, in autoencoder.py, of a diffusers VAE's weight."""
+    name = name.replace("conv_norm_out", "norm_out").replace("conv_shortcut", "nin_shortcut")
+    name = re.sub(r"mid_block\.resnets\.(\d)", lambda match: f"mid.block_{int(match[1]) + 1}", name)
+    if match := re.match(r"(.*)mid_block\.attentions\.0\.(.*)\.(weight|bias)", name):
+        return f"{match[1]}mid.attn_1.{VAE_ATTENTION[match[2]]}.{match[3]}"
+    name = re.sub(r"down_blocks\.(\d+)\.resnets", r"down.\1.block", name)
+    name = re.sub(r"down_blocks\.(\d+)\.downsamplers\.0", r"down.\1.downsample", name)
+    name = re.sub(r"up_blocks\.(\d+)\.resnets", lambda match: f"up.{blocks - 1 - int(match[1])}.block", name)
+    return re.sub(r"up_blocks\.(\d+)\.upsamplers\.0", lambda match: f"up.{blocks - 1 - int(match[1])}.upsample", name)
+
+
+def ldm_unet(checkpoints: Checkpoints, model: str) -> Weights:
+    weights = load_unet(checkpoints.of(model)).state_dict()
+    attention = {int(match[1]) for name in weights if (match := re.match(r"up_blocks\.(\d+)\.attentions", name))}
+    return {f"model.diffusion_model.{ldm_unet_name(name, attention)}": w for name, w in weights.items()}
+
+
+def ldm_vae(checkpoints: Checkpoints) -> Weights:
+    named = {ldm_vae_name(n, 2): w for n, w in load_vae(checkpoints.text_to_image).state_dict().items()}
+    convolutional = {n: w[:, :, None, None] if ".attn_1." in n and w.ndim == 2 else w for n, w in named.items()}
+    return {f"first_stage_model.{name}": weight for name, weight in convolutional.items()}
+
+
+def ldm_text_encoder(checkpoints: Checkpoints) -> Weights:
+    weights = load_text_encoder(checkpoints.text_to_image).state_dict()
+    named = {f"cond_stage_model.transformer.text_model.{n.removeprefix('text_model.')}": w for n, w in weights.items()}
+    return named | {"cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(6)[None]}
+
+
+@pytest.fixture(scope="module")
+def files(checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """The tiny pair as two single files; the first with what training leaves in such files."""
+    folder = tmp_path_factory.mktemp("files")
+    whole = ldm_unet(checkpoints, "text_to_image") | ldm_vae(checkpoints) | ldm_text_encoder(checkpoints)
+    whole |= {"alphas_cumprod": torch.ones(1000), "model_ema.decay": torch.ones(())}
+    for name, weights in (("whole", whole), ("gligen", ldm_unet(checkpoints, "spatial"))):
+        save_file({key: weight.contiguous().half() for key, weight in weights.items()}, folder / f"{name}.safetensors")
+    return Pair("tiny", str(folder / "whole.safetensors"), str(folder / "gligen.safetensors"), "")
+
+
+@pytest.fixture(autouse=True)
+def known_architecture(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    def public(config: dict) -> dict:
+        return {key: value for key, value in config.items() if not key.startswith("_") and key != "attention_type"}
+
+    base = checkpoints.text_to_image
+    parts = {name: public(base.config(name)) for name in ("unet", "vae", "text_encoder")}
+    scheduler = {"beta_schedule": "scaled_linear", "skip_prk_steps": True}
+    monkeypatch.setitem(ARCHITECTURES, "tiny", Architecture(**parts, scheduler=scheduler))
+
+
+@pytest.fixture
+def tokenizer(pair: Pair) -> Path:
+    return Path(pair.text_to_image) / "tokenizer"
+
+
+def assert_same(found: torch.nn.Module, expected: torch.nn.Module) -> None:
+    """Weights that went through half precision, in a checkpoint that is full precision."""
+    weights = found.state_dict()
+    assert weights.keys() == expected.state_dict().keys()
+    for name, weight in expected.state_dict().items():
+        assert torch.equal(weights[name], weight.half().float()), name
+
+
+def test_weights_come_back_under_diffusers_names(
+    files: Pair, checkpoints: Checkpoints, geometry: Geometry, tokenizer: Path, tmp_path: Path
+) -> None:
+    converted = convert_single_files(files, tmp_path, tokenizer)
+    opened = open_checkpoints(converted.text_to_image, converted.spatial)
+    assert_same(load_unet(opened.text_to_image), load_unet(checkpoints.text_to_image))
+    assert_same(load_unet(opened.spatial), load_unet(checkpoints.spatial))
+    assert_same(load_vae(opened.text_to_image), load_vae(checkpoints.text_to_image))
+    assert_same(load_text_encoder(opened.text_to_image), load_text_encoder(checkpoints.text_to_image))
+    assert tokenizer_json(opened.text_to_image, 6) == tokenizer_json(checkpoints.text_to_image, 6)
+    found = measure(opened)
+    assert (found.map_layers, found.latent_shape) == (geometry.map_layers, geometry.latent_shape)
+
+
+def test_a_unet_in_diffusers_names_is_taken_as_it_is(
+    files: Pair, pair: Pair, checkpoints: Checkpoints, tokenizer: Path, tmp_path: Path
+) -> None:
+    own = Path(pair.spatial) / "unet" / "diffusion_pytorch_model.safetensors"
+    converted = convert_single_files(Pair("tiny", files.text_to_image, str(own), ""), tmp_path, tokenizer)
+    opened = open_checkpoints(converted.text_to_image, converted.spatial)
+    assert_same(load_unet(opened.spatial), load_unet(checkpoints.spatial))
+
+
+def test_a_file_is_converted_once(
+    files: Pair, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = convert_single_files(files, tmp_path, tokenizer)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        Path(folder).name for folder in (first.text_to_image, first.spatial)
+    )
+    monkeypatch.setattr("export.single_file._convert", None)  # would fail if it were called
+    assert convert_single_files(files, tmp_path, tokenizer) == first
+
+
+def test_a_conversion_that_stopped_leaves_no_folder(
+    files: Pair, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(stage: str) -> None:
+        if stage.endswith("vae"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_single_files(files, tmp_path, tokenizer, stop)
+    assert all(path.name.startswith(".") for path in tmp_path.iterdir())
+    converted = convert_single_files(files, tmp_path, tokenizer)
+    open_checkpoints(converted.text_to_image, converted.spatial)
+
+
+def test_folders_and_hub_ids_stay(pair: Pair, tmp_path: Path) -> None:
+    hub = Pair("sd15-gligen", "some/model", "other/model-v1.5", "")
+    assert convert_single_files(pair, tmp_path, None) == pair
+    assert convert_single_files(hub, tmp_path, None) == hub
+
+
+def damaged(files: Pair, folder: Path, damage: str) -> Pair:
+    path = folder / "damaged.safetensors"
+    content = Path(files.spatial).read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    if damage == "short":
+        path.write_bytes(content[:-100])
+    else:
+        text = json.dumps(header).replace(damage, "x" * len(damage)).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
+    return Pair("tiny", files.text_to_image, str(path), "")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("short", "damaged.safetensors is damaged"),
+        ("position_net", "its unet lacks weights, 8 of them, such as position_net.linears.0.bias"),
+        ("model.diffusion_model", "its unet lacks weights, .* such as conv_in.bias"),
+    ],
+)
+def test_files_that_do_not_fit(files: Pair, tokenizer: Path, tmp_path: Path, damage: str, message: str) -> None:
+    with pytest.raises(RealCompoError, match=message):
+        convert_single_files(damaged(files, tmp_path, damage), tmp_path / "out", tokenizer)
+
+
+def test_wrong_shapes_are_named(files: Pair, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = ARCHITECTURES["tiny"]
+    wider = Architecture(tiny.unet | {"cross_attention_dim": 32}, tiny.vae, tiny.text_encoder, tiny.scheduler)
+    monkeypatch.setitem(ARCHITECTURES, "tiny", wider)
+    with pytest.raises(RealCompoError, match=r"its unet has wrongly shaped weights, .*attn2\.to_k"):
+        convert_single_files(files, tmp_path, tokenizer)
+
+
+def run_build(pair: str, text_to_image: str, *arguments: object) -> str:
+    given = ["build", pair, "--text-to-image", text_to_image, "--out", "unused", *map(str, arguments)]
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, given)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_command_says_what_to_do(files: Pair, pair: Pair, tokenizer: Path, tmp_path: Path) -> None:
+    assert "model.ckpt is a pickle, which can run code" in run_build("sd15-gligen", "model.ckpt")
+    assert "the file none.safetensors does not exist" in run_build("sd15-gligen", "none.safetensors")
+    assert "whole.safetensors holds no tokenizer. Give CLIP's with --tokenizer DIR" in run_build(
+        "sd15-gligen", files.text_to_image
+    )
+    assert f"{tmp_path} has none of tokenizer.json" in run_build(
+        "sd15-gligen", files.text_to_image, "--tokenizer", tmp_path
+    )
+    assert "goes with a single file as --text-to-image" in run_build(
+        "sd15-gligen", pair.text_to_image, "--tokenizer", tokenizer
+    )
+    assert "those of tabletop are not known. Build one of sd15-gligen" in run_build(
+        "tabletop", files.text_to_image, "--tokenizer", tokenizer
+    )
