@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import Module
 from transformers import AutoTokenizer, CLIPTextModel
 
-from export.checkpoints import load_text_encoder, load_unet, load_vae, open_checkpoints
+from export.checkpoints import Checkpoint, load_text_encoder, load_unet, load_vae, open_checkpoints
 from runtime.layout import Layout
 from runtime.text import Prompt, Token, region_tokens
 
@@ -42,6 +42,7 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plms": (PNDMScheduler, {"skip_prk_steps": True}),
     "ddim": (DDIMScheduler, {}),
 }
+UNCHECKED: dict[str, Any] = {"safety_checker": None, "requires_safety_checker": False}
 
 
 @dataclass(frozen=True)
@@ -472,17 +473,34 @@ def ddim_step(scheduler: Any, output: Tensor, timestep: int, latents: Tensor) ->
 
 def stock_text_to_image(text_to_image: Path | str, dtype: torch.dtype = torch.float32) -> StableDiffusionPipeline:
     """diffusers' own pipeline of the text-to-image model."""
-    return _quiet(StableDiffusionPipeline.from_pretrained(text_to_image, torch_dtype=dtype))
+    base = _checkpoint("text_to_image", text_to_image)
+    return _quiet(StableDiffusionPipeline(**_parts(base, base), feature_extractor=None, **UNCHECKED).to(dtype))
 
 
 def stock_spatial(
     text_to_image: Path | str, spatial: Path | str, dtype: torch.dtype = torch.float32
 ) -> StableDiffusionGLIGENPipeline:
     """diffusers' own GLIGEN pipeline of the spatial model, with the other's text encoder and VAE."""
-    unet = UNet2DConditionModel.from_pretrained(Path(spatial) / "unet", torch_dtype=dtype)
-    parts = dict(StableDiffusionPipeline.from_pretrained(text_to_image, unet=unet, torch_dtype=dtype).components)
-    parts.pop("image_encoder")
-    return _quiet(StableDiffusionGLIGENPipeline(**parts, requires_safety_checker=False))
+    parts = _parts(_checkpoint("text_to_image", text_to_image), _checkpoint("spatial", spatial))
+    return _quiet(StableDiffusionGLIGENPipeline(**parts, feature_extractor=None, **UNCHECKED).to(dtype))
+
+
+def _checkpoint(model: Model, folder: Path | str) -> Checkpoint:
+    return Checkpoint(model, str(folder), None, Path(folder))
+
+
+def _parts(base: Checkpoint, unet_of: Checkpoint) -> dict[str, Any]:
+    """A pipeline's components, put together here because a folder of random weights has no model_index.json."""
+    text_encoder = load_text_encoder(base)
+    tokenizer = AutoTokenizer.from_pretrained(base.folder / "tokenizer")
+    tokenizer.model_max_length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+    return {
+        "vae": load_vae(base),
+        "text_encoder": text_encoder,
+        "tokenizer": tokenizer,
+        "unet": load_unet(unet_of),
+        "scheduler": PNDMScheduler.from_config(base.read_json("scheduler/scheduler_config.json"), skip_prk_steps=True),
+    }
 
 
 def _quiet(pipeline: Any) -> Any:
