@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 Result = Mapping[str, Any]
 
+DPI = 150
 INK, FAINT, BASELINE, OURS = "#222222", "#8a8a8a", "#b9c0c9", "#2f6f9f"
 ENGINES = {
     "text_to_image": ("#2f6f9f", "text-to-image"),
@@ -36,15 +37,14 @@ def draw_latency(found: Result) -> bytes:
 
 def draw_quality(found: Result) -> bytes:
     """A PNG: how well objects are placed against how realistic the picture is, a point a mode."""
-    figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axes = figure.subplots()
     for row in found["rows"]:
-        alone = row["mode"] in ("text_to_image", "spatial")
-        axes.scatter(row["realism"], row["in_box"], s=60, color=BASELINE if alone else OURS, zorder=2)
-        axes.annotate(row["mode"], (row["realism"], row["in_box"]), (7, 5), textcoords="offset points", fontsize=9)
+        axes.scatter(row["realism"], row["in_box"], s=70, alpha=0.9, label=row["mode"], zorder=2)
     axes.set(xlabel="realism", ylabel="objects in their boxes", xlim=(0, 1), ylim=(0, 1))
     axes.set_title("Each mode: placement against realism", fontsize=11, color=INK)
     clean(axes, "both")
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
     return as_png(figure)
 
 
@@ -56,13 +56,13 @@ def clean(axes: Axes, grid: str) -> None:
 
 def as_png(figure: Figure) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
     return buffer.getvalue()
 
 
 def _draw_seconds(axes: Axes, found: Result) -> None:
     rows = found["contenders"]
-    names, longest = list(rows), max(row["p50"] for row in rows.values())
+    names, longest = list(rows), max(max(row["seconds"]) for row in rows.values())
     for y, (name, row) in enumerate(rows.items()):
         axes.barh(y, row["p50"], color=BASELINE if name.startswith(("stock", "eager")) else OURS, height=0.7)
         axes.plot([min(row["seconds"]), max(row["seconds"])], [y, y], color=INK, linewidth=1)

@@ -4,12 +4,14 @@ import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
-from benchmarks.figures import draw_latency, draw_quality
+from benchmarks.figures import DPI, draw_latency, draw_quality
 from benchmarks.gradients import Agreement, draw_figure
 from benchmarks.machine import in_one_line
 from benchmarks.tables import (
@@ -24,6 +26,8 @@ from benchmarks.tables import (
 )
 from runtime.errors import RealCompoError
 
+CSS_DPI = 96
+
 
 @dataclass(frozen=True)
 class Key:
@@ -34,20 +38,21 @@ class Key:
 
 
 @dataclass(frozen=True)
+class Picture:
+    caption: str
+    image: str  # data URI
+    width: int  # on the page; it has more pixels, for fine screens
+
+
+@dataclass(frozen=True)
 class Section:
     title: str
     about: str
     keys: tuple[Key, ...] = ()
-    figure: str = ""  # data URI
+    figure: Picture | None = None
     grids: tuple[Grid, ...] = ()
     details: tuple[Grid, ...] = ()  # folded away
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    caption: str
-    image: str  # data URI
 
 
 def read_results(files: Sequence[Path]) -> list[Result]:
@@ -72,7 +77,7 @@ def render(title: str, results: Sequence[Result], pictures: Sequence[Path]) -> s
     return environment.get_template("report.html.jinja").render(
         title=title,
         sections=[(SECTIONS[result["benchmark"]](result), result) for result in results],
-        pictures=[Picture(file.stem.replace("_", " "), _data_uri(_read_picture(file))) for file in pictures],
+        pictures=[_embed(file.stem.replace("_", " "), _read_picture(file)) for file in pictures],
         machine=in_one_line,
     )
 
@@ -106,7 +111,7 @@ def _latency(found: Result) -> Section:
         f"{settings['torch_dtype']}, {settings['device']}, {settings['threads']} threads. Every contender draws the "
         f"same image from the same latents and checkpoints, {_order(settings)}.",
         keys=tuple(_latency_keys(found)),
-        figure=_data_uri(draw_latency(found)),
+        figure=_embed("Latency", draw_latency(found)),
         grids=tuple(latency_grids(found)),
         details=tuple(profile_grids(found)),
         note=f"{parity_line(found)}.",
@@ -121,10 +126,10 @@ def _order(settings: Mapping[str, Any]) -> str:
 
 def _latency_keys(found: Result) -> list[Key]:
     meanings = {
-        "eager_vs_exact": "faster than RealCompo in eager PyTorch, same images",
-        "eager_vs_surrogate": "faster than RealCompo in eager PyTorch, surrogate gradient",
-        "exact_vs_stock": "the time of one stock text-to-image image, for the paper's method",
-        "surrogate_vs_stock": "the time of one stock text-to-image image, surrogate gradient",
+        "eager_vs_exact": "as fast as RealCompo in eager PyTorch, the same images",
+        "eager_vs_surrogate": "as fast as RealCompo in eager PyTorch, with the surrogate gradient",
+        "exact_vs_stock": "the time of the stock text-to-image pipeline, the paper's method",
+        "surrogate_vs_stock": "the time of the stock text-to-image pipeline, the surrogate gradient",
     }
     return [Key(f"{found['ratios'][k]:.2f}×", meaning) for k, meaning in meanings.items() if k in found["ratios"]]
 
@@ -134,7 +139,7 @@ def _quality(found: Result) -> Section:
         "Quality",
         f"{found['scenes']} held-out scenes, {found['steps']} steps of {found['sampler']}. All scores lie in 0 to 1, "
         "and higher is better.",
-        figure=_data_uri(draw_quality(found)),
+        figure=_embed("Quality", draw_quality(found)),
         grids=(quality_grid("All scenes", {row["mode"]: row for row in found["rows"]}),),
         details=tuple(quality_grid(f"{row['mode']} by category", row["categories"]) for row in found["rows"]),
     )
@@ -146,7 +151,7 @@ def _gradients(found: Result) -> Section:
         "Gradients",
         f"{found['scenes']} held-out scenes, {found['steps']} steps of {found['sampler']}: how cheap stand-ins compare "
         "with the exact gradient.",
-        figure=_data_uri(draw_figure(found["losses"], agreements)),
+        figure=_embed("Gradients", draw_figure(found["losses"], agreements)),
         grids=tuple(gradient_grids(found)),
     )
 
@@ -160,8 +165,9 @@ def _roofline(found: Result) -> Section:
     )
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _embed(caption: str, png: bytes) -> Picture:
+    width = Image.open(BytesIO(png)).width * CSS_DPI // DPI
+    return Picture(caption, "data:image/png;base64," + base64.b64encode(png).decode(), width)
 
 
 SECTIONS: dict[str, Callable[[Result], Section]] = {

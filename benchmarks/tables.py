@@ -11,7 +11,7 @@ Result = Mapping[str, Any]  # what a benchmark handed over
 
 OPERATORS_SHOWN = 8
 MEGABYTE = 1e6
-UNET_ROWS = ("UNet rows", "and with gradient")
+UNET_ROWS = ("UNet rows, forward", "and backward")
 
 
 @dataclass(frozen=True)
