@@ -21,6 +21,7 @@ ENGINES = {
     "text_to_image_gradient": ("#d98032", "its gradient"),
     "spatial_gradient": ("#f2b879", "spatial's gradient"),
 }
+BETWEEN = (INK, "between engines")
 
 
 def draw_latency(found: Result) -> bytes:
@@ -77,14 +78,14 @@ def _draw_seconds(axes: Axes, found: Result) -> None:
 
 def _draw_step(axes: Axes, found: Result) -> None:
     ours = {name: row for name, row in found["contenders"].items() if row["engines_ms"]}
-    labelled: set[str] = set()
+    for color, label in (*ENGINES.values(), BETWEEN):
+        axes.barh(0, 0, color=color, label=label)  # for the legend, in the order of the bars
     for y, row in enumerate(ours.values()):
-        parts = [(*ENGINES[role], took) for role, took in row["engines_ms"].items()]
-        parts.append((INK, "between engines", row.get("between_engines_ms", 0)))
+        parts = [(ENGINES[role][0], took) for role, took in row["engines_ms"].items()]
+        parts.append((BETWEEN[0], row.get("between_engines_ms", 0)))
         left = 0.0
-        for color, label, took in parts:
-            axes.barh(y, took, left=left, color=color, height=0.7, label=None if label in labelled else label)
-            labelled.add(label)
+        for color, took in parts:
+            axes.barh(y, took, left=left, color=color, height=0.7)
             left += took
     axes.set(yticks=range(len(ours)), yticklabels=list(ours), xlabel="ms")
     axes.invert_yaxis()

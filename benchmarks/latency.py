@@ -54,7 +54,7 @@ class Settings:
     one_at_a_time: bool = False
 
 
-DEFAULTS = Settings(Sampling(steps=20, guidance_scale=7.5), rounds=7, batches=(1, 2, 4, 8))
+DEFAULTS = Settings(Sampling(steps=20, guidance_scale=7.5), rounds=10, batches=(1, 2, 4, 8))
 FULL_SIZE = Settings(Sampling(steps=4, guidance_scale=7.5), rounds=1, batches=(), one_at_a_time=True)
 
 

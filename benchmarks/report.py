@@ -108,7 +108,7 @@ def _latency(found: Result) -> Section:
     return Section(
         "Latency",
         f"{bundle['pair']}, {width}×{height} pixels, {bundle['precision']} engines beside PyTorch in "
-        f"{settings['torch_dtype']}, {settings['device']}, {settings['threads']} threads. Every contender draws the "
+        f"{settings['torch_dtype']}, {settings['device']}, threads: {settings['threads']}. Every contender draws the "
         f"same image from the same latents and checkpoints, {_order(settings)}.",
         keys=tuple(_latency_keys(found)),
         figure=_embed("Latency", draw_latency(found)),
@@ -120,8 +120,8 @@ def _latency(found: Result) -> Section:
 
 def _order(settings: Mapping[str, Any]) -> str:
     if settings["one_at_a_time"]:
-        return f"in a process of its own, right after a run of the stock pipeline; {settings['rounds']} such pairs"
-    return f"in turns, {settings['rounds']} rounds"
+        return f"in a process of its own, right after a run of the stock pipeline (such pairs: {settings['rounds']})"
+    return f"in turns (rounds: {settings['rounds']})"
 
 
 def _latency_keys(found: Result) -> list[Key]:
