@@ -6,7 +6,7 @@ say whether they are right as well as how fast they are. In a pair, text-to-imag
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import Module
 from transformers import AutoTokenizer, CLIPTextModel
 
-from export.checkpoints import load_text_encoder, load_unet, load_vae, open_checkpoints
+from export.checkpoints import Checkpoint, load_text_encoder, load_unet, load_vae, open_checkpoints
 from runtime.layout import Layout
 from runtime.text import Prompt, Token, region_tokens
 
@@ -42,6 +42,7 @@ SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plms": (PNDMScheduler, {"skip_prk_steps": True}),
     "ddim": (DDIMScheduler, {}),
 }
+UNCHECKED: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class EagerRealCompo:
             RealCompoError: a folder that lacks a part or has one of another architecture.
         """
         checkpoints = open_checkpoints(str(text_to_image), str(spatial), download=False)
-        base, cast = checkpoints.text_to_image, partial(Module.to, dtype=dtype, device=device)  # diffusers' own warns
+        base, cast = checkpoints.text_to_image, _caster(dtype, device)
         return cls(
             {model: cast(load_unet(checkpoints.of(model))) for model in BOTH},
             cast(load_vae(base)),
@@ -470,19 +471,48 @@ def ddim_step(scheduler: Any, output: Tensor, timestep: int, latents: Tensor) ->
     return math.sqrt(alpha_following) * clean + math.sqrt(1 - alpha_following) * noise
 
 
-def stock_text_to_image(text_to_image: Path | str, dtype: torch.dtype = torch.float32) -> StableDiffusionPipeline:
+def stock_text_to_image(
+    text_to_image: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> StableDiffusionPipeline:
     """diffusers' own pipeline of the text-to-image model."""
-    return _quiet(StableDiffusionPipeline.from_pretrained(text_to_image, torch_dtype=dtype))
+    base = _checkpoint("text_to_image", text_to_image)
+    return _quiet(StableDiffusionPipeline(**_components(base, base, dtype, device), **UNCHECKED))
 
 
 def stock_spatial(
-    text_to_image: Path | str, spatial: Path | str, dtype: torch.dtype = torch.float32
+    text_to_image: Path | str,
+    spatial: Path | str,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
 ) -> StableDiffusionGLIGENPipeline:
     """diffusers' own GLIGEN pipeline of the spatial model, with the other's text encoder and VAE."""
-    unet = UNet2DConditionModel.from_pretrained(Path(spatial) / "unet", torch_dtype=dtype)
-    parts = dict(StableDiffusionPipeline.from_pretrained(text_to_image, unet=unet, torch_dtype=dtype).components)
-    parts.pop("image_encoder")
-    return _quiet(StableDiffusionGLIGENPipeline(**parts, requires_safety_checker=False))
+    base, grounded = _checkpoint("text_to_image", text_to_image), _checkpoint("spatial", spatial)
+    return _quiet(StableDiffusionGLIGENPipeline(**_components(base, grounded, dtype, device), **UNCHECKED))
+
+
+def _checkpoint(model: Model, folder: Path | str) -> Checkpoint:
+    return Checkpoint(model, str(folder), None, Path(folder))
+
+
+def _components(
+    base: Checkpoint, unet_of: Checkpoint, dtype: torch.dtype, device: torch.device | str
+) -> dict[str, Any]:
+    """A pipeline's parts, put together here because a folder of random weights has no model_index.json."""
+    cast = _caster(dtype, device)
+    text_encoder = cast(load_text_encoder(base))
+    tokenizer = AutoTokenizer.from_pretrained(base.folder / "tokenizer")
+    tokenizer.model_max_length = min(tokenizer.model_max_length, text_encoder.config.max_position_embeddings)
+    return {
+        "vae": cast(load_vae(base)),
+        "text_encoder": text_encoder,
+        "tokenizer": tokenizer,
+        "unet": cast(load_unet(unet_of)),
+        "scheduler": PNDMScheduler.from_config(base.read_json("scheduler/scheduler_config.json"), skip_prk_steps=True),
+    }
+
+
+def _caster(dtype: torch.dtype, device: torch.device | str) -> Callable[[Any], Any]:
+    return partial(Module.to, dtype=dtype, device=device)  # diffusers' own `to` warns
 
 
 def _quiet(pipeline: Any) -> Any:

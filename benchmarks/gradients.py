@@ -2,20 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import Any
 
-import matplotlib
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.figures import as_png, clean
 from benchmarks.quality import Sampling, outputs
 from benchmarks.tabletop.scenes import Scene
 from runtime import RealCompo
 from runtime.output import TraceStep
-
-matplotlib.use("Agg")
 
 Losses = list[float]  # one an evaluation
 STALENESS = (1, 2, 4)  # evaluations since the gradient that is used again was computed
@@ -91,12 +88,9 @@ def draw_figure(losses: dict[str, Losses], found: Sequence[Agreement]) -> bytes:
     right.axhline(0, color="#8a8a8a", linewidth=0.8)
     right.set(xlabel="evaluation", title="Cosine with the exact gradient", ylim=(-1, 1.05))
     for axes in (left, right):
-        axes.grid(axis="y", color="#e6e6e6")
-        axes.spines[["top", "right"]].set_visible(False)
+        clean(axes, "y")
         axes.legend(frameon=False, fontsize=8)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white")
-    return buffer.getvalue()
+    return as_png(figure)
 
 
 def _stack_gradients(trace: Sequence[TraceStep]) -> Tensor:

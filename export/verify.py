@@ -82,7 +82,7 @@ def verify_bundle(folder: Path) -> Iterator[Check]:
     """
     manifest = read_manifest(folder)
     check_files(folder, manifest)
-    checkpoints = _checkpoints_at_hand(manifest)
+    checkpoints = checkpoints_at_hand(manifest)
     geometry = measure(checkpoints, *manifest.image_size) if checkpoints else None
     vocabulary = Tokenizer.from_file(str(folder / manifest.tokenizer.name)).get_vocab_size()
     for role, engine in manifest.engines.items():
@@ -115,7 +115,7 @@ def _check_outputs(engine: EngineSpec, path: Path, vocabulary: int) -> None:
                 raise RealCompoError(f"{path}: {tensor.name} has shape {found.shape} or values that are not finite")
 
 
-def _checkpoints_at_hand(manifest: Manifest) -> Checkpoints | None:
+def checkpoints_at_hand(manifest: Manifest) -> Checkpoints | None:
     """The checkpoints that the bundle was built from, if they are on this machine and unchanged."""
     pair = manifest.pair
     try:

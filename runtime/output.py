@@ -1,9 +1,9 @@
 """What a generation returns."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -27,26 +27,36 @@ class TraceStep:
 @dataclass
 class Stats:
     """Calls and rows (images evaluated) of each engine, seconds of each stage, and updates left out (of all images)
-    because their gradient was not finite, which happens in half precision."""
+    because their gradient was not finite, which happens in half precision.
+
+    `engine_seconds` is the host's time within each engine's calls. On a GPU a call may return before its work is done:
+    there only `seconds` say how long that took, for a stage ends when the device is idle.
+    """
 
     calls: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
+    engine_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     skipped_updates: int = 0
 
     def run(self, runner: Runner, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Call an engine and count it."""
-        self.calls[runner.spec.role] += 1
-        self.rows[runner.spec.role] += len(next(iter(tensors.values())))
-        return runner(**tensors)
+        """Call an engine, count it and time it."""
+        role = runner.spec.role
+        self.calls[role] += 1
+        self.rows[role] += len(next(iter(tensors.values())))
+        with nvtx_range(role):
+            started = time.perf_counter()
+            outputs = runner(**tensors)
+            self.engine_seconds[role] += time.perf_counter() - started
+        return outputs
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()
-        try:
+        with nvtx_range(name):
             yield
-        finally:
-            self.seconds[name] = time.perf_counter() - started
+        wait_for_device()
+        self.seconds[name] = time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,17 @@ class Output:
     latents: torch.Tensor  # (B,4,h,w) float32
     trace: list[TraceStep]  # empty unless asked for
     stats: Stats
+
+
+def nvtx_range(name: str) -> AbstractContextManager[None]:
+    """A range of that name in NVIDIA's profilers; nothing where there is no GPU."""
+    return torch.cuda.nvtx.range(name) if torch.cuda.is_initialized() else nullcontext()
+
+
+def wait_for_device() -> None:
+    """Until all that was launched is done, if anything was."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def to_images(decoded: torch.Tensor) -> list[Image.Image]:

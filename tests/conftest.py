@@ -18,8 +18,8 @@ def tabletop_bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tabletop_half_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundles") / "tabletop-fp16"
+def tabletop_half_bundle() -> Path:
+    folder = ROOT / "outputs" / "tests" / "tabletop-fp16"
     build(find_pair("tabletop"), folder, Options(precision="fp16"))
     return folder
 

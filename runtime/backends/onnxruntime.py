@@ -89,6 +89,7 @@ def choose_device(name: str) -> torch.device:
 def _open_session(folder: Path, manifest: Manifest, spec: EngineSpec, device: torch.device) -> ort.InferenceSession:
     path = folder / spec.graph[0].name
     options = ort.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # OMP_NUM_THREADS and torch.set_num_threads bind both
     options.log_severity_level = 3  # errors: its warnings are about graph details that no user can mend
     providers: list[Any] = [(CUDA, {"device_id": device.index})] if device.type == "cuda" else []
     try:

@@ -269,6 +269,14 @@ def test_rows_and_calls_are_counted(pipe: RealCompo) -> None:
     assert set(stats.seconds) == {"text", "grounding", "denoise", "decode"}
 
 
+def test_engines_take_part_of_their_stages(pipe: RealCompo) -> None:
+    stats = pipe(PROMPT, layout=LAYOUT, steps=4).stats
+    assert stats.engine_seconds.keys() == stats.calls.keys()
+    assert 0 < stats.engine_seconds["vae_decoder"] < stats.seconds["decode"]
+    unets = ("spatial", "text_to_image", "spatial_gradient", "text_to_image_gradient")
+    assert 0 < sum(stats.engine_seconds[role] for role in unets) < stats.seconds["denoise"]
+
+
 def test_a_batch_equals_its_images_one_by_one(pipe: RealCompo) -> None:
     prompts = [PROMPT, "two green cones"]
     layouts = [LAYOUT, Layout([Region("a green cone", box=(0, 0, 0.4, 0.4))])]

@@ -1,0 +1,42 @@
+"""`python -m benchmarks quality`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks import machine
+from benchmarks.commands.options import JsonFile, tables_console
+from benchmarks.quality import MODES, Sampling, as_row, measure
+from benchmarks.results import hand_over
+from benchmarks.tables import quality_grid, to_rich
+from runtime.cli import plain_errors
+
+
+def quality(
+    bundle: Annotated[Path, typer.Argument(help="Bundle of the Tabletop pair.")],
+    scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 200,
+    mode: Annotated[list[str] | None, typer.Option(help="Gradient mode to score; repeat it. Default: all.")] = None,
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "dpm++2m",
+    guidance_scale: Annotated[float, typer.Option(help="Of a pair this small; more exaggerates colours.")] = 2.5,
+    batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
+    coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates.")] = 1e6,
+    update_every: Annotated[int, typer.Option(min=1, help="Update at every k-th evaluation.")] = 1,
+    json_file: JsonFile = None,
+) -> None:
+    """Score each way of combining the models on prompts with layouts: what is there, where, and how realistic."""
+    with plain_errors():
+        before = machine.describe()
+        sampling = Sampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every)
+        console, rows = tables_console(), []
+        with Console(stderr=True).status("loading the bundle") as status:
+            modes = mode or list(MODES)
+            for name, scores in measure(bundle, scenes, modes, sampling):
+                rows.append(as_row(name, scores))
+                console.print(to_rich(quality_grid(name, {category: asdict(row) for category, row in scores.items()})))
+                status.update(f"{len(rows)} of {len(modes)} modes scored")
+        found = {"scenes": scenes, "steps": steps, "sampler": sampler, "rows": rows}
+        hand_over("quality", found, before, json_file)
