@@ -40,6 +40,11 @@ class Stats:
         self.rows[runner.spec.role] += len(next(iter(tensors.values())))
         return runner(**tensors)
 
+    def add(self, others: "Stats") -> None:
+        """Count the calls of others too."""
+        self.calls.update(others.calls)
+        self.rows.update(others.rows)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()

@@ -99,8 +99,10 @@ def test_missing_engine(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tensorrt-rtx"}, "does not run TensorRT plans yet; use backend='onnx'"),
-        ({"backend": "magic"}, "backend='magic' is unknown; use one of auto, onnx"),
+        (
+            {"backend": "magic"},
+            "backend='magic' is unknown; use one of auto, onnx, onnx-tensorrt, tensorrt-rtx, tensorrt",
+        ),
         ({"device": "tpu"}, "device='tpu' is unknown"),
         ({"device": "cuda:x"}, "device='cuda:x' is unknown"),
     ],
