@@ -18,6 +18,7 @@ except ImportError as missing:
 from PIL import Image
 
 from runtime import Layout, RealCompo, RealCompoError
+from runtime.backends import BACKENDS
 from runtime.bundle import write_atomically
 from runtime.cli import plain_errors
 from runtime.options import BOTH, Model, check_count
@@ -69,8 +70,14 @@ def generate(
     grounding_fraction: Annotated[float, typer.Option(help="Share of the evaluations with GLIGEN's gates on.")] = 1.0,
     num_images: Annotated[int, typer.Option(help="Pictures to draw.")] = 1,
     traces: Annotated[Path | None, typer.Option(help="Folder for pictures of what the balancer did.")] = None,
-    backend: Annotated[str, typer.Option(help="auto or onnx.")] = "auto",
+    backend: Annotated[
+        str,
+        typer.Option(help="auto (the bundle's plans if they run here, or else onnx), " + ", ".join(BACKENDS[1:]) + "."),
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    second_stream: Annotated[
+        bool, typer.Option("--second-stream", help="Run both models' plans side by side.")
+    ] = False,
 ) -> None:
     """Draw a prompt, each object where the layout puts it. The last line printed is the picture's path."""
     with plain_errors():
@@ -81,7 +88,7 @@ def generate(
         _check_writable(out)
         if traces:
             _prepare_traces(traces)
-        pipe = RealCompo.load(bundle, backend=backend, device=device)
+        pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream)
         with progress_bar() as callback:
             output = pipe(
                 wanted,

@@ -102,7 +102,6 @@ def drop_non_finite(gradient: Tensor) -> tuple[Tensor, Tensor]:
     return gradient.masked_fill(broken[:, None, None, None], 0), broken.sum()
 
 
-def update(coefficients: Tensor, gradient: Tensor, i: int, steps: int, scale: float) -> Tensor:
-    """Descend: C - rho_i * gradient, where rho_i = scale * sqrt(linspace(1.0, 0.5, steps)[i])."""
-    progress = i / max(steps - 1, 1)
-    return coefficients - scale * math.sqrt(1 - 0.5 * progress) * gradient
+def step_size(i: int, steps: int, scale: float) -> float:
+    """How far a gradient moves the coefficients at row i: rho_i = scale * sqrt(linspace(1.0, 0.5, steps)[i])."""
+    return scale * math.sqrt(1 - 0.5 * i / max(steps - 1, 1))

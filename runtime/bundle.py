@@ -197,7 +197,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def how_to_rebuild(folder: Path, manifest: Manifest | None = None) -> str:
-    """The sentence that ends every error about a bundle: the command that builds it anew."""
-    pair, backend = (manifest.pair.name, manifest.backend) if manifest else ("PAIR", "onnx")
-    return f"Build it with: python -m export build {pair} --out {folder} --backend {backend}"
+def how_to_rebuild(folder: Path, manifest: Manifest | None = None, backend: Backend | None = None) -> str:
+    """The sentence that ends every error about a bundle: the command that builds it anew, for its own backend or one
+    that is given."""
+    pair, own = (manifest.pair.name, manifest.backend) if manifest else ("PAIR", "onnx")
+    return f"Build it with: python -m export build {pair} --out {folder} --backend {backend or own}"

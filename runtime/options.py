@@ -12,6 +12,17 @@ GRADIENTS = ("exact", "surrogate", "none", "fixed:W", *BOTH)
 
 
 @dataclass(frozen=True)
+class Kind:
+    """Which work an evaluation does: all about it that is no number. Rows of one kind make the same calls."""
+
+    models: tuple[Model, ...]
+    guided: bool  # whether there are unconditional rows
+    gradient: Literal["exact", "surrogate"] | None  # what moves the coefficients; None: they stay
+    gradient_from: tuple[Model, ...] = ()  # of `exact` alone, as is the next
+    trial_guidance: bool = False
+
+
+@dataclass(frozen=True)
 class Options:
     """How a run of `rows` evaluations goes; `rows` is the sampler's steps, one more for `plms`."""
 
@@ -49,20 +60,25 @@ class Options:
         kind, _, weight = self.gradient.partition(":")
         return float(weight) if kind == "fixed" else None
 
-    def models(self, i: int) -> tuple[Model, ...]:
-        """Which models run at row i: the spatial one alone before `switch_step`, and in its own mode."""
-        if self.gradient == "text_to_image":
-            return ("text_to_image",)
-        return ("spatial",) if self.gradient == "spatial" or i < self.switch_step else BOTH
-
-    def updates(self, i: int) -> bool:
-        """Whether the coefficients move at row i."""
-        since = i - self.switch_step
-        return self.gradient in ("exact", "surrogate") and since >= 0 and since % self.update_every == 0
+    def kind(self, i: int) -> Kind:
+        """Which work row i is."""
+        models, since = self._models(i), i - self.switch_step
+        if since >= 0 and since % self.update_every == 0:
+            if self.gradient == "exact":
+                return Kind(models, self.guided, "exact", self.gradient_from, self.trial_guidance)
+            if self.gradient == "surrogate":
+                return Kind(models, self.guided, "surrogate")
+        return Kind(models, self.guided, None)
 
     def grounding_scale(self, i: int) -> float:
         """1 while GLIGEN's gates are on: the first rows, counted as diffusers' scheduled sampling does."""
         return float(i < int(self.grounding_fraction * self.rows))
+
+    def _models(self, i: int) -> tuple[Model, ...]:
+        """The spatial model alone before `switch_step`, and in its own mode."""
+        if self.gradient == "text_to_image":
+            return ("text_to_image",)
+        return ("spatial",) if self.gradient == "spatial" or i < self.switch_step else BOTH
 
 
 def check_count(name: str, value: int) -> None:

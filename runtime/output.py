@@ -50,6 +50,11 @@ class Stats:
             self.engine_seconds[role] += time.perf_counter() - started
         return outputs
 
+    def add(self, others: "Stats") -> None:
+        """Count the calls of others too."""
+        self.calls.update(others.calls)
+        self.rows.update(others.rows)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         started = time.perf_counter()

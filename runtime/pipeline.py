@@ -1,9 +1,9 @@
 """RealCompo (arXiv 2402.12908): one denoising run over two models, balanced per pixel."""
 
 import warnings
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -11,64 +11,85 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from runtime.backends import load_runners
-from runtime.backends.base import Runner
-from runtime.balancer import (
-    Attention,
-    Regions,
-    attention_loss,
-    drop_non_finite,
-    exact_gradient,
-    fuse,
-    fusing_weights,
-    mixed_attention,
-    surrogate_gradient,
-    update,
-)
+from runtime.backends import Engines, load_engines
+from runtime.balancer import Regions, fusing_weights
 from runtime.bundle import Manifest, Role, check_files, how_to_rebuild, read_manifest
+from runtime.capture import Graphs, TorchGraph
 from runtime.conditions import Request, make_grounding, make_regions, make_request, pad_regions, place_embeddings
 from runtime.errors import RealCompoError
+from runtime.evaluation import Evaluation, State, evaluate, start_state
 from runtime.layout import Layout
-from runtime.models import Conditions, Models, Prediction
-from runtime.options import BOTH, Model, Options, check_count
+from runtime.models import Conditions, Models
+from runtime.options import BOTH, Kind, Model, Options, check_count
 from runtime.output import Output, Stats, TraceStep, to_images
-from runtime.sampling import NOISES_KEPT, SAMPLES_KEPT, Step, advance, make_table
+from runtime.rows import Row, make_rows
+from runtime.sampling import Step, make_table
 from runtime.text import Prompt, PromptEncoder, warn_of_losses
 
 Callback = Callable[[int, int, Tensor, Tensor], None]
 
 
 @dataclass(frozen=True)
+class Workspace:
+    """The tensors that evaluations of one size work on, and the CUDA graphs that know their addresses."""
+
+    state: State
+    conditions: Conditions
+    graphs: Graphs[Evaluation]
+
+    def begin(self, state: State, conditions: Conditions) -> None:
+        """Take over another run's start, in place."""
+        for own, other in zip(self.tensors(), (*state.tensors(), *conditions.tensors()), strict=True):
+            own.copy_(other)
+
+    def tensors(self) -> list[Tensor]:
+        return [*self.state.tensors(), *self.conditions.tensors()]
+
+
+@dataclass(frozen=True)
 class Run:
     """What does not change from row to row of the table."""
 
-    models: Models
-    regions: Regions
+    workspace: Workspace
     table: tuple[Step, ...]
+    rows: Row
     options: Options
+    regions: int  # the most of any image
     stats: Stats
 
 
 class RealCompo:
     """A loaded bundle, ready to draw. Not for use from several threads at once: engines reuse their buffers."""
 
-    def __init__(
-        self, manifest: Manifest, encoder: PromptEncoder, runners: Mapping[Role, Runner], device: torch.device
-    ) -> None:
+    def __init__(self, manifest: Manifest, encoder: PromptEncoder, engines: Engines) -> None:
         self.manifest = manifest
-        self.device = device
+        self.device = engines.device
         self._encoder = encoder
-        self._runners = runners
+        self._runners = engines.runners
+        self._streams = engines.streams
+        self._make_graph = TorchGraph if engines.capturable else None
+        self._workspaces: dict[tuple[torch.Size, ...], Workspace] = {}
 
     @classmethod
-    def load(cls, path: Path | str, backend: str = "auto", device: str = "auto", verify: bool = True) -> "RealCompo":
+    def load(
+        cls,
+        path: Path | str,
+        backend: str = "auto",
+        device: str = "auto",
+        verify: bool = True,
+        second_stream: bool = False,
+    ) -> "RealCompo":
         """Open the bundle in a folder.
 
         Args:
             path: the folder that `python -m export build` wrote.
-            backend: `auto` or `onnx`.
+            backend: `onnx`: ONNX Runtime on the CPU or a GPU; `onnx-tensorrt`: the same through its TensorRT provider,
+                which builds its own engines when they are first loaded; `tensorrt-rtx` or `tensorrt`: the bundle's
+                plans; `auto`: the plans if there are any and they run here, or else `onnx`.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             verify: check every file's hash first; without, a damaged file may go unnoticed.
+            second_stream: run both models' plans side by side. It takes more memory and pays where one model alone does
+                not fill the GPU.
 
         Raises:
             RealCompoError: not a bundle, a damaged one, or one that this machine cannot run.
@@ -80,7 +101,7 @@ class RealCompo:
         if verify:
             check_files(folder, manifest)
         encoder = PromptEncoder(folder / manifest.tokenizer.name, manifest.max_tokens)
-        return cls(manifest, encoder, *load_runners(folder, manifest, backend, device))
+        return cls(manifest, encoder, load_engines(folder, manifest, backend, device, second_stream))
 
     @torch.no_grad()
     def __call__(
@@ -156,11 +177,14 @@ class RealCompo:
         if layout is None and options.needs_layout:
             raise RealCompoError(f"gradient={gradient!r} needs a layout; only gradient='text_to_image' does without")
         request, stats = make_request(prompt, negative_prompt, layout, num_images), Stats()
-        start = self._draw(len(request.prompts), seed, latents, coefficients, options)
-        regions, models = self._prepare(request, options, stats)
-        run = Run(models, regions, table, options, stats)
-        final, seen = self._denoise(run, *start, trace, callback)
-        return Output(self._decode(final, stats), final, seen, stats)
+        rows = make_rows(table, options, self.device)
+        with self._streams.own():
+            start = start_state(*self._draw(len(request.prompts), seed, latents, coefficients, options), rows.at(0))
+            workspace = self._workspace(start, self._prepare(request, options, stats))
+            most = max(len(placed.regions) for placed in request.layouts)
+            seen = self._denoise(Run(workspace, table, rows, options, most, stats), trace, callback)
+            final = workspace.state.latents.clone()
+            return Output(self._decode(final, stats), final, seen, stats)
 
     def _draw(
         self, count: int, seed: int, latents: Tensor | None, coefficients: Tensor | None, options: Options
@@ -182,8 +206,8 @@ class RealCompo:
             raise RealCompoError(f"{name} has shape {tuple(given.shape)}; these images take {tuple(drawn.shape)}")
         return (drawn if given is None else given).to(self.device, torch.float32)
 
-    def _prepare(self, request: Request, options: Options, stats: Stats) -> tuple[Regions, Models]:
-        """Everything that stays the same over the steps: the regions, and the models with what they are told."""
+    def _prepare(self, request: Request, options: Options, stats: Stats) -> Conditions:
+        """What the models are told at every step."""
         grounding = make_grounding(request.layouts, self.manifest)
         phrases = [phrase for image in grounding.phrases for phrase in image if options.needs_layout]
         with stats.stage("text"):
@@ -197,9 +221,18 @@ class RealCompo:
             with stats.stage("grounding"):
                 embeddings = place_embeddings(grounding, pooled, next(iter(pooled.values())).shape[-1])
                 object_tokens = self._ground(grounding.boxes, embeddings, grounding.masks, options, stats)
-        regions = Regions(*(part.to(self.device) for part in regions))
-        padded = pad_regions(regions, self.manifest.max_regions)
-        return regions, Models(self._runners, Conditions(torch.stack(rows), object_tokens, padded), options, stats)
+        padded = Regions(*(part.to(self.device) for part in pad_regions(regions, self.manifest.max_regions)))
+        return Conditions(torch.stack(rows), object_tokens, padded)
+
+    def _workspace(self, state: State, conditions: Conditions) -> Workspace:
+        """Where a run with this start works: the place of an earlier one of its size, if CUDA graphs know that."""
+        if self._make_graph is None:
+            return Workspace(state, conditions, Graphs(None))
+        key = tuple(tensor.shape for tensor in (*state.tensors(), *conditions.tensors()))
+        if key not in self._workspaces:
+            self._workspaces[key] = Workspace(state, conditions, Graphs(self._make_graph))
+        self._workspaces[key].begin(state, conditions)
+        return self._workspaces[key]
 
     def _tokenize(self, prompts: Sequence[str], phrases: Sequence[str]) -> dict[str, Prompt]:
         """Each distinct text once; only prompts warn, for a phrase's words are its prompt's."""
@@ -228,49 +261,26 @@ class RealCompo:
         )
         return grounded["object_tokens"].clone()
 
-    def _denoise(
-        self, run: Run, latents: Tensor, coefficients: Tensor, trace: bool, callback: Callback | None
-    ) -> tuple[Tensor, list[TraceStep]]:
-        """Predict, balance, fuse, step: the final latents, and the trace if asked for."""
-        samples, noises = deque([latents], maxlen=SAMPLES_KEPT), deque[Tensor](maxlen=NOISES_KEPT)
-        seen: list[TraceStep] = []
-        skipped = torch.zeros((), dtype=torch.int64, device=self.device)
+    def _denoise(self, run: Run, trace: bool, callback: Callback | None) -> list[TraceStep]:
+        """Carry the state over all rows; the trace if asked for."""
+        state, seen = run.workspace.state, []
         with run.stats.stage("denoise"):
             for i, step in enumerate(run.table):
-                predictions = run.models.predict(samples[0], step.timestep, i)
-                attention = self._attention(run, predictions, coefficients) if trace else None
-                gradient = self._gradient(run, samples[0], predictions, coefficients, i)
-                if gradient is not None:
-                    gradient, broken = drop_non_finite(gradient)
-                    skipped += broken
-                    coefficients = update(coefficients, gradient, i, run.options.rows, run.options.coefficient_scale)
-                noises.appendleft(_combine(predictions, coefficients))
-                samples.appendleft(advance(step, samples, noises))
-                if attention:
-                    weight = _spatial_weight(predictions, coefficients)
-                    seen.append(TraceStep(step.timestep, *attention, coefficients, weight, gradient))
+                state.row.become(run.rows.at(i))
+                kind = run.options.kind(i)
+                evaluation = run.workspace.graphs.run((kind, trace), partial(self._evaluate, run, kind, trace))
+                run.stats.add(evaluation.stats)
+                if trace:
+                    seen.append(_trace_step(step, run, kind, evaluation))
                 if callback:
-                    callback(i + 1, len(run.table), samples[0], coefficients)
-        _warn_of_skipped(run.stats, int(skipped))
-        return samples[0], seen
+                    callback(i + 1, len(run.table), state.latents.clone(), state.coefficients.clone())
+            skipped = int(state.skipped)  # asking earlier would make every step wait for the GPU
+        _warn_of_skipped(run.stats, skipped)
+        return seen
 
-    def _gradient(
-        self, run: Run, latents: Tensor, predictions: Mapping[Model, Prediction], coefficients: Tensor, i: int
-    ) -> Tensor | None:
-        """What the coefficients (B,2,h,w) move down at this row, if they move."""
-        if not run.options.updates(i):
-            return None
-        text, spatial = (predictions[model] for model in BOTH)
-        if run.options.gradient == "exact":
-            return _exact_gradient(run, latents, text, spatial, coefficients, i)
-        return surrogate_gradient(coefficients, text.maps, spatial.maps, run.regions, self.manifest.maps.resolution)
-
-    def _attention(self, run: Run, predictions: Mapping[Model, Prediction], coefficients: Tensor) -> Attention:
-        """What the balancer sees of this row's models."""
-        maps = [prediction.maps for prediction in predictions.values()]
-        if len(maps) == 1:
-            return attention_loss(maps[0], *run.regions)
-        return mixed_attention(coefficients, maps[0], maps[1], run.regions, self.manifest.maps.resolution)
+    def _evaluate(self, run: Run, kind: Kind, trace: bool) -> Evaluation:
+        models = Models(self._runners, run.workspace.conditions, self._streams)
+        return evaluate(models, run.workspace.state, kind, self.manifest.maps.resolution, trace)
 
     def _decode(self, latents: Tensor, stats: Stats) -> list[Image]:
         with stats.stage("decode"):
@@ -285,22 +295,8 @@ def _seeded(seed: int) -> torch.Generator:
         raise RealCompoError(f"seed={seed} is out of range; use 0 to {2**63 - 1}") from error
 
 
-def _exact_gradient(
-    run: Run, latents: Tensor, text: Prediction, spatial: Prediction, coefficients: Tensor, i: int
-) -> Tensor:
-    """The gradient of the models' attention losses at the latents that a trial step leads to."""
-    step, guided = run.table[i], run.options.trial_guidance
-    noise_text, noise_spatial = (
-        prediction.noise if guided else prediction.conditional for prediction in (text, spatial)
-    )
-    kept, added = step.trial
-    trial = kept * latents + added * fuse(noise_text, noise_spatial, coefficients)
-    cotangent = added * run.models.loss_gradient(trial, step.timestep, i)
-    return exact_gradient(coefficients, noise_text, noise_spatial, cotangent)
-
-
 def _warn_of_skipped(stats: Stats, count: int) -> None:
-    """Said once a run, and after it: asking earlier would make every step wait for the GPU."""
+    """Said once a run, and after it."""
     stats.skipped_updates = count
     if count:
         warnings.warn(
@@ -310,13 +306,23 @@ def _warn_of_skipped(stats: Stats, count: int) -> None:
         )
 
 
-def _combine(predictions: Mapping[Model, Prediction], coefficients: Tensor) -> Tensor:
-    noises = [prediction.noise for prediction in predictions.values()]
-    return noises[0] if len(noises) == 1 else fuse(noises[0], noises[1], coefficients)
+def _trace_step(step: Step, run: Run, kind: Kind, evaluation: Evaluation) -> TraceStep:
+    """A copy of what the next evaluation will write over."""
+    assert evaluation.attention is not None  # it is traced
+    loss, region_maps = evaluation.attention
+    coefficients, gradient = run.workspace.state.coefficients.clone(), evaluation.gradient
+    return TraceStep(
+        step.timestep,
+        loss.clone(),
+        region_maps[:, : run.regions].clone(),
+        coefficients,
+        _spatial_weight(kind, coefficients),
+        None if gradient is None else gradient.clone(),
+    )
 
 
-def _spatial_weight(predictions: Mapping[Model, Prediction], coefficients: Tensor) -> Tensor:
+def _spatial_weight(kind: Kind, coefficients: Tensor) -> Tensor:
     """How much of the spatial model went into each pixel: (B,h,w)."""
-    if len(predictions) == 2:
+    if len(kind.models) == 2:
         return fusing_weights(coefficients)[:, 1]
-    return torch.full_like(coefficients[:, 1], float("spatial" in predictions))
+    return torch.full_like(coefficients[:, 1], float("spatial" in kind.models))

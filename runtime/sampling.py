@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from runtime.errors import RealCompoError
 
@@ -120,11 +121,36 @@ def _with_trials(schedule: Schedule, rows: Sequence[Step]) -> tuple[Step, ...]:
     return tuple(row._replace(trial=trial(row)) for row in rows)
 
 
-def advance(step: Step, samples: Sequence[torch.Tensor], noises: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The next latents, from the latest samples and noise predictions, newest first, each (B,4,h,w)."""
-    terms = [weight * sample for weight, sample in zip(step.samples, samples, strict=False) if weight]
-    terms += [weight * noise for weight, noise in zip(step.noises, noises, strict=False) if weight]
-    return torch.stack(terms).sum(0)
+def start_history(latents: Tensor) -> Tensor:
+    """A history (SAMPLES_KEPT + NOISES_KEPT,B,4,h,w) of samples, then noise predictions, both newest first: as yet of
+    one sample, the starting latents, and zeros.
+    """
+    history = latents.new_zeros((SAMPLES_KEPT + NOISES_KEPT, *latents.shape))
+    history[0] = latents
+    return history
+
+
+def history_weights(table: Sequence[Step]) -> Tensor:
+    """The table's weights of a history, (rows, SAMPLES_KEPT + NOISES_KEPT) float64."""
+    weights = torch.zeros((len(table), SAMPLES_KEPT + NOISES_KEPT), dtype=torch.float64)
+    for row, step in zip(weights, table, strict=True):
+        row[: len(step.samples)] = torch.tensor(step.samples, dtype=weights.dtype)
+        row[SAMPLES_KEPT : SAMPLES_KEPT + len(step.noises)] = torch.tensor(step.noises, dtype=weights.dtype)
+    return weights
+
+
+def advance(history: Tensor, noise: Tensor, weights: Tensor) -> None:
+    """Add a noise prediction (B,4,h,w) to the history, then the sample that follows by a row's weights (1,kept).
+
+    In place, for a CUDA graph finds the history where it was when the graph was captured.
+    """
+    samples, noises = history.split([SAMPLES_KEPT, NOISES_KEPT])
+    _push(noises, noise)
+    _push(samples, (weights @ history.flatten(1)).view_as(noise))
+
+
+def _push(kept: Tensor, newest: Tensor) -> None:
+    kept.copy_(torch.cat([newest.unsqueeze(0), kept[:-1]]))
 
 
 def _ddim(schedule: Schedule, steps: int) -> list[Step]:

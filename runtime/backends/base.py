@@ -1,11 +1,12 @@
 """The protocol of a runner, and the checks that every runner makes on what it is given."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import torch
 
-from runtime.bundle import EngineSpec, TensorSpec
+from runtime.bundle import EngineSpec, Manifest, TensorSpec, how_to_rebuild
 from runtime.errors import RealCompoError
 
 
@@ -23,15 +24,16 @@ class Runner(Protocol):
 class ElementType(NamedTuple):
     torch: torch.dtype
     onnx: int  # onnx.TensorProto.DataType
+    tensorrt: str  # tensorrt.DataType's member
 
 
 ELEMENT_TYPES: dict[str, ElementType] = {
-    "float32": ElementType(torch.float32, 1),
-    "float16": ElementType(torch.float16, 10),
-    "bfloat16": ElementType(torch.bfloat16, 16),
-    "int64": ElementType(torch.int64, 7),
-    "int32": ElementType(torch.int32, 6),
-    "bool": ElementType(torch.bool, 9),
+    "float32": ElementType(torch.float32, 1, "FLOAT"),
+    "float16": ElementType(torch.float16, 10, "HALF"),
+    "bfloat16": ElementType(torch.bfloat16, 16, "BF16"),
+    "int64": ElementType(torch.int64, 7, "INT64"),
+    "int32": ElementType(torch.int32, 6, "INT32"),
+    "bool": ElementType(torch.bool, 9, "BOOL"),
 }
 
 
@@ -47,6 +49,21 @@ def check_inputs(spec: EngineSpec, tensors: Mapping[str, torch.Tensor]) -> dict[
         _check_dtype(spec, wanted, tensors[wanted.name])
         _check_shape(spec, wanted, tensors[wanted.name], sizes)
     return sizes
+
+
+def check_names(
+    folder: Path, manifest: Manifest, file: Path, kind: str, found: Sequence[str], wanted: Sequence[TensorSpec]
+) -> None:
+    """Check that a loaded engine has the inputs or outputs that the manifest says.
+
+    Raises:
+        RealCompoError: it has others.
+    """
+    if set(found) != {tensor.name for tensor in wanted}:
+        raise RealCompoError(
+            f"{file} has the {kind} {', '.join(found)}, but the manifest says "
+            f"{', '.join(tensor.name for tensor in wanted)}. {how_to_rebuild(folder, manifest)}"
+        )
 
 
 def output_shape(output: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...]:

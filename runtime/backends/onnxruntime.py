@@ -6,23 +6,27 @@ from typing import Any
 import onnxruntime as ort
 import torch
 
-from runtime.backends.base import ELEMENT_TYPES, check_inputs, output_shape
+from runtime.backends.base import ELEMENT_TYPES, check_inputs, check_names, output_shape
+from runtime.backends.cache import cache_folder
+from runtime.backends.devices import parse_device
 from runtime.bundle import EngineSpec, Manifest, TensorSpec, how_to_rebuild
 from runtime.errors import RealCompoError
 
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
 class OnnxRuntimeRunner:
-    """Runs one ONNX graph on the CPU, or on a CUDA device with ONNX Runtime's CUDA provider.
+    """Runs one ONNX graph on the CPU, or on a GPU with ONNX Runtime's CUDA provider or its TensorRT one.
 
     Outputs live in buffers that the next call with the same sizes overwrites.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, spec: EngineSpec, device: torch.device) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, spec: EngineSpec, device: torch.device, tensorrt: bool = False
+    ) -> None:
         self.spec = spec
         self.device = device
-        self._session = _open_session(folder, manifest, spec, device)
+        self._session = _open_session(folder, manifest, spec, choose_providers(manifest, spec, device, tensorrt))
         self._binding = self._session.io_binding()
         self._sizes: dict[str, int] = {}
         self._outputs: dict[str, torch.Tensor] = {}
@@ -65,49 +69,68 @@ class OnnxRuntimeRunner:
             torch.cuda.current_stream(self.device).synchronize()
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, provider: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda` or `cuda:N`: `auto` is CUDA where torch and ONNX Runtime both have it.
 
     Raises:
         RealCompoError: an unknown name, or CUDA where it is not to be had.
     """
-    has_cuda = torch.cuda.is_available() and CUDA in ort.get_available_providers()
-    if name == "auto":
-        name = "cuda" if has_cuda else "cpu"
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise RealCompoError(f"device={name!r} is unknown; use auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and not has_cuda:
+    has_cuda = torch.cuda.is_available() and provider in ort.get_available_providers()
+    device = parse_device(name, "cuda" if has_cuda else "cpu")
+    if device.type == "cuda" and not has_cuda:
         raise RealCompoError(
             f"device={name!r}: it takes a GPU, a CUDA build of torch and onnxruntime-gpu; use device='cpu'"
         )
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise RealCompoError(f"device={name!r}: this machine has {torch.cuda.device_count()} CUDA device(s)")
-    return torch.device(kind, int(index or 0)) if kind == "cuda" else torch.device("cpu")
+    return device
 
 
-def _open_session(folder: Path, manifest: Manifest, spec: EngineSpec, device: torch.device) -> ort.InferenceSession:
+def choose_providers(manifest: Manifest, spec: EngineSpec, device: torch.device, tensorrt: bool) -> list[Any]:
+    """What ONNX Runtime is to run an engine with, in the order of preference."""
+    if device.type == "cpu":
+        return [CPU]
+    cuda = (CUDA, {"device_id": device.index})
+    return [(TENSORRT, _tensorrt_options(manifest, spec, device)), cuda, CPU] if tensorrt else [cuda, CPU]
+
+
+def _tensorrt_options(manifest: Manifest, spec: EngineSpec, device: torch.device) -> dict[str, Any]:
+    """Engines are built on this GPU when they are first loaded, for the bundle's range of rows, and kept."""
+    smallest, usual, largest = (
+        ",".join(f"{tensor.name}:{'x'.join(map(str, output_shape(tensor, {'batch': rows})))}" for tensor in spec.inputs)
+        for rows in manifest.batch
+    )
+    return {
+        "device_id": device.index,
+        "trt_fp16_enable": spec.precision == "fp16",
+        "trt_bf16_enable": spec.precision == "bf16",
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(cache_folder() / "onnx-tensorrt" / spec.graph[0].sha256[:16]),
+        "trt_profile_min_shapes": smallest,
+        "trt_profile_opt_shapes": usual,
+        "trt_profile_max_shapes": largest,
+    }
+
+
+def _open_session(folder: Path, manifest: Manifest, spec: EngineSpec, providers: list[Any]) -> ort.InferenceSession:
     path = folder / spec.graph[0].name
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # OMP_NUM_THREADS and torch.set_num_threads bind both
     options.log_severity_level = 3  # errors: its warnings are about graph details that no user can mend
-    providers: list[Any] = [(CUDA, {"device_id": device.index})] if device.type == "cuda" else []
     try:
-        session = ort.InferenceSession(path, options, providers=[*providers, CPU])
+        session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # its exceptions share no base class
         reason = " ".join(str(error).split())
         raise RealCompoError(f"{path} does not load: {reason}. {how_to_rebuild(folder, manifest)}") from error
-    _check_signature(folder, manifest, spec, session)
+    _check_providers(session, providers)
+    check_names(folder, manifest, path, "inputs", [node.name for node in session.get_inputs()], spec.inputs)
+    check_names(folder, manifest, path, "outputs", [node.name for node in session.get_outputs()], spec.outputs)
     return session
 
 
-def _check_signature(folder: Path, manifest: Manifest, spec: EngineSpec, session: ort.InferenceSession) -> None:
-    for kind, found, wanted in (
-        ("inputs", session.get_inputs(), spec.inputs),
-        ("outputs", session.get_outputs(), spec.outputs),
-    ):
-        if {node.name for node in found} != {tensor.name for tensor in wanted}:
-            raise RealCompoError(
-                f"{folder / spec.graph[0].name} has the {kind} {', '.join(node.name for node in found)}, but the "
-                f"manifest says {', '.join(tensor.name for tensor in wanted)}. {how_to_rebuild(folder, manifest)}"
-            )
+def _check_providers(session: ort.InferenceSession, wanted: list[Any]) -> None:
+    """ONNX Runtime leaves out, without an error, what does not load."""
+    first = wanted[0] if isinstance(wanted[0], str) else wanted[0][0]
+    if first not in session.get_providers():
+        raise RealCompoError(
+            f"ONNX Runtime cannot load its {first}: install the CUDA, cuDNN and TensorRT libraries that it was built "
+            "for, or use backend='onnx', device='cpu'"
+        )

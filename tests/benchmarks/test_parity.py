@@ -10,7 +10,10 @@ from torch import Tensor
 from benchmarks.baselines import PAPER, RELEASED_LAYOUT, EagerRealCompo, Form, Result, Settings
 from export.checkpoints import ROOT
 from runtime import Layout, RealCompo, Region
+from runtime.evaluation import coefficient_gradient, start_state
+from runtime.models import Models
 from runtime.output import Output
+from runtime.pipeline import Run
 
 PAIR = ROOT / "engines" / "tabletop"
 PROMPTS = ["a red ball and a blue cube", "a green cone"]
@@ -109,11 +112,14 @@ def gradient_at(pipe: RealCompo, i: int, latents: Tensor, coefficients: Tensor, 
         pass
 
     found: list[Tensor] = []
-    run_of, gradient_of = pipe._denoise, pipe._gradient
+    run_of = pipe._denoise
 
-    def at_state(run: Any, _: Tensor, __: Tensor, *rest: Any) -> Any:
-        predictions = run.models.predict(latents, run.table[i].timestep, i)
-        gradient = gradient_of(run, latents, predictions, coefficients, i)
+    def at_state(run: Run, *_: Any) -> Any:
+        workspace = run.workspace
+        state = start_state(latents, coefficients, run.rows.at(i))
+        models, kind = Models(pipe._runners, workspace.conditions, pipe._streams), run.options.kind(i)
+        predictions = models.predict(latents, state.row, kind)
+        gradient = coefficient_gradient(models, state, predictions, kind, pipe.manifest.maps.resolution)
         assert gradient is not None
         found.append(gradient)
         raise Stop

@@ -12,9 +12,7 @@ import pytest
 import torch
 
 from runtime import RealCompo, RealCompoError
-from runtime.backends.onnxruntime import OnnxRuntimeRunner
-from runtime.bundle import Role, read_manifest, sha256_of, write_atomically
-from tests.runtime.bundles import CONTEXT, LATENT, WIDTH, Part
+from runtime.bundle import sha256_of, write_atomically
 
 
 @pytest.fixture
@@ -99,8 +97,10 @@ def test_missing_engine(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backend": "tensorrt-rtx"}, "does not run TensorRT plans yet; use backend='onnx'"),
-        ({"backend": "magic"}, "backend='magic' is unknown; use one of auto, onnx"),
+        (
+            {"backend": "magic"},
+            "backend='magic' is unknown; use one of auto, onnx, onnx-tensorrt, tensorrt-rtx, tensorrt",
+        ),
         ({"device": "tpu"}, "device='tpu' is unknown"),
         ({"device": "cuda:x"}, "device='cuda:x' is unknown"),
     ],
@@ -112,61 +112,6 @@ def test_backends_and_devices(bundle: Path, options: dict[str, str], message: st
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_cuda_without_a_gpu(bundle: Path) -> None:
     assert_refused(bundle, "device='cuda': it takes a GPU", device="cuda")
-
-
-@pytest.fixture(scope="module")
-def runner(bundle: Path) -> OnnxRuntimeRunner:
-    manifest = read_manifest(bundle)
-    return OnnxRuntimeRunner(bundle, manifest, manifest.engines["text_to_image"], torch.device("cpu"))
-
-
-def inputs(rows: int = 2) -> dict[str, torch.Tensor]:
-    return {
-        "latents": torch.randn(rows, 4, LATENT, LATENT),
-        "timestep": torch.full((rows,), 500),
-        "encoder_hidden_states": torch.randn(rows, CONTEXT, WIDTH),
-    }
-
-
-@pytest.mark.parametrize("rows", [1, 2, 5])
-def test_runner_equals_pytorch(runner: OnnxRuntimeRunner, parts: dict[Role, Part], rows: int) -> None:
-    given = inputs(rows)
-    noise, maps = parts["text_to_image"].module(**given)
-    found = runner(**given)
-    torch.testing.assert_close(found["noise_pred"], noise, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found["attention_maps"], maps, rtol=1e-4, atol=1e-5)
-
-
-def test_runner_takes_views(runner: OnnxRuntimeRunner) -> None:
-    given = inputs(2)
-    wanted = runner(**given)["noise_pred"].clone()
-    strided = given | {"latents": given["latents"].transpose(2, 3).contiguous().transpose(2, 3)}
-    torch.testing.assert_close(runner(**strided)["noise_pred"], wanted)
-
-
-def test_runner_reuses_its_buffers(runner: OnnxRuntimeRunner) -> None:
-    pointers = {runner(**inputs(2))["noise_pred"].data_ptr() for _ in range(3)}
-    assert len(pointers) == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"latents": None}, "text_to_image needs latents too; it takes latents, timestep, encoder_hidden_states"),
-        ({"boxes": torch.zeros(2, 4)}, "text_to_image has no input boxes; it takes latents"),
-        ({"latents": torch.zeros(2, 4, 8, 8).double()}, r"latents as float32, not float64: convert it with .to\("),
-        ({"timestep": torch.zeros(2, dtype=torch.int32)}, "timestep as int64, not int32"),
-        ({"latents": torch.zeros(2, 4, 4, 4)}, r"latents of shape \(batch, 4, 8, 8\).*, not \(2, 4, 4, 4\): pass that"),
-        ({"timestep": torch.zeros(3, dtype=torch.int64)}, r"timestep of shape \(batch\) with batch = 2, not \(3,\)"),
-        ({"timestep": torch.zeros(2, 1, dtype=torch.int64)}, r"not \(2, 1\)"),
-    ],
-)
-def test_runner_checks_what_it_is_given(
-    runner: OnnxRuntimeRunner, change: dict[str, torch.Tensor | None], message: str
-) -> None:
-    given = {name: tensor for name, tensor in (inputs() | change).items() if tensor is not None}
-    with pytest.raises(RealCompoError, match=message):
-        runner(**given)
 
 
 def test_atomic_write_leaves_nothing_half_done(tmp_path: Path) -> None:

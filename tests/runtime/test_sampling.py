@@ -1,6 +1,5 @@
 """The tables against diffusers' schedulers."""
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PND
 from torch import Tensor
 
 from runtime import RealCompoError
-from runtime.sampling import NOISES_KEPT, SAMPLES_KEPT, advance, make_table
+from runtime.sampling import advance, history_weights, make_table, start_history
 from tests.runtime.bundles import SCHEDULER
 
 ORACLES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -26,11 +25,10 @@ def predict(latents: Tensor, timestep: int) -> Tensor:
 
 
 def run_table(sampler: str, steps: int, config: dict[str, Any], start: Tensor) -> Tensor:
-    samples, noises = deque([start], maxlen=SAMPLES_KEPT), deque[Tensor](maxlen=NOISES_KEPT)
-    for step in make_table(sampler, steps, config):
-        noises.appendleft(predict(samples[0], step.timestep))
-        samples.appendleft(advance(step, samples, noises))
-    return samples[0]
+    table, history = make_table(sampler, steps, config), start_history(start)
+    for step, weights in zip(table, history_weights(table).to(start.dtype), strict=True):
+        advance(history, predict(history[0], step.timestep), weights)
+    return history[0]
 
 
 def run_diffusers(sampler: str, steps: int, config: dict[str, Any], start: Tensor) -> Tensor:

@@ -1,0 +1,130 @@
+"""The contract of a runner, on every backend: ONNX Runtime, and both flavours of TensorRT over `RecordingTensorRT`."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from runtime import RealCompoError
+from runtime.backends.base import ELEMENT_TYPES, Runner
+from runtime.backends.onnxruntime import OnnxRuntimeRunner
+from runtime.backends.plans import FLAVOURS, Flavour
+from runtime.bundle import Role, read_manifest
+from tests.runtime.bundles import CONTEXT, LATENT, MAP, SLOTS, WIDTH, Part
+from tests.runtime.recording import add_plans, recording_engines, recording_library
+
+Load = Callable[[Role], Runner]
+
+
+@pytest.fixture(scope="module", params=["onnx", *FLAVOURS])
+def load(
+    request: pytest.FixtureRequest, bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Role], Runner]]:
+    """Loads a role's runner."""
+    if request.param == "onnx":
+        manifest = read_manifest(bundle)
+        yield lambda role: OnnxRuntimeRunner(bundle, manifest, manifest.engines[role], torch.device("cpu"))
+        return
+    flavour: Flavour = request.param
+    folder = Path(shutil.copytree(bundle, tmp_path_factory.mktemp("plans") / "bundle"))
+    add_plans(folder, flavour)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        engines = recording_engines(recording_library(flavour), folder)
+        yield lambda role: engines.runners[role]
+
+
+@pytest.fixture
+def runner(load: Load) -> Runner:
+    return load("text_to_image")
+
+
+def inputs(rows: int = 2) -> dict[str, torch.Tensor]:
+    return {
+        "latents": torch.randn(rows, 4, LATENT, LATENT),
+        "timestep": torch.full((rows,), 500),
+        "encoder_hidden_states": torch.randn(rows, CONTEXT, WIDTH),
+    }
+
+
+def gradient_inputs(rows: int) -> dict[str, torch.Tensor]:
+    return inputs(rows) | {
+        "object_tokens": torch.randn(rows, SLOTS, WIDTH),
+        "grounding_scale": torch.rand(rows),
+        "region_masks": torch.rand(rows, SLOTS, MAP * MAP),
+        "region_tokens": torch.rand(rows, SLOTS, CONTEXT).round(),
+        "region_weights": torch.ones(rows, SLOTS),
+    }
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_runner_equals_pytorch(runner: Runner, parts: dict[Role, Part], rows: int) -> None:
+    given = inputs(rows)
+    noise, maps = parts["text_to_image"].module(**given)
+    found = runner(**given)
+    torch.testing.assert_close(found["noise_pred"], noise, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found["attention_maps"], maps, rtol=1e-4, atol=1e-5)
+
+
+def test_an_engine_with_many_tensors_equals_pytorch(load: Load, parts: dict[Role, Part]) -> None:
+    given = gradient_inputs(3)
+    found = load("spatial_gradient")(**given)
+    for name, wanted in zip(found, parts["spatial_gradient"].module(**given), strict=True):
+        torch.testing.assert_close(found[name], wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_outputs_are_the_manifests(load: Load) -> None:
+    gradient = load("spatial_gradient")
+    found = gradient(**gradient_inputs(3))
+    assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in found.items()} == {
+        tensor.name: (ELEMENT_TYPES[tensor.dtype].torch, (3, *tensor.shape[1:])) for tensor in gradient.spec.outputs
+    }
+
+
+def test_batches_may_change_from_call_to_call(runner: Runner, parts: dict[Role, Part]) -> None:
+    for rows in (5, 1, 5, 3, 1):
+        given = inputs(rows)
+        wanted = parts["text_to_image"].module(**given)[0]
+        torch.testing.assert_close(runner(**given)["noise_pred"], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_runner_takes_views(runner: Runner) -> None:
+    given = inputs(2)
+    wanted = runner(**given)["noise_pred"].clone()
+    strided = given | {
+        "latents": given["latents"].transpose(2, 3).contiguous().transpose(2, 3),
+        "timestep": torch.tensor([500]).expand(2),
+    }
+    torch.testing.assert_close(runner(**strided)["noise_pred"], wanted)
+
+
+def test_runner_leaves_its_inputs_alone(runner: Runner) -> None:
+    given = inputs(2)
+    before = {name: tensor.clone() for name, tensor in given.items()}
+    runner(**given)
+    assert all(torch.equal(given[name], before[name]) for name in given)
+
+
+def test_runner_reuses_its_buffers(runner: Runner) -> None:
+    pointers = {runner(**inputs(2))["noise_pred"].data_ptr() for _ in range(3)}
+    assert len(pointers) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"latents": None}, "text_to_image needs latents too; it takes latents, timestep, encoder_hidden_states"),
+        ({"boxes": torch.zeros(2, 4)}, "text_to_image has no input boxes; it takes latents"),
+        ({"latents": torch.zeros(2, 4, 8, 8).double()}, r"latents as float32, not float64: convert it with .to\("),
+        ({"timestep": torch.zeros(2, dtype=torch.int32)}, "timestep as int64, not int32"),
+        ({"latents": torch.zeros(2, 4, 4, 4)}, r"latents of shape \(batch, 4, 8, 8\).*, not \(2, 4, 4, 4\): pass that"),
+        ({"timestep": torch.zeros(3, dtype=torch.int64)}, r"timestep of shape \(batch\) with batch = 2, not \(3,\)"),
+        ({"timestep": torch.zeros(2, 1, dtype=torch.int64)}, r"not \(2, 1\)"),
+    ],
+)
+def test_runner_checks_what_it_is_given(runner: Runner, change: dict[str, torch.Tensor | None], message: str) -> None:
+    given = {name: tensor for name, tensor in (inputs() | change).items() if tensor is not None}
+    with pytest.raises(RealCompoError, match=message):
+        runner(**given)
