@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from benchmarks.costs import Cost, cost_of
 from benchmarks.gpus import ELEMENT_BYTES, Ceilings, best_seconds
 from export.roles import Signature, example_inputs
-from runtime.backends import load_runners
+from runtime.backends import load_engines
 from runtime.bundle import Manifest, Role, read_manifest
 from runtime.errors import RealCompoError
 from runtime.models import GRADIENT_ROLES
@@ -39,10 +39,9 @@ class Work:
 
     def step(self, i: int) -> list[Call]:
         """The calls of row i of the sampler's table."""
-        calls: list[Call] = [Call(model, self._guided_rows) for model in self.options.models(i)]
-        if self.options.gradient == "exact" and self.options.updates(i):
-            calls += [Call(GRADIENT_ROLES[model], self.images) for model in self.options.gradient_from]
-        return calls
+        kind = self.options.kind(i)
+        calls: list[Call] = [Call(model, self._guided_rows) for model in kind.models]
+        return calls + [Call(GRADIENT_ROLES[model], self.images) for model in kind.gradient_from]
 
     def once(self) -> list[Call]:
         """The calls before and after the steps. Equal texts are encoded once: a prompt, its negative, the phrases."""
@@ -138,16 +137,16 @@ def _floors(folder: Path, manifest: Manifest, call: Call, ceilings: Ceilings) ->
 
 
 def _stages(work: Work) -> dict[str, list[Call]]:
-    rows = range(work.options.rows)
-    early = [work.step(i) for i in rows if len(work.options.models(i)) == 1]
-    updating = [work.step(i) for i in rows if work.options.updates(i)]
+    kinds = [work.options.kind(i) for i in range(work.options.rows)]
+    early = [work.step(i) for i, kind in enumerate(kinds) if len(kind.models) == 1]
+    updating = [work.step(i) for i, kind in enumerate(kinds) if kind.gradient]
     stages = {"step of one model": early[:1], "step that updates": updating[:1]}
     return {name: steps[0] for name, steps in stages.items() if steps} | {"image": work.image()}
 
 
 def _measure(folder: Path, manifest: Manifest, engines: Sequence[EngineFloors]) -> list[Measured]:
     """Run every call on ONNX Runtime's CPU provider."""
-    runners, _ = load_runners(folder, manifest, "onnx", "cpu")
+    runners = load_engines(folder, manifest, "onnx", "cpu", second_stream=False).runners
     vocabulary = Tokenizer.from_file(str(folder / manifest.tokenizer.name)).get_vocab_size()
     found = []
     for engine in engines:

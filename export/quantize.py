@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +28,7 @@ from export.roles import Signature
 from export.staging import disk_errors, scratch_folder
 from export.to_engine import build_plan
 from runtime import Layout, RealCompo
-from runtime.backends import load_runners
+from runtime.backends import load_engines
 from runtime.backends.base import Runner
 from runtime.bundle import (
     EngineSpec,
@@ -101,17 +101,16 @@ def quantize_bundle(
 
 def record(bundle: Path, manifest: Manifest, layouts: Sequence[Path], steps: int, seed: int) -> dict[Model, Seen]:
     """Draw the layouts and keep what goes into both UNets and comes out of them."""
-    runners, device = load_runners(bundle, manifest, "onnx", "cpu")
-    recorders = {model: _Recorder(runners[model]) for model in MODELS}
-    recording: dict[Role, Runner] = {role: recorders[role] if role in MODELS else runners[role] for role in runners}
+    engines = load_engines(bundle, manifest, "onnx", "cpu", second_stream=False)
+    recorders: dict[Role, _Recorder] = {model: _Recorder(engines.runners[model]) for model in MODELS}
     encoder = PromptEncoder(bundle / manifest.tokenizer.name, manifest.max_tokens)
-    pipe = RealCompo(manifest, encoder, recording, device)
+    pipe = RealCompo(manifest, encoder, replace(engines, runners={**engines.runners, **recorders}))
     for path in layouts:
         layout = Layout.from_file(path)
         if layout.prompt is None:
             raise RealCompoError(f"{path} has no prompt, which calibration draws: add one to it")
         pipe(layout.prompt, layout=layout, steps=steps, sampler="dpm++2m", gradient="none", switch_step=0, seed=seed)
-    return {model: recorder.seen() for model, recorder in recorders.items()}
+    return {model: recorders[model].seen() for model in MODELS}
 
 
 class _Recorder:

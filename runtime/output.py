@@ -51,9 +51,11 @@ class Stats:
         return outputs
 
     def add(self, others: "Stats") -> None:
-        """Count the calls of others too."""
+        """Count the calls of others too. The host's time counts as it was when a CUDA graph was captured."""
         self.calls.update(others.calls)
         self.rows.update(others.rows)
+        for role, seconds in others.engine_seconds.items():
+            self.engine_seconds[role] += seconds
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

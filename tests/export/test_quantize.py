@@ -15,8 +15,10 @@ from typer.testing import CliRunner
 from export.__main__ import app
 from export.checkpoints import load_unet, open_checkpoints
 from export.pairs import find_pair
+from export.plan_options import plan_options
 from export.quantize import TOLERANCE, quantizable, quantize_bundle, record
-from export.to_engine import build_plan, plan_options
+from export.roles import Signature
+from export.to_engine import build_plan
 from export.verify import verify_bundle
 from runtime import Layout, RealCompo
 from runtime.bundle import read_manifest, sha256_of, write_manifest
@@ -152,7 +154,10 @@ def test_plans_are_built_of_the_quantized_graphs(tabletop_bundle: Path, tmp_path
     manifest = read_manifest(source)
     engine = manifest.engines["text_to_image"]
     options = plan_options("tensorrt-rtx", ("8.9",), (1, 2, 4))
-    plan = build_plan(source / engine.graph[0].name, engine, options, source / "text_to_image-plain.engine")
+    files = [source / file.name for file in engine.graph]
+    plan = build_plan(
+        files, Signature(engine.inputs, engine.outputs), options, (1, 2, 4), source / "text_to_image-plain.engine"
+    )
     planned = engine.model_copy(update={"plan": plan})
     write_manifest(source, manifest.model_copy(update={"engines": {**manifest.engines, "text_to_image": planned}}))
     made = quantize_bundle(source, tmp_path / "out", "int8", [LAYOUT]).engines["text_to_image"].plan
