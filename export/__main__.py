@@ -45,9 +45,7 @@ Bundle = Annotated[Path, typer.Argument(help="A bundle's folder, such as engines
 def build(
     pair: Annotated[str, typer.Argument(help=f"Which models: {', '.join(PAIRS)}.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The bundle's folder.", show_default=False)],
-    precision: Annotated[
-        Precision, typer.Option(help="Of weights and activations: fp32 or fp16; bf16 is not built yet.")
-    ] = "fp32",
+    precision: Annotated[Precision, typer.Option(help="Of weights and activations.")] = "fp32",
     backend: Annotated[Backend, typer.Option(help="onnx alone, or TensorRT plans beside it.")] = "onnx",
     batch: Annotated[
         str,
@@ -199,6 +197,18 @@ def quantize(
         with console.status("quantizing") as status:
             manifest = quantize_bundle(bundle, out, mode, layout, steps, status.update)
         console.print(_engine_table(out, manifest))
+        console.print(f"{out / MANIFEST} is ready")
+
+
+@app.command(epilog="Example:  python -m export widen outputs/bf16 --out outputs/bf16-on-cpu")
+def widen(
+    bundle: Bundle, out: Annotated[Path, typer.Option(help="The new bundle's folder.", show_default=False)]
+) -> None:
+    """Write a bf16 bundle that runs without bf16 arithmetic, as on CPUs: the same rounding, fp32 in between."""
+    with plain_errors():
+        from export.widen import widen_bundle
+
+        console.print(_engine_table(out, widen_bundle(bundle, out)))
         console.print(f"{out / MANIFEST} is ready")
 
 

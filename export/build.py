@@ -19,7 +19,7 @@ from export.staging import check_space, disk_errors, remove_stale, scratch_folde
 from export.to_engine import build_plan
 from export.to_onnx import export_onnx
 from export.tokenizer import tokenizer_json
-from export.verify import TOLERANCE, check_errors, expected_outputs, relative_errors
+from export.verify import check_errors, expected_outputs, relative_errors
 from runtime.bundle import (
     FORMAT_VERSION,
     MANIFEST,
@@ -116,8 +116,6 @@ def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> 
 
 
 def _check_options(options: Options) -> PlanOptions | None:
-    if options.precision not in TOLERANCE:
-        raise RealCompoError(f"--precision {options.precision} is not supported yet; supported: {', '.join(TOLERANCE)}")
     smallest, usual, largest = options.batch
     if not 1 <= smallest <= usual <= largest:
         raise RealCompoError(
@@ -166,7 +164,7 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
     precision = engine_precision(part.role, job.options.precision)
     expected = expected_outputs(graph, part.signature, job.geometry.vocabulary)
     lower(graph, precision)
-    files = export_onnx(graph, part.signature, inputs, job.scratch / part.file("onnx"))
+    files = export_onnx(graph, part.signature, inputs, job.scratch / part.file("onnx"), precision)
     del graph  # what follows wants the memory
     check_precision(part.role, files[0], precision)
     job.report(part.role, "verifying")

@@ -93,6 +93,8 @@ def slice_backward(
     PyTorch's own decomposition makes the zeros first, of a shape that holds the batch.
     """
     assert step == 1, "only slices without gaps"
+    if cotangent.shape[dim] == sizes[dim]:  # of all there is, along the batch as a rule
+        return cotangent
     padding = [0, 0] * (cotangent.ndim - dim % cotangent.ndim)
     padding[-2:] = [start, int(sizes[dim]) - start - cotangent.shape[dim]]
     return aten.constant_pad_nd(cotangent, padding)

@@ -104,7 +104,8 @@ def trace_gradient(graph: nn.Module, inputs: Tensors) -> fx.GraphModule:
     Tensors are faked while tracing: neither weights nor activations are computed with.
     """
     weights = dict(graph.state_dict(keep_vars=True))
-    with (mode := FakeTensorMode(shape_env=ShapeEnv())), enable_python_dispatcher():
+    sizes = ShapeEnv()
+    with (mode := FakeTensorMode(shape_env=sizes)), enable_python_dispatcher():
         fake_weights = [mode.from_tensor(weight, static_shapes=True) for weight in weights.values()]
         fake_inputs = _with_symbolic_batch(mode, inputs)
 
@@ -116,6 +117,7 @@ def trace_gradient(graph: nn.Module, inputs: Tensors) -> fx.GraphModule:
             return outputs
 
         traced = make_fx(flat, decomposition_table=decompositions())(*fake_weights, *fake_inputs)
+    assert not sizes.replacements, "an operator fixed the batch"
     _forget_batch(traced.graph)
     return _own_weights(traced, weights, list(inputs))
 

@@ -25,7 +25,7 @@ from export.checkpoints import COMPONENTS, MODELS, Checkpoints, Component, Model
 from export.geometry import Geometry
 from export.plan_options import PlanOptions, profile_rows
 from export.roles import Signature, signature
-from export.to_onnx import OPSET
+from export.to_onnx import OPSETS
 from runtime import balancer
 from runtime.bundle import Precision, Role
 
@@ -110,7 +110,7 @@ def plan_parts(
     """The parts of the pair's bundle, in the order in which they are built."""
     shared = {
         "precision": precision,
-        "opset": str(OPSET),
+        "opset": str(OPSETS[precision]),
         **{name: version(name) for name in _PACKAGES},
         "exporter": _code_digest(_SOURCES),
         **{_words(name): _short(value) for name, value in asdict(geometry).items()},

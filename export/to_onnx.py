@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import onnx_ir
@@ -15,43 +16,49 @@ from torch.export import ExportedProgram
 
 from export.gradient import AttentionGradient, trace_gradient
 from export.roles import Signature
+from runtime.bundle import Precision
 
-OPSET = 20
+OPSETS: dict[Precision, int] = {"fp32": 20, "fp16": 20, "bf16": 22}  # 22 is the first whose convolutions take bf16
 EXTERNAL_DATA_BYTES = 1_500_000_000  # a protobuf file holds at most 2 GiB
 FOLDED_SIZE = 200  # elements: shapes and the like, but no weights, whose transposes would be stored beside them
 MAX_TRACED_ROWS = 63  # diffusers' upsampling branches at 64 rows, on a no-op for ONNX: the graph takes any number
 
 
-def export_onnx(graph: nn.Module, signature: Signature, inputs: dict[str, torch.Tensor], path: Path) -> list[Path]:
+def export_onnx(
+    graph: nn.Module,
+    signature: Signature,
+    inputs: dict[str, torch.Tensor],
+    path: Path,
+    precision: Precision = "fp32",
+) -> list[Path]:
     """Write `graph`, traced with `inputs` (at least two rows), to `path`; its batch is symbolic.
+
+    `precision` is that of the graph's weights.
 
     Returns:
         The written files: the .onnx, and the .onnx.data beside it when the weights do not fit into one file.
     """
-    trace = _trace_gradient if isinstance(graph, AttentionGradient) else _trace
+    convert = partial(
+        torch.onnx.export,
+        dynamo=True,
+        opset_version=OPSETS[precision],
+        input_names=[tensor.name for tensor in signature.inputs],
+        output_names=[tensor.name for tensor in signature.outputs],
+        optimize=False,
+        verbose=False,
+    )
     with _quiet():
-        program = trace(graph, inputs)
-        converted = torch.onnx.export(
-            program,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[tensor.name for tensor in signature.inputs],
-            output_names=[tensor.name for tensor in signature.outputs],
-            optimize=False,
-            verbose=False,
-        )
-        assert converted is not None  # only dynamo=False returns None
-        _declare_batch(converted.model, signature)
-        _simplify(converted.model)
-    return _save(converted.model, path)
+        if isinstance(graph, AttentionGradient):
+            program = convert(_trace_gradient(graph, inputs))
+            _declare_batch(program.model, signature)
+        else:
+            batch = torch.export.Dim("batch", min=1, max=MAX_TRACED_ROWS)
+            program = convert(graph, kwargs=inputs, dynamic_shapes={name: {0: batch} for name in inputs})
+        _simplify(program.model)
+    return _save(program.model, path)
 
 
-def _trace(graph: nn.Module, inputs: dict[str, torch.Tensor]) -> ExportedProgram:
-    batch = torch.export.Dim("batch", min=1, max=MAX_TRACED_ROWS)
-    return torch.export.export(graph, (), inputs, dynamic_shapes={name: {0: batch} for name in inputs}, strict=False)
-
-
-def _trace_gradient(graph: nn.Module, inputs: dict[str, torch.Tensor]) -> ExportedProgram:
+def _trace_gradient(graph: AttentionGradient, inputs: dict[str, torch.Tensor]) -> ExportedProgram:
     """Of fixed batch, for the traced graph takes any, and in operators that ONNX has: the exporter would trace all of
     it again to decompose it, in more time than all the rest takes."""
     program = torch.export.export(trace_gradient(graph, inputs), (), inputs, strict=False)

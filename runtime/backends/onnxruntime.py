@@ -118,12 +118,20 @@ def _open_session(folder: Path, manifest: Manifest, spec: EngineSpec, providers:
     try:
         session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # its exceptions share no base class
-        reason = " ".join(str(error).split())
-        raise RealCompoError(f"{path} does not load: {reason}. {how_to_rebuild(folder, manifest)}") from error
+        raise RealCompoError(_why_not(path, error, spec, folder, manifest)) from error
     _check_providers(session, providers)
     check_names(folder, manifest, path, "inputs", [node.name for node in session.get_inputs()], spec.inputs)
     check_names(folder, manifest, path, "outputs", [node.name for node in session.get_outputs()], spec.outputs)
     return session
+
+
+def _why_not(path: Path, error: Exception, spec: EngineSpec, folder: Path, manifest: Manifest) -> str:
+    if spec.precision == "bf16" and "NOT_IMPLEMENTED" in str(error):
+        return (
+            f"{path} does not load: ONNX Runtime lacks bf16 operators here. Run it on a GPU, or a copy that rounds "
+            f"alike: python -m export widen {folder} --out NEW"
+        )
+    return f"{path} does not load: {' '.join(str(error).split())}. {how_to_rebuild(folder, manifest)}"
 
 
 def _check_providers(session: ort.InferenceSession, wanted: list[Any]) -> None:

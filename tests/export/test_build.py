@@ -214,7 +214,6 @@ def test_too_little_memory_is_told_before_work_starts(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(precision="bf16"), "--precision bf16 is not supported yet; supported: fp32, fp16"),
         (Options(batch=(2, 1, 8)), "--batch 2:1:8 is not of the form MIN:OPT:MAX"),
         (Options(backend="tensorrt"), "needs the Python package tensorrt: pip install tensorrt"),
         (Options(compute_capabilities=("8.9",)), "--compute-capability is for --backend tensorrt-rtx"),

@@ -109,7 +109,6 @@ def test_bad_arguments(tmp_path: Path, pair: Pair) -> None:
     )
     assert_one_line_error(run(*arguments, "--strip-weights"), "--strip-weights is for plans; choose --backend")
     assert_one_line_error(run(*arguments, "--height", 17), "--height 17 does not fit this pair")
-    assert_one_line_error(run(*arguments, "--precision", "bf16"), "--precision bf16 is not supported yet")
     assert run(*arguments, "--backend", "cuda").exit_code == 2
 
 

@@ -114,7 +114,7 @@ class Gradient(nn.Module):
             leaf = latents.detach().requires_grad_()
             _, maps = self.unet(leaf, **others)
             loss, region_maps = attention_loss(maps, region_masks, region_tokens, region_weights)
-            (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+            (gradient,) = torch.autograd.grad(loss, leaf, torch.ones_like(loss))
         return loss.detach(), gradient, region_maps.detach()
 
 
