@@ -50,10 +50,11 @@ def export_onnx(
     with _quiet():
         if isinstance(graph, AttentionGradient):
             program = convert(_trace_gradient(graph, inputs))
-            _declare_batch(program.model, signature)
         else:
             batch = torch.export.Dim("batch", min=1, max=MAX_TRACED_ROWS)
             program = convert(graph, kwargs=inputs, dynamic_shapes={name: {0: batch} for name in inputs})
+        assert program is not None  # only dynamo=False returns None
+        _declare_batch(program.model, signature, forget=isinstance(graph, AttentionGradient))
         _simplify(program.model)
     return _save(program.model, path)
 
@@ -66,11 +67,12 @@ def _trace_gradient(graph: AttentionGradient, inputs: dict[str, torch.Tensor]) -
     return program
 
 
-def _declare_batch(model: onnx_ir.Model, signature: Signature) -> None:
+def _declare_batch(model: onnx_ir.Model, signature: Signature, forget: bool) -> None:
     """Write the signature's shapes, whose first size is symbolic, and forget those that a fixed batch led to."""
-    for node in model.graph:
-        for value in node.outputs:
-            value.shape = None
+    if forget:
+        for node in model.graph:
+            for value in node.outputs:
+                value.shape = None
     for values, tensors in ((model.graph.inputs, signature.inputs), (model.graph.outputs, signature.outputs)):
         for value, tensor in zip(values, tensors, strict=True):
             value.shape = onnx_ir.Shape(tensor.shape)
