@@ -32,6 +32,7 @@ class Work:
     options: Options
     images: int = 1
     regions: int = 2
+    shared_unet: bool = False  # of the bundle
 
     @property
     def _guided_rows(self) -> int:
@@ -40,8 +41,15 @@ class Work:
     def step(self, i: int) -> list[Call]:
         """The calls of row i of the sampler's table."""
         kind = self.options.kind(i)
-        calls: list[Call] = [Call(model, self._guided_rows) for model in kind.models]
-        return calls + [Call(GRADIENT_ROLES[model], self.images) for model in kind.gradient_from]
+        rows: dict[Role, int]
+        if self.shared_unet:
+            rows = {"spatial": len(kind.models) * self._guided_rows}
+            if kind.gradient_from:
+                rows["spatial_gradient"] = len(kind.gradient_from) * self.images
+        else:
+            rows = dict.fromkeys(kind.models, self._guided_rows)
+            rows |= {GRADIENT_ROLES[model]: self.images for model in kind.gradient_from}
+        return [Call(role, count) for role, count in rows.items()]
 
     def once(self) -> list[Call]:
         """The calls before and after the steps. Equal texts are encoded once: a prompt, its negative, the phrases."""

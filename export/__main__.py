@@ -285,6 +285,10 @@ def _bundle_table(manifest: Manifest) -> Table:
     for name, model in (("text-to-image", manifest.pair.text_to_image), ("spatial", manifest.pair.spatial)):
         revision = f"@{model.revision}" if model.revision else ""
         table.add_row(name, f"{model.source}{revision}, weights {model.sha256[:12]}")
+    if manifest.shared_unet:
+        table.add_row(
+            "UNet", "one engine for both models, with the same weights: the text-to-image one is grounding off"
+        )
     table.add_row("backend", f"{manifest.backend}, {manifest.precision}, batch {':'.join(map(str, manifest.batch))}")
     table.add_row(
         "image", f"{_shape(manifest.image_size)} pixels (height x width), at most {manifest.max_regions} regions"

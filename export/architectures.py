@@ -6,7 +6,7 @@ Graphs, engines, memory and speed depend on shapes alone, so all of these can be
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Architecture:
     vae: dict[str, Any]
     text_encoder: dict[str, Any]
     scheduler: dict[str, Any]
+    shared_unet: bool = False  # the spatial UNet's weights but for GLIGEN's layers are the text-to-image one's
 
 
 # runwayml/stable-diffusion-v1-5; GLIGEN 1.4 is the same UNet with attention_type "gated"
@@ -77,7 +78,10 @@ STABLE_DIFFUSION_1 = Architecture(
         "steps_offset": 1,
     },
 )
-ARCHITECTURES = {"sd15-gligen": STABLE_DIFFUSION_1}
+ARCHITECTURES = {
+    "sd15-gligen": STABLE_DIFFUSION_1,
+    "sd14-gligen": replace(STABLE_DIFFUSION_1, shared_unet=True),
+}
 
 
 def with_random_weights(pair: Pair, folder: Path, report: Callable[[str], None] = lambda stage: None) -> Pair:
@@ -102,7 +106,7 @@ def write_random_pair(name: str, architecture: Architecture, folder: Path, repor
         base / "unet": lambda: UNet2DConditionModel(**architecture.unet),
         base / "vae": lambda: AutoencoderKL(**architecture.vae),
         base / "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**architecture.text_encoder)),
-        spatial / "unet": lambda: _open_gates(UNet2DConditionModel(**architecture.unet, attention_type="gated")),
+        spatial / "unet": lambda: _make_grounded(architecture, base / "unet"),
     }
     for place, make in components.items():
         if not place.is_dir():
@@ -120,6 +124,13 @@ def _write_whole(place: Path, make: Callable[[], Any]) -> None:
     shutil.rmtree(scratch, ignore_errors=True)
     make().half().save_pretrained(scratch)
     scratch.rename(place)
+
+
+def _make_grounded(architecture: Architecture, base: Path) -> UNet2DConditionModel:
+    unet = _open_gates(UNet2DConditionModel(**architecture.unet, attention_type="gated"))
+    if architecture.shared_unet:
+        unet.load_state_dict(UNet2DConditionModel.from_pretrained(base).state_dict(), strict=False)
+    return unet
 
 
 def _open_gates(unet: UNet2DConditionModel) -> UNet2DConditionModel:

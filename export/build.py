@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from export.audit import check_precision
-from export.checkpoints import Checkpoints, open_checkpoints
+from export.checkpoints import Checkpoints, open_checkpoints, share_unet
 from export.geometry import Geometry, measure
 from export.memory import available_memory, gigabytes
 from export.pairs import Pair
@@ -34,6 +34,7 @@ from runtime.bundle import (
     Role,
     bundle_files,
     engine_files,
+    needed_roles,
     sha256_of,
     write_atomically,
     write_manifest,
@@ -101,7 +102,8 @@ def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> 
     tokenizer = tokenizer_json(checkpoints.text_to_image, geometry.max_tokens)
     with scratch_folder(out) as scratch:
         digests = weight_digests(checkpoints)
-        parts = plan_parts(checkpoints, digests, geometry, options.precision, plan)
+        roles = needed_roles(shared := share_unet(checkpoints))
+        parts = plan_parts(roles, checkpoints, digests, geometry, options.precision, plan)
         kept = {} if options.force else {part.role: engine for part in parts if (engine := finished(part, out))}
         needed = _space_needed([part for part in parts if part.role not in kept], plan)
         check_space(out, needed)
@@ -109,7 +111,7 @@ def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> 
             job = _Job(checkpoints, geometry, options, plan, out, scratch, report)
             engines = _build_parts(parts, kept, job)
             (scratch / TOKENIZER).write_bytes(tokenizer)
-            manifest = _manifest(_pair_spec(pair, checkpoints, digests), engines, job)
+            manifest = _manifest(_pair_spec(pair, checkpoints, digests), engines, shared, job)
             _publish_manifest(manifest, job)
         remove_stale(out, [*(file.name for file in bundle_files(manifest)), *(part.file("json") for part in parts)])
     return manifest
@@ -219,7 +221,7 @@ def _pair_spec(pair: Pair, checkpoints: Checkpoints, digests: Digests) -> PairSp
     return PairSpec(name=pair.name, text_to_image=text_to_image, spatial=spatial)
 
 
-def _manifest(pair: PairSpec, engines: dict[Role, EngineSpec], job: _Job) -> Manifest:
+def _manifest(pair: PairSpec, engines: dict[Role, EngineSpec], shared_unet: bool, job: _Job) -> Manifest:
     geometry, model = job.geometry, job.checkpoints.text_to_image
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -227,6 +229,7 @@ def _manifest(pair: PairSpec, engines: dict[Role, EngineSpec], job: _Job) -> Man
         backend=job.options.backend,
         precision=job.options.precision,
         batch=job.options.batch,
+        shared_unet=shared_unet,
         engines=engines,
         maps=MapSpec(resolution=geometry.map_resolution, layers=geometry.map_layers),
         loss_scale=LOSS_SCALES[job.options.precision],

@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
@@ -151,6 +152,31 @@ def open_checkpoints(text_to_image: str, spatial: str, *, download: bool = True)
             checkpoints.of(model).weights(component)
     _check_supported(checkpoints)
     return checkpoints
+
+
+def share_unet(checkpoints: Checkpoints) -> bool:
+    """Whether the spatial UNet is the text-to-image one with GLIGEN's layers added: every other weight is the same.
+
+    GLIGEN trains its own layers alone (arXiv 2301.07093), so that this holds for the model it was made from.
+    """
+    base, grounded = (_open_weights(checkpoints.of(model), "unet") for model in MODELS)
+    if set(base) != {name for name in grounded if not _is_grounding(name)}:
+        return False
+    return all(torch.equal(base[name](), grounded[name]()) for name in base)  # stops at the first that differs
+
+
+def _is_grounding(name: str) -> bool:
+    return name.startswith("position_net.") or ".fuser." in name
+
+
+def _open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Callable[[], torch.Tensor]]:
+    """What reads each weight of a component, by name."""
+    read: dict[str, Callable[[], torch.Tensor]] = {}
+    for path in checkpoint.weights(component)[1]:
+        file = safe_open(path, framework="pt")
+        names = file.keys()
+        read |= {name: partial(file.get_tensor, name) for name in names}
+    return read
 
 
 def load_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:

@@ -28,6 +28,12 @@ _TABLE = (
         spatial="masterful/gligen-1-4-generation-text-box",
         about="Stable Diffusion 1.5 and GLIGEN (boxes), 512x512 pixels",
     ),
+    Pair(
+        "sd14-gligen",
+        text_to_image="CompVis/stable-diffusion-v1-4",
+        spatial="masterful/gligen-1-4-generation-text-box",
+        about="Stable Diffusion 1.4 and the GLIGEN made from it: one UNet engine for both, 512x512 pixels",
+    ),
 )
 PAIRS = {pair.name: pair for pair in _TABLE}
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -105,7 +105,12 @@ def weight_digests(checkpoints: Checkpoints) -> Digests:
 
 
 def plan_parts(
-    checkpoints: Checkpoints, digests: Digests, geometry: Geometry, precision: Precision, plan: PlanOptions | None
+    roles: Sequence[Role],
+    checkpoints: Checkpoints,
+    digests: Digests,
+    geometry: Geometry,
+    precision: Precision,
+    plan: PlanOptions | None,
 ) -> list[Part]:
     """The parts of the pair's bundle, in the order in which they are built."""
     shared = {
@@ -115,7 +120,7 @@ def plan_parts(
         "exporter": _code_digest(_SOURCES),
         **{_words(name): _short(value) for name, value in asdict(geometry).items()},
     }
-    return [_part(role, checkpoints, digests, geometry, shared, plan) for role in ROLES]
+    return [_part(role, checkpoints, digests, geometry, shared, plan) for role in roles]
 
 
 def _part(

@@ -91,7 +91,7 @@ def quantize_bundle(
     held_out = record(bundle, manifest, layouts, steps, HELD_OUT_SEED)
     with scratch_folder(out) as scratch, disk_errors(out):
         engines = dict(manifest.engines)
-        for model in MODELS:
+        for model in calibration:
             report(f"{model}: quantizing")
             spec = manifest.engines[model]
             engines[model] = _quantize_engine(bundle, spec, mode, calibration[model], held_out[model], scratch)
@@ -102,7 +102,7 @@ def quantize_bundle(
 def record(bundle: Path, manifest: Manifest, layouts: Sequence[Path], steps: int, seed: int) -> dict[Model, Seen]:
     """Draw the layouts and keep what goes into both UNets and comes out of them."""
     engines = load_engines(bundle, manifest, "onnx", "cpu", second_stream=False)
-    recorders: dict[Role, _Recorder] = {model: _Recorder(engines.runners[model]) for model in MODELS}
+    recorders: dict[Role, _Recorder] = {model: _Recorder(engines.runners[model]) for model in _unets(manifest)}
     encoder = PromptEncoder(bundle / manifest.tokenizer.name, manifest.max_tokens)
     pipe = RealCompo(manifest, encoder, replace(engines, runners={**engines.runners, **recorders}))
     for path in layouts:
@@ -110,7 +110,12 @@ def record(bundle: Path, manifest: Manifest, layouts: Sequence[Path], steps: int
         if layout.prompt is None:
             raise RealCompoError(f"{path} has no prompt, which calibration draws: add one to it")
         pipe(layout.prompt, layout=layout, steps=steps, sampler="dpm++2m", gradient="none", switch_step=0, seed=seed)
-    return {model: recorders[model].seen() for model in MODELS}
+    return {model: recorders[model].seen() for model in _unets(manifest)}
+
+
+def _unets(manifest: Manifest) -> list[Model]:
+    """The models that have an engine of their own."""
+    return [model for model in MODELS if model in manifest.engines]
 
 
 class _Recorder:
@@ -139,7 +144,7 @@ def _stack(calls: Sequence[dict[str, torch.Tensor]]) -> Arrays:
 def _check(bundle: Path, out: Path, manifest: Manifest) -> None:
     if importlib.util.find_spec("modelopt") is None:
         raise RealCompoError("quantize needs NVIDIA Model Optimizer: pip install 'realcompo[quantize]'")
-    if manifest.precision != "fp32" or any(manifest.engines[model].quantization for model in MODELS):
+    if manifest.precision != "fp32" or any(manifest.engines[model].quantization for model in _unets(manifest)):
         raise RealCompoError(f"{bundle} is not a plain fp32 bundle: build one with python -m export build")
     if out.resolve() == bundle.resolve():
         raise RealCompoError(f"--out {out} is the bundle itself: choose another folder")

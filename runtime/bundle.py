@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -103,12 +103,19 @@ class MapSpec(_Spec):
     layers: dict[Literal["text_to_image", "spatial"], tuple[str, ...]]
 
 
+def needed_roles(shared_unet: bool) -> tuple[Role, ...]:
+    """The engines of a bundle. Where both models have one UNet, the spatial one's engines do the other's work."""
+    own = () if shared_unet else ("text_to_image", "text_to_image_gradient")
+    return tuple(role for role in get_args(Role) if role in own or not role.startswith("text_to_image"))
+
+
 class Manifest(_Spec):
     format_version: int
     pair: PairSpec
     backend: Backend
     precision: Precision
     batch: tuple[int, int, int]  # min, opt, max UNet rows
+    shared_unet: bool = False  # the spatial UNet with its grounding off is the text-to-image one: one engine for both
     engines: dict[Role, EngineSpec]
     maps: MapSpec
     loss_scale: float

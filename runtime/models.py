@@ -1,6 +1,6 @@
 """The two models at work: engines with what they are told in one run, unconditional and conditional rows together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -16,7 +16,12 @@ from runtime.output import Stats
 from runtime.rows import Row
 from runtime.streams import Streams
 
+PREDICTION_ROLES: dict[Model, Role] = {"text_to_image": "text_to_image", "spatial": "spatial"}
 GRADIENT_ROLES: dict[Model, Role] = {"text_to_image": "text_to_image_gradient", "spatial": "spatial_gradient"}
+
+SPATIAL_ROLES: tuple[Role, ...] = ("spatial", "spatial_gradient")
+
+Outputs = dict[str, Tensor]
 
 
 class Prediction(NamedTuple):
@@ -32,7 +37,7 @@ class Conditions:
     """What the models are told. If guided, the unconditional rows of B images come before the conditional ones."""
 
     encoder_hidden_states: Tensor  # (B or 2B,L,D)
-    object_tokens: Tensor | None  # (B or 2B,N,D); None where the spatial model does not run
+    object_tokens: Tensor | None  # (B or 2B,N,D); None where no spatial engine runs
     regions: Regions  # of B images, as many as gradient engines take
 
     def tensors(self) -> list[Tensor]:
@@ -45,42 +50,54 @@ class Models:
     runners: Mapping[Role, Runner]
     conditions: Conditions
     streams: Streams
+    shared_unet: bool = False  # the spatial engines do the text-to-image model's work too, with their grounding off
     stats: Stats = field(default_factory=Stats)
 
     def predict(self, latents: Tensor, row: Row, kind: Kind) -> dict[Model, Prediction]:
-        """What each model of the row says of latents (B,4,h,w), in one call a model."""
+        """What each model of the row says of latents (B,4,h,w)."""
         rows = torch.cat([latents, latents]) if kind.guided else latents
-        calls = [partial(self._predict, model, rows, row, kind.guided) for model in kind.models]
-        return dict(zip(kind.models, self.streams.side_by_side(calls), strict=True))
+        outputs = self._run(PREDICTION_ROLES, kind.models, rows, row)
+        return {model: _prediction(output, row, kind.guided) for model, output in outputs.items()}
 
     def loss_gradient(self, latents: Tensor, row: Row, kind: Kind) -> Tensor:
         """The gradient (B,4,h,w) of the chosen models' attention losses, added up, with respect to the latents."""
         masks, tokens, weights = self.conditions.regions
         regions = {"region_masks": masks, "region_tokens": tokens, "region_weights": weights}
-        calls = [
-            partial(self._run, GRADIENT_ROLES[model], model, latents, row, **regions) for model in kind.gradient_from
-        ]
-        gradients = [outputs["grad_latents"] for outputs in self.streams.side_by_side(calls)]
-        return torch.stack(gradients).sum(0)
+        outputs = self._run(GRADIENT_ROLES, kind.gradient_from, latents, row, **regions)
+        return torch.stack([output["grad_latents"] for output in outputs.values()]).sum(0)
 
-    def _predict(self, model: Model, rows: Tensor, row: Row, guided: bool) -> Prediction:
-        outputs = self._run(model, model, rows, row)
-        noise, maps = outputs["noise_pred"], outputs["attention_maps"]
-        return _guide(noise, maps, row.guidance_scale) if guided else Prediction(noise, noise, maps)
+    def _run(
+        self, roles: Mapping[Model, Role], models: Sequence[Model], latents: Tensor, row: Row, **regions: Tensor
+    ) -> dict[Model, Outputs]:
+        """Each model's engine on all rows, or, with B latents, the conditional ones: in one call if they share it."""
+        if not self.shared_unet:
+            calls = [partial(self._call, roles[model], [model], latents, row, regions) for model in models]
+            return dict(zip(models, self.streams.side_by_side(calls), strict=True))
+        together = self._call(roles["spatial"], models, latents, row, regions)
+        parts = {name: output.chunk(len(models)) for name, output in together.items()}
+        return {model: {name: part[k] for name, part in parts.items()} for k, model in enumerate(models)}
 
-    def _run(self, role: Role, model: Model, latents: Tensor, row: Row, **regions: Tensor) -> dict[str, Tensor]:
-        """Call one of a model's engines on all rows, or, with B latents, on the conditional ones."""
+    def _call(
+        self, role: Role, models: Sequence[Model], latents: Tensor, row: Row, regions: Mapping[str, Tensor]
+    ) -> Outputs:
+        """One call of an engine, with the rows of the models one after the other."""
         count, conditions = len(latents), self.conditions
-        inputs = {
-            "latents": latents,
-            "timestep": row.timestep.expand(count),
-            "encoder_hidden_states": conditions.encoder_hidden_states[-count:],
-            **regions,
-        }
-        if model == "spatial" and conditions.object_tokens is not None:
+        inputs = {"latents": latents, "encoder_hidden_states": conditions.encoder_hidden_states[-count:], **regions}
+        if role in SPATIAL_ROLES and conditions.object_tokens is not None:
             inputs["object_tokens"] = conditions.object_tokens[-count:]
-            inputs["grounding_scale"] = row.grounding_scale.expand(count)
+        if len(models) > 1:
+            inputs = {name: torch.cat([tensor] * len(models)) for name, tensor in inputs.items()}
+        inputs["timestep"] = row.timestep.expand(len(models) * count)
+        if role in SPATIAL_ROLES:
+            shut = torch.zeros_like(row.grounding_scale)
+            scales = [row.grounding_scale if model == "spatial" else shut for model in models]
+            inputs["grounding_scale"] = torch.cat([scale.expand(count) for scale in scales])
         return self.stats.run(self.runners[role], **inputs)
+
+
+def _prediction(outputs: Outputs, row: Row, guided: bool) -> Prediction:
+    noise, maps = outputs["noise_pred"], outputs["attention_maps"]
+    return _guide(noise, maps, row.guidance_scale) if guided else Prediction(noise, noise, maps)
 
 
 def _guide(noise: Tensor, maps: Tensor, guidance_scale: Tensor) -> Prediction:

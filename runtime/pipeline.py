@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import torch
 from PIL.Image import Image
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from runtime.backends import Engines, load_engines
 from runtime.balancer import Regions, fusing_weights
-from runtime.bundle import Manifest, Role, check_files, how_to_rebuild, read_manifest
+from runtime.bundle import Manifest, check_files, how_to_rebuild, needed_roles, read_manifest
 from runtime.capture import Graphs, TorchGraph
 from runtime.conditions import Request, make_grounding, make_regions, make_request, pad_regions, place_embeddings
 from runtime.errors import RealCompoError
@@ -96,7 +95,7 @@ class RealCompo:
         """
         folder = Path(path)
         manifest = read_manifest(folder)
-        if absent := [role for role in get_args(Role) if role not in manifest.engines]:
+        if absent := [role for role in needed_roles(manifest.shared_unet) if role not in manifest.engines]:
             raise RealCompoError(f"{folder} has no {', '.join(absent)} engine. {how_to_rebuild(folder, manifest)}")
         if verify:
             check_files(folder, manifest)
@@ -215,14 +214,17 @@ class RealCompo:
             prompts = self._tokenize([*request.prompts, *negatives], phrases)
             hidden, pooled = self._encode_text(prompts, stats)
             rows = [hidden[text] for text in (*negatives, *request.prompts)]
+            hidden_states = torch.stack(rows)
         regions = make_regions([prompts[text] for text in request.prompts], request.layouts, self.manifest)
         object_tokens = None
         if options.needs_layout:
             with stats.stage("grounding"):
                 embeddings = place_embeddings(grounding, pooled, next(iter(pooled.values())).shape[-1])
                 object_tokens = self._ground(grounding.boxes, embeddings, grounding.masks, options, stats)
+        elif self.manifest.shared_unet:  # its engine asks for tokens, though the gates are shut
+            object_tokens = hidden_states.new_zeros(len(rows), self.manifest.max_regions, hidden_states.shape[-1])
         padded = Regions(*(part.to(self.device) for part in pad_regions(regions, self.manifest.max_regions)))
-        return Conditions(torch.stack(rows), object_tokens, padded)
+        return Conditions(hidden_states, object_tokens, padded)
 
     def _workspace(self, state: State, conditions: Conditions) -> Workspace:
         """Where a run with this start works: the place of an earlier one of its size, if CUDA graphs know that."""
@@ -279,7 +281,7 @@ class RealCompo:
         return seen
 
     def _evaluate(self, run: Run, kind: Kind, trace: bool) -> Evaluation:
-        models = Models(self._runners, run.workspace.conditions, self._streams)
+        models = Models(self._runners, run.workspace.conditions, self._streams, self.manifest.shared_unet)
         return evaluate(models, run.workspace.state, kind, self.manifest.maps.resolution, trace)
 
     def _decode(self, latents: Tensor, stats: Stats) -> list[Image]:

@@ -33,9 +33,10 @@ def roofline(
     """Count a bundle's operations and memory traffic, and say the least time they take on a GPU."""
     with plain_errors():
         before = machine.describe()
-        rows = len(make_table(sampler, steps, read_manifest(bundle).scheduler))
+        manifest = read_manifest(bundle)
+        rows = len(make_table(sampler, steps, manifest.scheduler))
         options = Options(rows, gradient, guidance_scale, round(0.4 * steps), 1e6, update_every, 1.0)
-        found = analyse(bundle, find_ceilings(gpu), Work(options, images, regions))
+        found = analyse(bundle, find_ceilings(gpu), Work(options, images, regions, manifest.shared_unet))
         tables_console().print(*tables(found), sep="\n")
         if plot:
             write_file(plot, draw_figure(found))

@@ -1,5 +1,6 @@
 """Random weights in known shapes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ from tokenizers import Tokenizer
 
 from export import architectures
 from export.architectures import ARCHITECTURES, Architecture, with_random_weights
-from export.checkpoints import load_unet, open_checkpoints
+from export.checkpoints import load_unet, open_checkpoints, share_unet
 from export.geometry import measure
 from export.pairs import Pair, find_pair
 from runtime.errors import RealCompoError
@@ -61,6 +62,15 @@ def test_numbers_are_the_same_each_time_and_made_once(random_pair: Pair, tmp_pat
         assert (tmp_path / "again" / path.relative_to(tmp_path)).read_bytes() == content
 
 
+def test_pairs_of_one_unet_are_random_pairs_of_one_unet(
+    random_pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not share_unet(open_checkpoints(random_pair.text_to_image, random_pair.spatial))
+    monkeypatch.setitem(ARCHITECTURES, "sd14-gligen", replace(TINY, shared_unet=True))
+    shared = with_random_weights(find_pair("sd14-gligen"), tmp_path / "shared")
+    assert share_unet(open_checkpoints(shared.text_to_image, shared.spatial))
+
+
 def test_the_tokenizer_spells(random_pair: Pair) -> None:
     tokenizer = Tokenizer.from_file(f"{random_pair.text_to_image}/tokenizer/tokenizer.json")
     encoded = tokenizer.encode("A red ball")
@@ -81,5 +91,5 @@ def test_shapes_of_the_published_models() -> None:
 
 
 def test_a_pair_with_weights_needs_none(tmp_path: Path) -> None:
-    with pytest.raises(RealCompoError, match="--random-weights is for full-size pairs: sd15-gligen; tabletop has"):
+    with pytest.raises(RealCompoError, match="is for full-size pairs: sd15-gligen, sd14-gligen; tabletop has"):
         with_random_weights(find_pair("tabletop"), tmp_path)

@@ -1,0 +1,105 @@
+"""Pairs whose models have one UNet: one engine for both, which draws what an engine each draws."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+import export.build
+from export.build import Options, build
+from export.checkpoints import open_checkpoints, share_unet
+from export.pairs import Pair
+from runtime import Layout, RealCompo, Region
+from runtime.bundle import read_manifest
+from runtime.errors import RealCompoError
+from tests.export.conftest import make_unet
+
+LAYOUT = Layout([Region("red ball", box=(0.1, 0.1, 0.6, 0.6))])
+
+
+@pytest.fixture(scope="module")
+def shared_pair(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """The tiny pair, with a spatial UNet that is the text-to-image one and GLIGEN's layers."""
+    folder = tmp_path_factory.mktemp("shared")
+    torch.manual_seed(1)
+    grounded = make_unet(grounded=True)
+    base = UNet2DConditionModel.from_pretrained(Path(pair.text_to_image) / "unet")
+    grounded.load_state_dict(base.state_dict(), strict=False)
+    grounded.save_pretrained(folder / "unet")
+    return Pair("tiny", pair.text_to_image, str(folder), "")
+
+
+@pytest.fixture(scope="module")
+def pipes(shared_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[RealCompo, RealCompo]:
+    """Of one engine for both models, and of one each."""
+    one, each = (tmp_path_factory.mktemp(name) for name in ("one", "each"))
+    build(shared_pair, one, Options())
+    for part in one.iterdir():  # the parts in common need not be built again
+        (each / part.name).write_bytes(part.read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export.build, "share_unet", lambda _: False)
+        build(shared_pair, each, Options())
+    assert set(read_manifest(each).engines) - set(read_manifest(one).engines) == {
+        "text_to_image",
+        "text_to_image_gradient",
+    }
+    return RealCompo.load(one), RealCompo.load(each)
+
+
+def test_only_equal_weights_are_shared(pair: Pair, shared_pair: Pair, tmp_path: Path) -> None:
+    assert share_unet(open_checkpoints(shared_pair.text_to_image, shared_pair.spatial))
+    assert not share_unet(open_checkpoints(pair.text_to_image, pair.spatial))
+    unet = UNet2DConditionModel.from_pretrained(Path(shared_pair.spatial) / "unet")
+    unet.conv_out.bias.data[0] += 1e-3
+    unet.save_pretrained(tmp_path / "unet")
+    assert not share_unet(open_checkpoints(shared_pair.text_to_image, str(tmp_path)))
+
+
+@pytest.mark.parametrize("gradient", ["exact", "surrogate", "none", "text_to_image", "spatial"])
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_one_engine_draws_what_two_draw(
+    pipes: tuple[RealCompo, RealCompo], gradient: str, guidance_scale: float
+) -> None:
+    one, each = (
+        pipe(
+            ["red ball", "a red ball"],
+            layout=LAYOUT,
+            steps=4,
+            switch_step=1,
+            gradient=gradient,
+            guidance_scale=guidance_scale,
+            sampler="plms",
+            coefficient_scale=1e3,
+            grounding_fraction=0.8,
+        )
+        for pipe in pipes
+    )
+    torch.testing.assert_close(one.latents, each.latents, rtol=1e-3, atol=1e-4)
+    assert one.stats.rows["text_to_image"] == 0
+    assert one.stats.rows["spatial"] == each.stats.rows["spatial"] + each.stats.rows["text_to_image"]
+    assert one.stats.calls["spatial"] == 5  # PLMS evaluates once more
+
+
+def test_one_gradient_alone(pipes: tuple[RealCompo, RealCompo]) -> None:
+    one, each = (
+        pipe("red ball", layout=LAYOUT, steps=2, switch_step=0, gradient_from=("text_to_image",), trace=True)
+        for pipe in pipes
+    )
+    for found, wanted in zip(one.trace, each.trace, strict=True):
+        assert found.gradient is not None and wanted.gradient is not None
+        torch.testing.assert_close(found.gradient, wanted.gradient, rtol=1e-3, atol=1e-9)
+
+
+def test_without_a_layout(pipes: tuple[RealCompo, RealCompo]) -> None:
+    one, each = (pipe("red ball", steps=2, gradient="text_to_image") for pipe in pipes)
+    torch.testing.assert_close(one.latents, each.latents, rtol=1e-4, atol=1e-5)
+
+
+def test_an_engine_that_is_not_shared_must_be_there(own_bundle: Path) -> None:
+    manifest = json.loads((own_bundle / "manifest.json").read_text())
+    del manifest["engines"]["text_to_image"]
+    (own_bundle / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RealCompoError, match="has no text_to_image engine"):
+        RealCompo.load(own_bundle)
