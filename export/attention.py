@@ -35,7 +35,7 @@ class ExplicitAttention:
                 attn.to_v(encoder_hidden_states),
             )
         )
-        scores = query @ key.transpose(-1, -2) * attn.scale
+        scores = (query * attn.scale) @ key.transpose(-1, -2)  # of the smaller tensor, on the way back as well
         # Widened first: softmax(dtype=float32) becomes an ONNX Softmax in half precision, whose result is widened.
         probabilities = scores.to(torch.promote_types(scores.dtype, torch.float32)).softmax(dim=-1)
         self.see(probabilities)

@@ -20,6 +20,8 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         **core_aten_decompositions(),
         **get_decompositions([aten.native_layer_norm]),
         aten.native_group_norm.default: native_group_norm,
+        aten.native_group_norm_backward.default: native_group_norm_backward,
+        aten.native_layer_norm_backward.default: native_layer_norm_backward,
         aten.var_mean.correction: var_mean,
         aten.convolution_backward.default: convolution_backward,
         aten.slice_backward.default: slice_backward,
@@ -37,16 +39,66 @@ def native_group_norm(
     groups: int,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Group norm of (B,C,H,W), with each group's mean and reciprocal deviation (B,groups).
+    """Group norm of (B,C,H,W), with each group's mean and reciprocal deviation (B,groups,1).
 
-    PyTorch's own decomposition restrides its statistics, which costs ONNX a gather of computed indices each time.
+    These keep a dimension more than PyTorch's, so that the backward shares the forward's operators. PyTorch's own
+    decomposition restrides its statistics, which costs ONNX a gather of computed indices each time.
     """
     grouped = inputs.float().reshape(-1, groups, channels // groups * pixels)
     variance, mean = torch.var_mean(grouped, dim=-1, correction=0, keepdim=True)
     reciprocal = (variance + eps).rsqrt()
     normal = ((grouped - mean) * reciprocal).reshape(-1, *inputs.shape[1:])
     normal = normal * weight.reshape(-1, 1, 1) + bias.reshape(-1, 1, 1)
-    return normal.to(inputs.dtype), mean.reshape(-1, groups), reciprocal.reshape(-1, groups)
+    return normal.to(inputs.dtype), mean, reciprocal
+
+
+def native_group_norm_backward(
+    cotangent: Tensor,
+    inputs: Tensor,
+    mean: Tensor,
+    reciprocal: Tensor,
+    weight: Tensor,
+    batch: torch.SymInt,
+    channels: int,
+    pixels: int,
+    groups: int,
+    output_mask: Sequence[bool],
+) -> tuple[Tensor, None, None]:
+    """d/d inputs (B,C,H,W) of a group norm with frozen weights, from what the forward gave."""
+    assert list(output_mask) == [True, False, False], "only norms with frozen weights"
+    grouped, scaled = (
+        tensor.float().reshape(-1, groups, channels // groups * pixels)
+        for tensor in (inputs, cotangent * weight.reshape(-1, 1, 1))
+    )
+    gradient = _norm_backward(scaled, grouped, mean, reciprocal)
+    return gradient.reshape(-1, *inputs.shape[1:]).to(inputs.dtype), None, None
+
+
+def native_layer_norm_backward(
+    cotangent: Tensor,
+    inputs: Tensor,
+    normalized_shape: Sequence[int],
+    mean: Tensor,
+    reciprocal: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    output_mask: Sequence[bool],
+) -> tuple[Tensor, None, None]:
+    """d/d inputs (...,C) of a layer norm over its last dimension, with frozen weights."""
+    assert list(output_mask) == [True, False, False] and len(normalized_shape) == 1, "only last dimensions, frozen"
+    gradient = _norm_backward((cotangent * weight).float(), inputs.float(), mean, reciprocal)
+    return gradient.to(inputs.dtype), None, None
+
+
+def _norm_backward(cotangent: Tensor, inputs: Tensor, mean: Tensor, reciprocal: Tensor) -> Tensor:
+    """Through (inputs - mean) * reciprocal over the last dimension, both statistics being of the inputs.
+
+    PyTorch's own decompositions sum per channel first, which also serves the weights' gradients, and take twice the
+    operators.
+    """
+    normal = (inputs - mean) * reciprocal
+    shared = cotangent.mean(-1, keepdim=True) + normal * (cotangent * normal).mean(-1, keepdim=True)
+    return (cotangent - shared) * reciprocal
 
 
 def var_mean(inputs: Tensor, dim: Sequence[int], *, correction: int, keepdim: bool) -> tuple[Tensor, Tensor]:
@@ -72,9 +124,16 @@ def convolution_backward(
 ) -> tuple[Tensor, None, None]:
     """d/d inputs (B,C,H,W) of a convolution: a transposed convolution of the cotangent with the same weight.
 
-    Weights are frozen here: their own gradients are not asked for.
+    With a stride of 1 that is a convolution with the weight mirrored, for which engines have faster kernels. They
+    mirror it when they load the graph: the file has each weight once. Weights are frozen here: their own gradients are
+    not asked for.
     """
     assert not transposed and list(output_mask) == [True, False, False], "only convolutions with frozen weights"
+    if set(stride) == {1} and groups == 1:
+        mirrored = weight.transpose(0, 1).flip(2, 3)
+        around = [d * (k - 1) - p for d, k, p in zip(dilation, weight.shape[2:], padding, strict=True)]
+        if min(around) >= 0:
+            return aten.convolution(cotangent, mirrored, None, stride, around, dilation, False, [0, 0], 1), None, None
     # a strided convolution may leave out the last rows and columns of its input: their gradient is 0
     left_out = [
         (size + 2 * pad - dilate * (kernel - 1) - 1) % step

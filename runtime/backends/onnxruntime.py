@@ -115,6 +115,7 @@ def _open_session(folder: Path, manifest: Manifest, spec: EngineSpec, providers:
     options = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()  # OMP_NUM_THREADS and torch.set_num_threads bind both
     options.log_severity_level = 3  # errors: its warnings are about graph details that no user can mend
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # seven idle pools would starve torch's
     try:
         session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # its exceptions share no base class

@@ -10,6 +10,8 @@ from export.decompositions import (
     convolution_backward,
     decompositions,
     native_group_norm,
+    native_group_norm_backward,
+    native_layer_norm_backward,
     slice_backward,
     squeeze,
     var_mean,
@@ -48,7 +50,33 @@ def test_group_norm_is_pytorch_s_with_statistics_in_fp32(dtype: torch.dtype) -> 
     found = native_group_norm(inputs, weight, bias, *sizes)
     assert [tensor.dtype for tensor in found] == [dtype, torch.float32, torch.float32]
     torch.testing.assert_close(found[0].float(), wanted[0], atol=1e-5 if dtype == torch.float32 else 4e-3, rtol=1e-3)
-    torch.testing.assert_close(found[1:], wanted[1:])
+    torch.testing.assert_close([statistic.squeeze(-1) for statistic in found[1:]], list(wanted[1:]))
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_group_norm_backward_is_autograd_s(groups: int) -> None:
+    torch.manual_seed(3)
+    inputs = torch.randn(3, 8, 4, 6, requires_grad=True)
+    weight, bias = torch.randn(8), torch.randn(8)
+    outputs, mean, reciprocal = torch.ops.aten.native_group_norm(inputs, weight, bias, 3, 8, 24, groups, 1e-5)
+    cotangent = torch.randn_like(outputs)
+    (wanted,) = torch.autograd.grad(outputs, inputs, cotangent)
+    found, *others = native_group_norm_backward(
+        cotangent, inputs, mean[..., None], reciprocal[..., None], weight, 3, 8, 24, groups, [True, False, False]
+    )
+    torch.testing.assert_close(found, wanted)
+    assert others == [None, None]
+
+
+def test_layer_norm_backward_is_autograd_s() -> None:
+    torch.manual_seed(4)
+    inputs = torch.randn(3, 5, 8, requires_grad=True)
+    weight, bias = torch.randn(8), torch.randn(8)
+    outputs, mean, reciprocal = torch.ops.aten.native_layer_norm(inputs, [8], weight, bias, 1e-5)
+    cotangent = torch.randn_like(outputs)
+    (wanted,) = torch.autograd.grad(outputs, inputs, cotangent)
+    found, *_ = native_layer_norm_backward(cotangent, inputs, [8], mean, reciprocal, weight, bias, [True, False, False])
+    torch.testing.assert_close(found, wanted)
 
 
 def test_variance_and_mean_are_numpy_s() -> None:
