@@ -259,6 +259,12 @@ class EagerRealCompo:
         losses = [attention_loss(self._see(run, model, trial, timestep), run.regions) for model in models]
         return torch.stack(losses).sum(0)
 
+    @torch.no_grad()
+    def gradient_at(self, run: Run, latents: Tensor, coefficients: Tensor, timestep: int) -> Tensor:
+        """The gradient (B,2,h,w) that would move the coefficients of a state."""
+        outputs = self._outputs_to_try(run, None, latents, timestep)
+        return self._differentiate(run, outputs, latents, coefficients, timestep)[0]
+
     def _evaluate(
         self, run: Run, i: int, timestep: int, latents: Tensor, coefficients: Tensor
     ) -> tuple[Tensor, Evaluation]:

@@ -8,8 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.baselines import EagerRealCompo
 from benchmarks.figures import as_png, clean
 from benchmarks.quality import Sampling, outputs
+from benchmarks.shortcuts import shortcut_and_exact
 from benchmarks.tabletop.scenes import Scene
 from runtime import RealCompo
 from runtime.output import TraceStep
@@ -72,6 +74,11 @@ def agreements(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling) -> 
         _compare(f"exact, {age} evaluations old", exact[:-age], exact[age:]) for age in STALENESS if age < len(exact)
     ]
     return [*(_compare(name, gradient, exact) for name, gradient in found.items()), *stale]
+
+
+def shortcut_agreement(eager: EagerRealCompo, scenes: Sequence[Scene], sampling: Sampling) -> Agreement:
+    """The gradient past all branches beside the exact one, in eager PyTorch."""
+    return _compare("past all branches", *shortcut_and_exact(eager, scenes, sampling))
 
 
 def draw_figure(losses: dict[str, Losses], found: Sequence[Agreement]) -> bytes:

@@ -19,6 +19,7 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from export.checkpoints import no_progress_bar
 from export.pairs import Pair
 from runtime.errors import RealCompoError
 
@@ -122,7 +123,8 @@ def _write_whole(place: Path, make: Callable[[], Any]) -> None:
     torch.manual_seed(SEED)
     scratch = place.with_name(f".{place.name}")
     shutil.rmtree(scratch, ignore_errors=True)
-    make().half().save_pretrained(scratch)
+    with no_progress_bar():
+        make().half().save_pretrained(scratch)
     scratch.rename(place)
 
 

@@ -8,8 +8,9 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
+from benchmarks.baselines import EagerRealCompo
 from benchmarks.commands.options import JsonFile, PlotFile, tables_console
-from benchmarks.gradients import RUNS, agreements, draw_figure, losses_over_steps
+from benchmarks.gradients import RUNS, agreements, draw_figure, losses_over_steps, shortcut_agreement
 from benchmarks.quality import Sampling, held_out_scenes
 from benchmarks.results import hand_over, write_file
 from benchmarks.tables import gradient_grids, to_rich
@@ -40,6 +41,10 @@ def gradients(
                 losses[run.name] = losses_over_steps(pipe, held_out, run, sampling)
             status.update("directions")
             found = agreements(pipe, held_out, sampling)
+            status.update("directions past all branches, in eager PyTorch")
+            pair = pipe.manifest.pair
+            eager = EagerRealCompo.load(pair.text_to_image.source, pair.spatial.source)
+            found.append(shortcut_agreement(eager, held_out, sampling))
         result = {"scenes": scenes, **asdict(sampling), "losses": losses, "agreement": list(map(asdict, found))}
         for grid in gradient_grids(result):
             console.print(to_rich(grid))
