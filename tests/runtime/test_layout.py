@@ -123,12 +123,12 @@ def test_layout_file(tmp_path: Path) -> None:
         ("{", "the file: Invalid JSON"),
         ({}, "regions: Field required"),
         ({"regions": [{"phrase": "x", "box": [0, 0, 1]}]}, "regions.0.box.3: Field required"),
-        ({"regions": [{"phrase": "x", "box": [0, 0, 1, 2]}]}, "regions.0: the box of 'x' .* 0 to 1"),
+        ({"regions": [{"phrase": "x", "box": [0, 0, 1, 2]}]}, "regions.0.box: the box of 'x' .* 0 to 1"),
         ({"regions": [{"box": [0, 0, 1, 1]}]}, "regions.0.phrase: Field required"),
         ({"regions": [{"phrase": "x", "bbox": [0, 0, 1, 1]}]}, "regions.0.bbox: Extra inputs"),
-        ({"regions": [{"phrase": "x", "mask": "../mask.png"}]}, "regions.0: mask '../mask.png' leaves"),
+        ({"regions": [{"phrase": "x", "mask": "../mask.png"}]}, "regions.0.mask: '../mask.png' leaves"),
         ({"regions": [{"phrase": "x", "mask": "/etc/passwd"}]}, "leaves the layout's folder"),
-        ({"regions": [{"phrase": "x", "mask": "layout.json"}]}, "regions.0: cannot read the mask"),
+        ({"regions": [{"phrase": "x", "mask": "layout.json"}]}, "regions.0.mask: cannot read the mask"),
     ],
 )
 def test_bad_layout_files(tmp_path: Path, content: Any, message: str) -> None:
