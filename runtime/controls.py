@@ -1,7 +1,7 @@
 """Control images: what a ControlNet is shown of a layout."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from runtime.openpose import draw_people
 from runtime.palette import Palette, ade20k, class_id
 
 ControlKind = Literal["openpose", "segmentation", "depth"]
+CONTROL_KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
 
 COVERED = 0.5  # a pixel belongs to a region that covers at least this share of it
 

@@ -28,6 +28,7 @@ LIMB_BRIGHTNESS = 0.6
 # Half a limb's thickness and a dot's radius: OpenCV draws 4 pixels to either side of the middle one, where the shorter
 # side of the picture is 512.
 RADIUS, DRAWN_AT = 4.5, 512
+LEAST_RADIUS = 0.75  # or a dot could fall between pixels' centres
 
 
 class _Person(BaseModel):
@@ -75,7 +76,7 @@ def read_openpose(path: Path | str, person: int = 0) -> list[Keypoint]:
 def draw_people(people: Sequence[Sequence[Keypoint]], size: tuple[int, int]) -> np.ndarray:
     """Coloured limbs, over them keypoints, on black: uint8 (H,W,3) RGB. A person is 18 or 25 keypoints, size (H, W)."""
     canvas = np.zeros((*size, 3), dtype=np.uint8)
-    radius = RADIUS * min(size) / DRAWN_AT
+    radius = max(RADIUS * min(size) / DRAWN_AT, LEAST_RADIUS)
     bodies = [_scaled_coco_18(person, size) for person in people]
     for body in bodies:
         for (start, end), color in zip(LIMBS, COLORS, strict=False):  # one colour more than limbs
