@@ -119,8 +119,8 @@ class Layout:
             object.__setattr__(self, "depth", read_depth(self.depth))
         if self.background is not None:
             object.__setattr__(self, "background", class_id(self.background, "background"))
-        placed = [self._place(region, f"regions.{i}.label") for i, region in enumerate(self.regions)]
-        object.__setattr__(self, "regions", placed)
+        placed = (self._place(region, f"regions.{i}.label") for i, region in enumerate(self.regions))
+        object.__setattr__(self, "regions", tuple(placed))
 
     @classmethod
     def from_file(cls, path: Path | str) -> "Layout":
