@@ -75,6 +75,12 @@ def test_label_map_at_other_resolutions(down: int, right: int) -> None:
     np.testing.assert_array_equal(label_map(Layout([], segmentation=grown), labels.shape), labels)
 
 
+def test_a_pixel_takes_the_class_at_its_centre() -> None:
+    layout = Layout([], segmentation=np.arange(25).reshape(5, 5))
+    assert label_map(layout, (1, 1)).tolist() == [[12]]
+    assert label_map(layout, (2, 1)).tolist() == [[7], [17]]  # rows 1 and 3 hold a quarter and three quarters of 5
+
+
 def test_other_palettes() -> None:
     palette = Palette(("ground", "ball"), np.array([[1, 2, 3], [4, 5, 6]], dtype=np.uint8))
     layout = Layout([], segmentation=np.array([[1, 0]]))
