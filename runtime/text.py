@@ -106,6 +106,11 @@ def region_tokens(prompt: Prompt, layout: Layout, max_tokens: int) -> list[tuple
     return found
 
 
+def mentions(prompt: str, phrase: str) -> bool:
+    """Whether a region's phrase is found in a prompt, by the rule of `region_tokens`."""
+    return bool(_occurrences(_words(prompt), _phrase_words(phrase)))
+
+
 def _load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
