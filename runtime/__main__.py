@@ -26,6 +26,7 @@ from runtime.controls import CONTROL_KINDS, control_image
 from runtime.options import BOTH, Model, check_count
 from runtime.output import Output
 from runtime.pipeline import Callback
+from runtime.planners import PLANNERS, layout_json, make_planner
 from runtime.schema import layout_schema
 
 EXAMPLES = """
@@ -36,9 +37,24 @@ Examples:
     python -m runtime generate engines/tabletop --prompt "a red ball" --gradient text_to_image --out ball.png
 
     python -m runtime generate engines/tabletop --layout scene.json --out image.png --steps 20 --traces traces
+
+    python -m runtime generate engines/tabletop --prompt "two red balls left of a blue cube" --plan --out image.png
+"""
+PLAN_EXAMPLES = """
+Examples:
+
+    python -m runtime plan --prompt "two red balls left of a blue cube" --out scene.json --picture scene.png
+
+    python -m runtime plan --prompt "a cat on a chair" --planner chat --base-url http://localhost:11434/v1 --model qwen3
 """
 
-BLANK = "#e8e8e8"  # what `show` draws regions on
+BLANK = "#e8e8e8"  # what regions are drawn on
+PLAN_SIDE = 512  # pixels of `plan`'s picture
+
+PlannerOption = Annotated[
+    str,
+    typer.Option(help=f"{' or '.join(PLANNERS)}: parse the prompt, or ask the model of OPENAI_MODEL."),
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -54,6 +70,8 @@ def generate(
     out: Annotated[Path, typer.Option(help="Picture to write; several are numbered: image-0.png, image-1.png, ...")],
     prompt: Annotated[str | None, typer.Option(help="What to draw; without it, the layout's prompt.")] = None,
     layout: Annotated[Path | None, typer.Option(help="layout.json: the regions, and maybe the prompt.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Plan the layout from --prompt.")] = False,
+    planner: PlannerOption = "offline",
     negative_prompt: Annotated[str, typer.Option(help="What to steer away from.")] = "",
     steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
     seed: Annotated[int, typer.Option(help="Draws the starting noise and coefficients.")] = 0,
@@ -87,12 +105,12 @@ def generate(
     """Draw a prompt, each object where the layout puts it. The last line printed is the picture's path."""
     with plain_errors():
         check_count("num_images", num_images)
-        placed = Layout.from_file(layout) if layout else None
-        wanted = _choose_prompt(prompt, placed)
         paths = _numbered(out, num_images)
-        _check_writable(out)
+        _check_picture(out)
         if traces:
             _prepare_traces(traces)
+        placed = _plan_or_read(prompt, layout, planner if plan else None)
+        wanted = _choose_prompt(prompt, placed)
         pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream)
         with progress_bar() as callback:
             output = pipe(
@@ -121,6 +139,40 @@ def generate(
             typer.echo(path)
 
 
+@app.command(epilog=PLAN_EXAMPLES)
+def plan(
+    prompt: Annotated[str, typer.Option(help="What to draw.")],
+    planner: PlannerOption = "offline",
+    model: Annotated[str | None, typer.Option(help="Of the chat planner; by default OPENAI_MODEL.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Of the chat planner's endpoint; by default OPENAI_BASE_URL or OpenAI's.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="For that endpoint; other users of the machine see it, unlike OPENAI_API_KEY.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds the chat planner may take, retries too; by default 60.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the layout to, too.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Picture of the layout to write.")] = None,
+) -> None:
+    """Plan where each object of a prompt goes, and print the layout as --layout reads it."""
+    with plain_errors():
+        find = make_planner(planner, model=model, base_url=base_url, api_key=api_key, time_limit=time_limit)
+        if out:
+            _check_writable(out)
+        if picture:
+            _check_picture(picture)
+        placed = find(prompt)
+        text = layout_json(placed)
+        if out:
+            with writing(out):
+                write_atomically(out, f"{text}\n".encode())
+        if picture:
+            _write_image(picture, _draw_regions(placed, PLAN_SIDE, PLAN_SIDE))
+        typer.echo(text)
+
+
 @app.command()
 def show(
     layout: Annotated[Path, typer.Argument(help="layout.json: the regions, and maybe the prompt.")],
@@ -135,7 +187,7 @@ def show(
     with plain_errors():
         check_count("height", height)
         check_count("width", width)
-        _check_writable(out)
+        _check_picture(out)
         placed = Layout.from_file(layout)
         if control is None:
             _write_image(out, _draw_regions(placed, height, width))
@@ -168,6 +220,16 @@ def progress_bar() -> Iterator[Callback]:
             progress.stop()
 
 
+def _plan_or_read(prompt: str | None, path: Path | None, planner: str | None) -> Layout | None:
+    if planner is None:
+        return Layout.from_file(path) if path else None
+    if path is not None:
+        raise RealCompoError("--plan and --layout are both given; give one")
+    if prompt is None:
+        raise RealCompoError("--plan needs a prompt: give --prompt")
+    return make_planner(planner)(prompt)
+
+
 def _choose_prompt(prompt: str | None, layout: Layout | None) -> str:
     if prompt is not None:
         return prompt
@@ -180,13 +242,17 @@ def _numbered(out: Path, count: int) -> list[Path]:
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(count)]
 
 
+def _check_picture(out: Path) -> None:
+    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
+        raise RealCompoError(f"{out}: {out.suffix or 'no suffix'} is not a picture format; use .png")
+    _check_writable(out)
+
+
 def _check_writable(out: Path) -> None:
     """Find out before the work starts, not after it."""
-    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
-        raise RealCompoError(f"--out {out}: {out.suffix or 'no suffix'} is not a picture format; use .png")
     with writing(out):
         if out.is_dir():
-            raise RealCompoError(f"--out {out} is a folder; give the name of a picture in it")
+            raise RealCompoError(f"{out} is a folder; give the name of a file in it")
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):
             pass
@@ -220,7 +286,7 @@ def _write_traces(
 
 
 def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
-    with _needing_matplotlib("show"):
+    with _needing_matplotlib("a picture of a layout"):
         from runtime.layout_pictures import draw_layout, png
     blank = Image.new("RGB", (width, height), BLANK)
     return Image.open(BytesIO(png(draw_layout(blank, layout.prompt or "", layout)))).convert("RGB")

@@ -6,14 +6,33 @@ language model.
 
 import json
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any
 
 from runtime.errors import RealCompoError
 from runtime.layout import Layout
 
-PlannerName = Literal["offline", "chat"]
-PLANNERS: tuple[PlannerName, ...] = get_args(PlannerName)
+PLANNERS = ("offline", "chat")
 Planner = Callable[[str], Layout]
+
+
+def make_planner(name: str, **settings: Any) -> Planner:
+    """The planner of that name; settings are `runtime.planners.chat.ChatPlanner`'s, those that are None left out.
+
+    Raises:
+        RealCompoError: an unknown planner, settings that it has not, or a setting that is wrong.
+    """
+    given = {setting: value for setting, value in settings.items() if value is not None}
+    if name == "chat":
+        from runtime.planners.chat import ChatPlanner
+
+        return ChatPlanner(**given)
+    if name != "offline":
+        raise RealCompoError(f"planner {name!r} is unknown; use one of {', '.join(PLANNERS)}")
+    if given:
+        raise RealCompoError(f"the offline planner has no {', '.join(given)}; leave it out, or use --planner chat")
+    from runtime.planners.offline import plan
+
+    return plan
 
 
 def check_prompt(prompt: str) -> None:
