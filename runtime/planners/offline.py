@@ -284,5 +284,5 @@ def _determiner(tokens: Sequence[str]) -> tuple[Words, int | None, Words]:
         return (), int(lower[0][:6]), tuple(tokens[1:])
     if len(lower) > 1 and lower[0] in ARTICLES:
         _, count, words = _determiner(tokens[1:])
-        return ((tokens[0],) if count is None else ()), count, words
+        return ((lower[0],) if count is None else ()), count, words
     return (), None, tuple(tokens)

@@ -5,7 +5,8 @@ what is left of something lies in a column before it; groups that no relation jo
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from typing import Literal
 
@@ -49,13 +50,15 @@ def place(groups: Sequence[Group], relations: Sequence[Relation]) -> list[list[B
     """
     components = _components(groups, relations)
     cells: dict[int, Box] = {}
-    for members, area in zip(components, grid(len(components), CANVAS), strict=True):
+    for members, area in zip(components, split(len(components), CANVAS), strict=True):
         cells |= _place_component(members, groups, relations, area)
     return [_objects(i, group, relations, cells[i]) for i, group in enumerate(groups)]
 
 
-def grid(count: int, area: Box) -> list[Box]:
-    """`count` equal cells, row by row, as nearly square as can be; the last row's are wider if it has fewer."""
+def split(count: int, area: Box, in_a_row: bool = False) -> list[Box]:
+    """`count` cells, row by row, as nearly square as can be; the last row's are wider if it has fewer."""
+    if in_a_row:
+        return [_cell(area, (i, count), (0, 1)) for i in range(count)]
     x0, y0, x1, y1 = area
     width, height = x1 - x0, y1 - y0
 
@@ -89,6 +92,12 @@ class Order:
 
     def are_aligned(self, a: int, b: int) -> bool:
         return b in self._lines[a]
+
+    def is_first(self, i: int) -> bool:
+        return not any(self.is_before(j, i) for j in range(len(self._lines)))
+
+    def is_last(self, i: int) -> bool:
+        return not self._next(i)
 
     def put_before(self, a: int, b: int) -> bool:
         """False, and nothing done, where that contradicts what is known."""
@@ -141,47 +150,64 @@ def _components(groups: Sequence[Group], relations: Sequence[Relation]) -> list[
 def _place_component(
     members: list[int], groups: Sequence[Group], relations: Sequence[Relation], area: Box
 ) -> dict[int, Box]:
-    """A cell of the area for each member."""
-    inner = {member: i for i, member in enumerate(members)}
-    mine = [(r.kind, inner[r.first], inner[r.second]) for r in relations if r.first in inner]
+    """A cell of the area for each member; those that nothing puts apart share one."""
+    index = {member: i for i, member in enumerate(members)}
+    inner = [replace(r, first=index[r.first], second=index[r.second]) for r in relations if r.first in index]
     chosen = [groups[member] for member in members]
-    x, y = _orders(chosen, mine)
-    columns = _center(x.ranks(), [group.sides for group in chosen], COLUMNS)
-    rows = _center(y.ranks(), [group.sides for group in chosen], ROWS)
-    return {member: _cell(area, (columns[0][i], columns[1]), (rows[0][i], rows[1])) for i, member in enumerate(members)}
+    x, y = _orders(chosen, inner)
+    columns, across = _center(x.ranks(), [group.sides for group in chosen], COLUMNS)
+    rows, down = _center(y.ranks(), [group.sides for group in chosen], ROWS)
+    cells: dict[int, Box] = {}
+    for place in sorted(set(zip(columns, rows, strict=True))):
+        sharers = [member for member, *its in zip(members, columns, rows, strict=True) if tuple(its) == place]
+        cell = _cell(area, (place[0], across), (place[1], down))
+        stand = any(r.kind == "on" and r.first in sharers for r in relations)
+        cells |= zip(sharers, split(len(sharers), cell, in_a_row=stand), strict=True)
+    return cells
 
 
-def _orders(groups: Sequence[Group], relations: Sequence[tuple[Kind, int, int]]) -> tuple[Order, Order]:
+def _orders(groups: Sequence[Group], relations: Sequence[Relation]) -> tuple[Order, Order]:
     """Left to right, and top to bottom: first what was said, then sides, then what looks best."""
     x, y = Order(len(groups)), Order(len(groups))
-    for kind, a, b in relations:
-        if not _say(kind, a, b, x, y):
-            names = f"{groups[a].phrase!r} cannot be {kind} {groups[b].phrase!r} as well"
-            raise RealCompoError(f"the prompt's relations contradict each other: {names}; leave one out")
-    for kind, a, b in relations:
-        if kind == "next to" and not (x.is_before(a, b) or x.is_before(b, a)):
-            x.put_before(a, b)
+    for relation in relations:
+        _say(relation, groups, x, y)
+    beside = [(r.first, r.second) for r in relations if r.kind == "next to"]
+    for a, b in beside:
+        _put_beside(a, b, x)
     for a, b in _pairs_by_side(groups, COLUMNS):
         x.put_before(a, b)
     for a, b in _pairs_by_side(groups, ROWS):
         y.put_before(a, b)
-    for kind, a, b in relations:
-        _ = y.align(a, b, x) if kind in ("left of", "next to") else x.align(a, b, y)
-    while (clash := _clash(x, y)) is not None:
+    for r in relations:
+        _ = y.align(r.first, r.second, x) if r.kind in ("left of", "next to") else x.align(r.first, r.second, y)
+    while (clash := _clash(x, y, {i for pair in beside for i in pair})) is not None:
         _ = x.put_before(*clash) or y.put_before(*clash)
     return x, y
 
 
-def _say(kind: Kind, a: int, b: int, x: Order, y: Order) -> bool:
-    match kind:
+def _say(relation: Relation, groups: Sequence[Group], x: Order, y: Order) -> None:
+    """Raises: RealCompoError: it contradicts an earlier one."""
+    a, b = relation.first, relation.second
+    match relation.kind:
         case "left of":
-            return x.put_before(a, b)
+            fits = x.put_before(a, b)
         case "above" | "on":
-            return y.put_before(a, b)
+            fits = y.put_before(a, b)
         case "in front of":
-            return y.put_before(b, a)
+            fits = y.put_before(b, a)
         case "next to":
-            return True
+            fits = True
+    if not fits:
+        names = f"{groups[a].phrase!r} cannot be {relation.kind} {groups[b].phrase!r} as well"
+        raise RealCompoError(f"the prompt's relations contradict each other: {names}; leave one out")
+
+
+def _put_beside(a: int, b: int, x: Order) -> None:
+    """To the left of b, unless that side is taken."""
+    if x.is_first(b) or not x.is_last(b):
+        _ = x.put_before(a, b) or x.put_before(b, a)
+    else:
+        _ = x.put_before(b, a) or x.put_before(a, b)
 
 
 def _pairs_by_side(groups: Sequence[Group], sides: tuple[Side, Side, Side]) -> Iterator[tuple[int, int]]:
@@ -192,10 +218,14 @@ def _pairs_by_side(groups: Sequence[Group], sides: tuple[Side, Side, Side]) -> I
             yield a, b
 
 
-def _clash(x: Order, y: Order) -> tuple[int, int] | None:
-    """The first two groups that would get the same cell."""
+def _clash(x: Order, y: Order, alone: AbstractSet[int]) -> tuple[int, int] | None:
+    """The first two groups that would get the same cell, of which one must have a cell of its own.
+
+    What is next to something shares no cell: in a part of one it might not lie beside the other any more.
+    """
     cells = list(zip(x.ranks(), y.ranks(), strict=True))
-    return next(((a, b) for a, b in combinations(range(len(cells)), 2) if cells[a] == cells[b]), None)
+    pairs = combinations(range(len(cells)), 2)
+    return next(((a, b) for a, b in pairs if cells[a] == cells[b] and not alone.isdisjoint((a, b))), None)
 
 
 def _center(
@@ -225,12 +255,13 @@ def _cell(area: Box, column: tuple[int, int], row: tuple[int, int]) -> Box:
 
 def _objects(i: int, group: Group, relations: Sequence[Relation], cell: Box) -> list[Box]:
     """Boxes of a group's objects, near to what they stand on or in front of."""
-    upper = {r.first if r.kind == "on" else r.second for r in relations if r.kind in ("on", "in front of")}
-    lower = {r.second if r.kind == "on" else r.first for r in relations if r.kind in ("on", "in front of")}
-    down = 0.5 + 0.5 * (i in upper) - 0.5 * (i in lower)
-    carries = any(r.kind == "on" and r.second == i for r in relations)
-    is_behind = any(r.kind == "in front of" and r.second == i for r in relations)
-    return [_fit(part, down, carries, FAR if is_behind else 1.0) for part in grid(group.count, cell)]
+    as_first = {r.kind for r in relations if r.first == i}
+    as_second = {r.kind for r in relations if r.second == i}
+    stands, carries = "on" in as_first, "on" in as_second
+    is_near, is_far = "in front of" in as_first, "in front of" in as_second
+    down = 0.5 + 0.5 * (stands or is_far) - 0.5 * (carries or is_near)
+    parts = split(group.count, cell, in_a_row=stands)
+    return [_fit(part, down, carries, FAR if is_far else 1.0) for part in parts]
 
 
 def _fit(cell: Box, down: float, fills_width: bool, scale: float) -> Box:
