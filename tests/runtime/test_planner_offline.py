@@ -102,6 +102,7 @@ def trees(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, str, int]]]:
 
 
 @given(trees())
+@example(([1] * 5, [(1, "right of", 0), (2, "right of", 0), (3, "right of", 1), (4, "next to", 1)]))
 def test_every_relation_holds_between_all_objects(tree: tuple[list[int], list[tuple[int, str, int]]]) -> None:
     counts, relations = tree
     names = [
@@ -183,8 +184,17 @@ def test_chained_relations() -> None:
     layout = plan("a ball left of a cube and above a cone")
     assert is_left(one(layout, "ball"), one(layout, "cube"))
     assert is_above(one(layout, "ball"), one(layout, "cone"))
+    layout = plan("a ball left of a cube and right of a cone")
+    assert is_left(one(layout, "cone"), one(layout, "ball"))
     layout = plan("a ball left of a cube above a cone")
     assert is_above(one(layout, "cube"), one(layout, "cone"))
+
+
+def test_what_is_next_to_two_things_is_between_them() -> None:
+    layout = plan("a ball. A cube next to the ball. A cone next to the ball")
+    ball, cube, cone = (one(layout, word) for word in ("ball", "cube", "cone"))
+    assert is_left(cube, ball) == is_left(ball, cone)
+    assert all(is_beside(ball, other) for other in (cube, cone))
 
 
 @pytest.mark.parametrize(
