@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from export.roles import MAX_REGIONS
+from export.spatial import MAX_REGIONS
 from runtime.bundle import Role
 from runtime.errors import RealCompoError
 

@@ -26,9 +26,9 @@ def edit(path: Path, **fields: Any) -> None:
 
 
 def test_known_pairs_and_overrides() -> None:
-    assert find_pair("tabletop", spatial="elsewhere").spatial == "elsewhere"
-    assert find_pair("tabletop", spatial="elsewhere").text_to_image == PAIRS["tabletop"].text_to_image
-    with pytest.raises(RealCompoError, match="unknown pair 'table'; known pairs: tabletop, sd15-gligen"):
+    assert find_pair("tabletop", spatial=["elsewhere"]).spatial == "elsewhere"
+    assert find_pair("tabletop", spatial=["elsewhere"]).text_to_image == PAIRS["tabletop"].text_to_image
+    with pytest.raises(RealCompoError, match="unknown pair 'table'; known pairs: tabletop, tabletop-segmentation"):
         find_pair("table")
 
 
