@@ -356,7 +356,11 @@ def _engine_bytes(folder: Path, engine: EngineSpec) -> int:
 
 
 def _figures(errors: dict[str, float]) -> str:
-    return ", ".join(f"{output} {error:.1e}" for output, error in errors.items())
+    worst: dict[str, float] = {}
+    for output, error in errors.items():
+        name = output.rstrip("_0123456789")  # all of a ControlNet's down_residual_00 and so on in one
+        worst[name] = max(worst.get(name, 0.0), error)
+    return ", ".join(f"{name} {error:.1e}" for name, error in worst.items())
 
 
 def _signature(tensor: TensorSpec) -> str:

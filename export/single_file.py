@@ -41,6 +41,11 @@ _PREFIXES: dict[Component, str] = {
     "text_encoder": "cond_stage_model.transformer.",
     "controlnet": "control_model.",
 }
+# A weight that tells a file of one component alone, without prefixes
+_ALONE: dict[Component, tuple[str, ...]] = {
+    "unet": ("conv_in.weight",),
+    "controlnet": ("conv_in.weight", "time_embed.0.weight"),
+}
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 
@@ -177,8 +182,8 @@ def _read(file: Path, component: Component) -> Weights:
     try:
         with safe_open(file, framework="pt") as opened:
             names = list(opened.keys())
-            alone = "conv_in.weight" in names or "time_embed.0.weight" in names
-            prefix = "" if alone and component in ("unet", "controlnet") else _PREFIXES[component]
+            alone = any(name in names for name in _ALONE.get(component, ()))
+            prefix = "" if alone else _PREFIXES[component]
             return {name: opened.get_tensor(name) for name in names if name.startswith(prefix)}
     except SafetensorError as error:
         raise RealCompoError(f"{file} is damaged: {error}. Download it again") from error
@@ -213,6 +218,6 @@ def _check(component: Component, file: Path, found: Weights, wanted: Weights) ->
         if names:
             raise RealCompoError(
                 f"{file} is not of the pair's architecture: its {component} {what} weights, {len(names)} of them, such "
-                f"as {names[0]}. Give a Stable Diffusion 1.x file (as --spatial one with all of GLIGEN's UNet), or a "
-                "diffusers folder"
+                f"as {names[0]}. Give a Stable Diffusion 1.x file (as --spatial one with all of GLIGEN's UNet, or a "
+                "ControlNet), or a diffusers folder"
             )

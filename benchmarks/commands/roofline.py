@@ -35,7 +35,9 @@ def roofline(
         before = machine.describe()
         manifest = read_manifest(bundle)
         rows = len(make_table(sampler, steps, manifest.scheduler))
-        options = Options(rows, gradient, guidance_scale, round(0.4 * steps), 1e6, update_every)
+        options = Options(
+            rows, gradient, guidance_scale, 0 if manifest.controls else round(0.4 * steps), 1e6, update_every
+        )
         found = analyse(
             bundle, find_ceilings(gpu), Work(options, images, regions, manifest.shared_unet, bool(manifest.controls))
         )

@@ -1,9 +1,11 @@
 """Whole runs of a pair with ControlNets: against diffusers' pipelines, and against the eager RealCompo."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -15,14 +17,19 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel
+from typer.testing import CliRunner
 
 from benchmarks.baselines import EagerRealCompo, Form, Run, Settings, attention_loss
+from benchmarks.roofline import Work
 from export.pairs import Pair
 from runtime import Layout, RealCompo, Region
+from runtime.__main__ import app
 from runtime.controls import control_image
 from runtime.errors import RealCompoError
+from runtime.options import Options
 from runtime.output import Output
 from tests.export.conftest import TOKENS
 
@@ -253,6 +260,27 @@ def mixed_gradient(eager: EagerRealCompo, run: Run, latents: Tensor, coefficient
     attention_loss((1 - weights) * text + weights * spatial, run.regions).sum().backward()
     assert leaf.grad is not None
     return leaf.grad * 64 * 1e-6
+
+
+def test_the_roofline_counts_the_calls_of_a_run(pipe: RealCompo) -> None:
+    stats = pipe("red ball", layout=LAYOUT, steps=4, switch_step=1, update_every=2, sampler="dpm++2m").stats
+    calls = Work(Options(4, "exact", 7.5, 1, 1e6, 2), shared_unet=True, controlled=True).image()
+    assert len(calls) == sum(stats.calls.values())
+    assert {role: sum(call.rows for call in calls if call.role == role) for role in stats.rows} == dict(stats.rows)
+
+
+def test_command_line_hands_on_the_strengths(pipe: RealCompo, controlled_bundle: Path, tmp_path: Path) -> None:
+    regions = [{"phrase": "red ball", "box": [0.1, 0.1, 0.6, 0.6]}]
+    (tmp_path / "layout.json").write_text(json.dumps({"prompt": "red ball", "regions": regions}))
+    arguments = ["generate", controlled_bundle, "--layout", tmp_path / "layout.json", "--out", tmp_path / "image.png"]
+    strengths = ["--control-scale", "0.5", "--control-scale", "3", "--control-start", "0.25", "--control-end", "0.75"]
+    result = CliRunner().invoke(app, [*map(str, arguments), "--steps", "4", *strengths])
+    assert result.exit_code == 0, result.output
+    options: dict[str, Any] = {"control_scale": (0.5, 3), "control_start": 0.25, "control_end": 0.75}
+    wanted = pipe("red ball", layout=Layout.from_file(tmp_path / "layout.json"), steps=4, **options)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "image.png")), np.asarray(wanted.images[0]))
+    plain = pipe("red ball", layout=Layout.from_file(tmp_path / "layout.json"), steps=4)
+    assert relative_distance(plain.latents, wanted.latents) > 1e-2
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,11 @@ def test_half_precision_plans_of_the_demo_pair(tabletop_half_bundle: Path, tmp_p
     build_plan_of(tabletop_half_bundle, role, tmp_path / "plan.engine")
 
 
+@pytest.mark.parametrize("role", ["spatial", "spatial_gradient", "controlnet"])
+def test_plans_of_a_pair_with_controlnets(controlled_bundle: Path, tmp_path: Path, role: Role) -> None:
+    build_plan_of(controlled_bundle, role, tmp_path / "plan.engine")
+
+
 @pytest.mark.slow
 def test_whole_bundle_with_plans(pair: Pair, tmp_path: Path) -> None:
     options = Options(backend="tensorrt-rtx", compute_capabilities=("8.9",), batch=(2, 2, 2))
@@ -98,6 +103,7 @@ def test_memory_is_told_before_progress(
 def test_rows_of_each_role() -> None:
     assert profile_rows("spatial", (2, 4, 8)) == profile_rows("grounding", (2, 4, 8)) == (2, 4, 8)
     assert profile_rows("spatial_gradient", (2, 4, 8)) == (1, 2, 8)
+    assert profile_rows("controlnet", (2, 4, 8)) == (1, 2, 8)  # half of a shared UNet's rows, or all of them
     assert profile_rows("vae_decoder", (1, 1, 1)) == (1, 1, 1)
     assert profile_rows("text_encoder", (2, 2, 2)) == (1, 2, 32)  # a prompt, its negative and 30 phrases
 
