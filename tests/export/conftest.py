@@ -41,9 +41,9 @@ def make_unet(*, grounded: bool) -> UNet2DConditionModel:
     return unet.eval()
 
 
-def make_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
+def make_controlnet(unet: UNet2DConditionModel, conditioning_channels: tuple[int, ...] = (4, 8)) -> ControlNetModel:
     """Untrained, but it does add something to what the UNet does."""
-    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=conditioning_channels)
     ends = (controlnet.controlnet_cond_embedding.conv_out, *controlnet.controlnet_down_blocks)
     for convolution in (*ends, controlnet.controlnet_mid_block):
         torch.nn.init.normal_(convolution.weight, std=0.5)

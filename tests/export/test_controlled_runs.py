@@ -1,7 +1,7 @@
 """Whole runs of a pair with ControlNets: against diffusers' pipelines, and against the eager RealCompo."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 
 from benchmarks.baselines import EagerRealCompo, Form, Run, Settings, attention_loss
 from benchmarks.roofline import Work
-from export.pairs import Pair
+from export.pairs import KINDS, Pair
 from runtime import Layout, RealCompo, Region
 from runtime.__main__ import app
-from runtime.controls import control_image
+from runtime.controls import ControlKind
 from runtime.errors import RealCompoError
 from runtime.options import Options
 from runtime.output import Output
@@ -38,6 +38,22 @@ SAMPLERS: dict[str, Any] = {
     "plms": (PNDMScheduler, {"skip_prk_steps": True}),
     "dpm++2m": (DPMSolverMultistepScheduler, {}),
 }
+
+
+def control_image(layout: Layout, kind: ControlKind, size: tuple[int, int]) -> Tensor:
+    """Regions in another colour for each kind, over noise: what kinds really show is for the tests of their drawing."""
+    image = 0.5 * torch.rand(3, *size, generator=torch.Generator().manual_seed(KINDS.index(kind)))
+    for region in layout.regions:
+        image[KINDS.index(kind)] += 0.5 * torch.from_numpy(region.mask_at(size))
+    return image.clamp(max=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def drawn_here() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("runtime.controlnets", "benchmarks.baselines"):
+            patch.setattr(f"{module}.control_image", control_image)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """Pairs with ControlNets: graphs and engines against diffusers' ControlNets, pipelines and autograd."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +10,17 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
+from export.attention import find_map_layers
 from export.checkpoints import Checkpoints, open_checkpoints
 from export.geometry import Geometry, measure
+from export.gradient import AttentionGradient
+from export.graphs import ControlNet, ControlNetAndUNet, NoiseOfEpsilon
 from export.pairs import Pair
 from export.roles import example_inputs, load_graph, signature
+from export.to_onnx import export_onnx
 from export.verify import verify_bundle
 from runtime.bundle import needed_roles, read_manifest
+from tests.export.conftest import make_controlnet
 from tests.export.test_gradient import Case, Oracle, check, check_by_finite_differences, relative_error
 
 Tensors = dict[str, Tensor]
@@ -139,6 +145,49 @@ def gradient(controlled_bundle: Path, controlled_pair: Pair, geometry: Geometry)
     path = controlled_bundle / read_manifest(controlled_bundle).engines["spatial_gradient"].graph[0].name
     oracle = ControlledOracle(unet, geometry.map_layers["spatial"], controls)
     return Case(path, signature("spatial_gradient", geometry), oracle)
+
+
+@pytest.fixture
+def narrow(tmp_path: Path) -> Case:
+    """Stable Diffusion 1.x's UNet, a fortieth as wide, and a ControlNet: four levels, maps at the third of them."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=32,
+        block_out_channels=(8, 16, 32, 32),
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+    controlnet = make_controlnet(unet, conditioning_channels=(4, 4, 8, 8))
+    graph = ControlNet([controlnet])
+    resolution, layers = find_map_layers(unet, (32, 32))
+    down, mid = controlnet(
+        torch.randn(1, 4, 32, 32), 1, torch.randn(1, 7, 16), torch.rand(1, 3, 256, 256), return_dict=False
+    )
+    shapes = {f"down_residual_{i:02}": tuple(added.shape[1:]) for i, added in enumerate(down)}
+    geometry = Geometry(
+        latent_shape=(4, 32, 32),
+        image_size=(256, 256),
+        map_resolution=resolution,
+        map_layers={"text_to_image": layers, "spatial": layers},
+        max_tokens=7,
+        text_width=16,
+        vocabulary=2,
+        scheduler={},
+        controlnets=1,
+        residuals=shapes | {"mid_residual": tuple(mid.shape[1:])},
+    )
+    assert len(shapes) == 12
+    takes, path = signature("spatial_gradient", geometry), tmp_path / "gradient.onnx"
+    model = ControlNetAndUNet(unet, layers, NoiseOfEpsilon(), graph).requires_grad_(False)
+    export_onnx(AttentionGradient(copy.deepcopy(model)).eval(), takes, example_inputs(takes, 2, 2), path)
+    return Case(path, takes, ControlledOracle(unet, layers, [controlnet.double()]))
+
+
+@pytest.mark.slow
+def test_narrow_stable_diffusion_with_a_controlnet_against_autograd(narrow: Case) -> None:
+    check(narrow, narrow.inputs(1, 2))
+    check(narrow, narrow.inputs(3, 3, seed=1, boxes=False))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
