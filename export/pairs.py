@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
-from runtime.controls import ControlKind
+from runtime.controls import CONTROL_KINDS, ControlKind
 from runtime.errors import RealCompoError
-
-KINDS: tuple[ControlKind, ...] = get_args(ControlKind)
 
 
 @dataclass(frozen=True)
@@ -116,12 +113,12 @@ def find_pair(name: str, text_to_image: str | None = None, spatial: Sequence[str
 
 def _control(pair: Pair, i: int, given: str) -> Control:
     """The ControlNet that is given in the i-th place."""
-    named = next((kind for kind in KINDS if given.startswith(f"{kind}=")), None)
+    named = next((kind for kind in CONTROL_KINDS if given.startswith(f"{kind}=")), None)
     if named:
         return Control(named, given.removeprefix(f"{named}="))
     if i < len(pair.controls):
         return Control(pair.controls[i].kind, given)
     raise RealCompoError(
         f"--spatial {given}: {pair.name} has {len(pair.controls)} ControlNet, so say what this one reads: "
-        f"--spatial KIND={given}, KIND being {', '.join(KINDS)}"
+        f"--spatial KIND={given}, KIND being {', '.join(CONTROL_KINDS)}"
     )

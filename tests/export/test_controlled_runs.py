@@ -24,10 +24,10 @@ from typer.testing import CliRunner
 
 from benchmarks.baselines import EagerRealCompo, Form, Run, Settings, attention_loss
 from benchmarks.roofline import Work
-from export.pairs import KINDS, Pair
+from export.pairs import Pair
 from runtime import Layout, RealCompo, Region
 from runtime.__main__ import app
-from runtime.controls import ControlKind
+from runtime.controls import CONTROL_KINDS, ControlKind
 from runtime.errors import RealCompoError
 from runtime.options import Options
 from runtime.output import Output
@@ -42,9 +42,9 @@ SAMPLERS: dict[str, Any] = {
 
 def control_image(layout: Layout, kind: ControlKind, size: tuple[int, int]) -> Tensor:
     """Regions in another colour for each kind, over noise: what kinds really show is for the tests of their drawing."""
-    image = 0.5 * torch.rand(3, *size, generator=torch.Generator().manual_seed(KINDS.index(kind)))
+    image = 0.5 * torch.rand(3, *size, generator=torch.Generator().manual_seed(CONTROL_KINDS.index(kind)))
     for region in layout.regions:
-        image[KINDS.index(kind)] += 0.5 * torch.from_numpy(region.mask_at(size))
+        image[CONTROL_KINDS.index(kind)] += 0.5 * torch.from_numpy(region.mask_at(size))
     return image.clamp(max=1)
 
 

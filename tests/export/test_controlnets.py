@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
@@ -19,7 +20,10 @@ from export.pairs import Pair
 from export.roles import example_inputs, load_graph, signature
 from export.to_onnx import export_onnx
 from export.verify import verify_bundle
+from runtime import Layout, Region
 from runtime.bundle import needed_roles, read_manifest
+from runtime.controlnets import ControlNets
+from runtime.output import Stats
 from tests.export.conftest import make_controlnet
 from tests.export.test_gradient import Case, Oracle, check, check_by_finite_differences, relative_error
 
@@ -118,6 +122,23 @@ def test_bundle_tells_the_controlnets(controlled_bundle: Path, controlled_pair: 
     assert manifest.engines["controlnet"].input("control_scales").shape == ("batch", 2)
     checks = list(verify_bundle(controlled_bundle))
     assert all(error < 1e-4 for check in checks for error in (check.errors or {"none": 1.0}).values())
+
+
+def test_controlnets_are_shown_the_layouts_in_the_order_of_their_kinds(controlled_bundle: Path) -> None:
+    manifest = read_manifest(controlled_bundle)
+    depth = np.linspace(0, 1, 16 * 16, dtype=np.float32).reshape(16, 16)
+    layouts = [
+        Layout([Region("red ball", box=(0, 0, 0.5, 1), label="wall")], depth=depth, background="sky"),
+        Layout([Region("red ball", box=(0, 0.5, 1, 1), label="wall")], depth=depth.T, background="sky"),
+    ]
+    condition = ControlNets(manifest, torch.device("cpu")).condition(layouts, {}, guided=True, stats=Stats())
+    wall, sky = (torch.tensor(colour)[:, None, None] / 255 for colour in ((120, 120, 120), (6, 230, 230)))  # ADE20K's
+    assert condition.images.shape == (4, 6, 16, 16)
+    for images in condition.images.split(2):  # unconditional rows, and conditional ones
+        torch.testing.assert_close(images[0, :3], torch.cat([wall.expand(3, 16, 8), sky.expand(3, 16, 8)], dim=2))
+        torch.testing.assert_close(images[1, :3], torch.cat([sky.expand(3, 8, 16), wall.expand(3, 8, 16)], dim=1))
+        torch.testing.assert_close(images[0, 3:], torch.from_numpy(depth).expand(3, 16, 16))
+        torch.testing.assert_close(images[1, 3:], torch.from_numpy(depth.T).expand(3, 16, 16))
 
 
 @dataclass
