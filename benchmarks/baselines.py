@@ -6,7 +6,7 @@ say whether they are right as well as how fast they are. In a pair, text-to-imag
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     PNDMScheduler,
     StableDiffusionGLIGENPipeline,
@@ -24,12 +25,21 @@ from diffusers import (
 )
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.attention_processor import Attention
+from diffusers.models.controlnets import MultiControlNetModel
 from PIL.Image import Image
 from torch import Tensor
 from torch.nn import Module
 from transformers import AutoTokenizer, CLIPTextModel
 
-from export.checkpoints import Checkpoint, load_text_encoder, load_unet, load_vae, open_checkpoints
+from export.checkpoints import (
+    Checkpoint,
+    load_controlnet,
+    load_text_encoder,
+    load_unet,
+    load_vae,
+    open_checkpoints,
+)
+from runtime.controls import ControlKind, control_image
 from runtime.layout import Layout
 from runtime.text import Prompt, Token, region_tokens
 
@@ -76,6 +86,7 @@ class Settings:
     coefficient_scale: float = 1e6
     update_every: int = 1
     form: Form = PAPER
+    control_scale: float = 1.0  # of what ControlNets add
 
     @property
     def guided(self) -> bool:
@@ -101,6 +112,7 @@ class Rows(NamedTuple):
     boxes: Tensor  # (N,30,4), xyxy in 0..1
     phrase_embeddings: Tensor  # (N,30,D)
     masks: Tensor  # (N,30), 1 for a region and 0 for an empty slot
+    control_images: Tensor  # (N,3n,H,W) in 0..1, of n ControlNets; with none, the spatial model is GLIGEN
 
 
 class Regions(NamedTuple):
@@ -162,8 +174,10 @@ class EagerRealCompo:
         text_encoder: CLIPTextModel,
         tokenizer: Any,
         scheduler_config: dict[str, Any],
+        controlnets: Mapping[ControlKind, ControlNetModel] | None = None,
     ) -> None:
         self.unets = unets
+        self.controlnets = controlnets or {}
         self.vae = vae
         self.text_encoder = text_encoder
         self.tokenizer = tokenizer
@@ -182,13 +196,16 @@ class EagerRealCompo:
         spatial: Path | str,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        controlnets: Mapping[ControlKind, Path | str] | None = None,
     ) -> "EagerRealCompo":
-        """From two diffusers folders: a pipeline, and a `unet` with gated grounding.
+        """From two diffusers folders: a pipeline, and a `unet` with gated grounding; or the pipeline twice, and those
+        of ControlNets.
 
         Raises:
             RealCompoError: a folder that lacks a part or has one of another architecture.
         """
-        checkpoints = open_checkpoints(str(text_to_image), str(spatial), download=False)
+        kinds = controlnets or {}
+        checkpoints = open_checkpoints(str(text_to_image), str(spatial), list(map(str, kinds.values())), download=False)
         base, cast = checkpoints.text_to_image, _caster(dtype, device)
         return cls(
             {model: cast(load_unet(checkpoints.of(model))) for model in BOTH},
@@ -196,6 +213,7 @@ class EagerRealCompo:
             cast(load_text_encoder(base)),
             AutoTokenizer.from_pretrained(base.folder / "tokenizer"),
             base.read_json("scheduler/scheduler_config.json"),
+            dict(zip(kinds, map(cast, map(load_controlnet, checkpoints.controlnets)), strict=True)),
         )
 
     @torch.no_grad()
@@ -238,7 +256,9 @@ class EagerRealCompo:
         scheduler, options = SCHEDULERS[settings.sampler]
         stepper = scheduler.from_config(self.scheduler_config, **options)
         stepper.set_timesteps(settings.steps)
-        conditional = told = Rows(self._encode_prompts(prompts), *self._encode_layouts(layouts))
+        conditional = told = Rows(
+            self._encode_prompts(prompts), *self._encode_layouts(layouts), self._draw_controls(layouts)
+        )
         if settings.guided:
             negatives = self._encode_prompts(negative_prompts or [""] * len(prompts))
             unconditional = conditional._replace(
@@ -290,7 +310,7 @@ class EagerRealCompo:
             return [prediction.guided for prediction in predictions or self._predict_both(run, latents, timestep)]
         if predictions:
             return [prediction.conditional for prediction in predictions]
-        return [self._run_unet(model, latents, timestep, run.conditional) for model in BOTH]
+        return [self._run_unet(run, model, latents, timestep, run.conditional) for model in BOTH]
 
     def _differentiate(
         self, run: Run, outputs: Sequence[Tensor], latents: Tensor, coefficients: Tensor, timestep: int
@@ -308,27 +328,42 @@ class EagerRealCompo:
     def _predict(self, run: Run, model: Model, latents: Tensor, timestep: int) -> Prediction:
         """Classifier-free guidance (arXiv 2207.12598), all rows in one call."""
         if not run.settings.guided:
-            conditional = self._run_unet(model, latents, timestep, run.told)
+            conditional = self._run_unet(run, model, latents, timestep, run.told)
             return Prediction(conditional, conditional)
-        unconditional, conditional = self._run_unet(model, torch.cat([latents] * 2), timestep, run.told).chunk(2)
+        unconditional, conditional = self._run_unet(run, model, torch.cat([latents] * 2), timestep, run.told).chunk(2)
         return Prediction(conditional, unconditional + run.settings.guidance_scale * (conditional - unconditional))
 
     def _see(self, run: Run, model: Model, latents: Tensor, timestep: int) -> Tensor:
         """A model's attention maps (B,P,L), averaged over heads and layers, of the conditional rows."""
         with recording(self.unets[model], self.map_layers) as maps:
-            self._run_unet(model, latents, timestep, run.conditional)
+            self._run_unet(run, model, latents, timestep, run.conditional)
         return torch.stack([maps[layer] for layer in self.map_layers]).mean(0)
 
-    def _run_unet(self, model: Model, latents: Tensor, timestep: int, rows: Rows) -> Tensor:
+    def _run_unet(self, run: Run, model: Model, latents: Tensor, timestep: int, rows: Rows) -> Tensor:
         """(N,4,h,w) -> (N,4,h,w)."""
-        grounding = {"boxes": rows.boxes, "positive_embeddings": rows.phrase_embeddings, "masks": rows.masks}
+        latents = latents.to(self.dtype)
         output = self.unets[model](
-            latents.to(self.dtype),
+            latents,
             timestep,
             encoder_hidden_states=rows.encoder_hidden_states,
-            cross_attention_kwargs={"gligen": grounding} if model == "spatial" else None,
+            **(self._placed(run, latents, timestep, rows) if model == "spatial" else {}),
         )
         return output.sample.to(self.state_dtype)
+
+    def _placed(self, run: Run, latents: Tensor, timestep: int, rows: Rows) -> dict[str, Any]:
+        """What makes the spatial UNet follow the layouts."""
+        if not self.controlnets:
+            grounding = {"boxes": rows.boxes, "positive_embeddings": rows.phrase_embeddings, "masks": rows.masks}
+            return {"cross_attention_kwargs": {"gligen": grounding}}
+        down, mid = MultiControlNetModel(list(self.controlnets.values()))(
+            latents,
+            timestep,
+            rows.encoder_hidden_states,
+            list(rows.control_images.split(3, dim=1)),
+            [run.settings.control_scale] * len(self.controlnets),
+            return_dict=False,
+        )
+        return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 
     def _encode_prompts(self, texts: Sequence[str]) -> Tensor:
         """Hidden states (B,L,D)."""
@@ -350,6 +385,13 @@ class EagerRealCompo:
             embeddings[b, :count] = self.text_encoder(ids).pooler_output
             masks[b, :count] = 1
         return boxes, embeddings, masks
+
+    def _draw_controls(self, layouts: Sequence[Layout]) -> Tensor:
+        """(B,3n,H,W) in 0..1."""
+        side = self.unets["spatial"].config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
+        drawn = [[control_image(layout, kind, (side, side)) for kind in self.controlnets] for layout in layouts]
+        images = [torch.cat(image) if image else torch.zeros(0, side, side) for image in drawn]
+        return torch.stack(images).to(self.device, self.dtype)
 
     def _find_regions(self, prompts: Sequence[str], layouts: Sequence[Layout]) -> Regions:
         most, length = max(len(layout.regions) for layout in layouts), self._max_tokens

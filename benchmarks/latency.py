@@ -71,9 +71,13 @@ def find_target(bundle: Path, backends: Sequence[str], device: str, threads: int
     """The bundle with its checkpoints; without `backends`, all that its manifest and this machine have.
 
     Raises:
-        RealCompoError: not a bundle, or its checkpoints are not here or not those that it was built from.
+        RealCompoError: not a bundle of GLIGEN, or its checkpoints are not here or not those that it was built from.
     """
     manifest = read_manifest(bundle)
+    if manifest.controls:
+        raise RealCompoError(
+            f"{bundle} has ControlNets; this benchmark compares GLIGEN bundles with GLIGEN's pipelines"
+        )
     checkpoints = checkpoints_at_hand(manifest)
     if checkpoints is None:
         raise RealCompoError(

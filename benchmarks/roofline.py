@@ -33,6 +33,7 @@ class Work:
     images: int = 1
     regions: int = 2
     shared_unet: bool = False  # of the bundle
+    controlled: bool = False  # whether ControlNets make the bundle's spatial model
 
     @property
     def _guided_rows(self) -> int:
@@ -44,6 +45,8 @@ class Work:
         rows: dict[Role, int]
         if self.shared_unet:
             rows = {"spatial": len(kind.models) * self._guided_rows}
+            if self.controlled and "spatial" in kind.models:
+                rows["controlnet"] = self._guided_rows
             if kind.gradient_from:
                 rows["spatial_gradient"] = len(kind.gradient_from) * self.images
         else:
@@ -53,9 +56,10 @@ class Work:
 
     def once(self) -> list[Call]:
         """The calls before and after the steps. Equal texts are encoded once: a prompt, its negative, the phrases."""
-        phrases = self.regions if self.options.needs_layout else 0
+        grounded = self.options.needs_layout and not self.controlled
+        phrases = self.regions if grounded else 0
         calls = [Call("text_encoder", 1 + self.options.guided + phrases), Call("vae_decoder", self.images)]
-        return [*calls, Call("grounding", self._guided_rows)] if self.options.needs_layout else calls
+        return [*calls, Call("grounding", self._guided_rows)] if grounded else calls
 
     def image(self) -> list[Call]:
         """Every call of a run."""

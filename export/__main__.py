@@ -20,6 +20,7 @@ from runtime.bundle import (
     Role,
     TensorSpec,
     engine_files,
+    needed_roles,
     read_manifest,
 )
 from runtime.cli import plain_errors
@@ -91,8 +92,12 @@ def build(
         typer.Option(metavar="MODEL", help="Another text-to-image model: hub id, diffusers folder or .safetensors."),
     ] = None,
     spatial: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Another spatial model: hub id, diffusers folder or .safetensors."),
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Another spatial model: hub id, diffusers folder or .safetensors. Of ControlNets, repeated, also "
+            "KIND=MODEL, where KIND is openpose, segmentation or depth.",
+        ),
     ] = None,
     tokenizer: Annotated[
         Path | None,
@@ -106,31 +111,31 @@ def build(
 ) -> None:
     """Build a bundle. Stopped half-way, the same command resumes; what has not changed is not built again."""
     with plain_errors(interrupted="stopped; the same command resumes"):
-        models = find_pair(pair, text_to_image, spatial)
+        models = find_pair(pair, text_to_image, spatial or ())
         rows = _parse_batch(batch)
         from export.build import Options
         from export.build import build as build_bundle
-        from export.parts import ROLES
         from export.plan_options import BuilderOptions
 
         builder = BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache)
         options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), builder, force)
         started = time.monotonic()
-        with _PartProgress(len(ROLES)) as progress:
+        with _PartProgress(len(needed_roles(controlled=bool(models.controls)))) as progress:
             if random_weights:
-                models = _fill_with_random_weights(models, out / "random-weights", text_to_image or spatial, progress)
+                given = [*([text_to_image] if text_to_image else []), *(spatial or [])]
+                models = _fill_with_random_weights(models, out / "random-weights", given, progress)
             models = _convert_single_files(models, out / "single-files", tokenizer, progress)
             manifest = build_bundle(models, out, options, progress.report)
         console.print(_engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
 
 
-def _fill_with_random_weights(pair: Pair, folder: Path, given: str | None, progress: "_PartProgress") -> Pair:
+def _fill_with_random_weights(pair: Pair, folder: Path, given: list[str], progress: "_PartProgress") -> Pair:
     from export.architectures import with_random_weights
     from export.staging import disk_errors
 
     if given:
-        raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {given} out")
+        raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {', '.join(given)} out")
     with disk_errors(folder):
         return with_random_weights(pair, folder, progress.say)
 
@@ -149,7 +154,8 @@ def list_() -> None:
     with plain_errors():
         table = Table("pair", "text-to-image", "spatial", "", title="Known pairs")
         for pair in PAIRS.values():
-            table.add_row(pair.name, pair.text_to_image, pair.spatial, pair.about)
+            controls = "\n".join(f"{control.kind}: {control.model}" for control in pair.controls)
+            table.add_row(pair.name, pair.text_to_image, controls or pair.spatial, pair.about)
         console.print(table)
         bundles = Table("bundle", "pair", "backend", "precision", "image", "size", title="Bundles")
         for path in sorted(Path("engines").glob(f"*/{MANIFEST}")):
@@ -282,12 +288,16 @@ def _summary(folder: Path) -> tuple[str, ...]:
 
 def _bundle_table(manifest: Manifest) -> Table:
     table = Table(title=f"Pair {manifest.pair.name}", show_header=False)
-    for name, model in (("text-to-image", manifest.pair.text_to_image), ("spatial", manifest.pair.spatial)):
+    pair = manifest.pair
+    controlnets = [
+        (f"ControlNet, {kind}", model) for kind, model in zip(manifest.controls, pair.controlnets, strict=True)
+    ]
+    for name, model in (("text-to-image", pair.text_to_image), *(controlnets or [("spatial", pair.spatial)])):
         revision = f"@{model.revision}" if model.revision else ""
         table.add_row(name, f"{model.source}{revision}, weights {model.sha256[:12]}")
     if manifest.shared_unet:
         table.add_row(
-            "UNet", "one engine for both models, with the same weights: the text-to-image one is grounding off"
+            "UNet", "one engine for both models, with the same weights: the text-to-image one is told of no layout"
         )
     table.add_row("backend", f"{manifest.backend}, {manifest.precision}, batch {':'.join(map(str, manifest.batch))}")
     table.add_row(
@@ -346,7 +356,11 @@ def _engine_bytes(folder: Path, engine: EngineSpec) -> int:
 
 
 def _figures(errors: dict[str, float]) -> str:
-    return ", ".join(f"{output} {error:.1e}" for output, error in errors.items())
+    worst: dict[str, float] = {}
+    for output, error in errors.items():
+        name = output.rstrip("_0123456789")  # all of a ControlNet's down_residual_00 and so on in one
+        worst[name] = max(worst.get(name, 0.0), error)
+    return ", ".join(f"{name} {error:.1e}" for name, error in worst.items())
 
 
 def _signature(tensor: TensorSpec) -> str:

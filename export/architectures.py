@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
@@ -82,7 +82,9 @@ STABLE_DIFFUSION_1 = Architecture(
 ARCHITECTURES = {
     "sd15-gligen": STABLE_DIFFUSION_1,
     "sd14-gligen": replace(STABLE_DIFFUSION_1, shared_unet=True),
+    **dict.fromkeys(("sd15-openpose", "sd15-seg", "sd15-depth"), STABLE_DIFFUSION_1),
 }
+IMAGE_CHANNELS = (16, 32, 96, 256)  # of a ControlNet's way from the control image to the latents' size
 
 
 def with_random_weights(pair: Pair, folder: Path, report: Callable[[str], None] = lambda stage: None) -> Pair:
@@ -98,24 +100,30 @@ def with_random_weights(pair: Pair, folder: Path, report: Callable[[str], None] 
             f"--random-weights is for full-size pairs: {', '.join(ARCHITECTURES)}; {pair.name} has weights of its own"
         )
     architecture = ARCHITECTURES[pair.name]
-    return write_random_pair(pair.name, architecture, folder, report)
+    return write_random_pair(pair, architecture, folder, report)
 
 
-def write_random_pair(name: str, architecture: Architecture, folder: Path, report: Callable[[str], None]) -> Pair:
+def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, report: Callable[[str], None]) -> Pair:
     base, spatial = folder / "text_to_image", folder / "spatial"
+    controls = tuple(replace(control, model=str(folder / f"controlnet-{control.kind}")) for control in pair.controls)
     components: dict[Path, Callable[[], Any]] = {
         base / "unet": lambda: UNet2DConditionModel(**architecture.unet),
         base / "vae": lambda: AutoencoderKL(**architecture.vae),
         base / "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**architecture.text_encoder)),
-        spatial / "unet": lambda: _make_grounded(architecture, base / "unet"),
     }
+    if controls:
+        components |= {
+            Path(control.model): lambda: _open_convolutions(make_controlnet(architecture)) for control in controls
+        }
+    else:
+        components[spatial / "unet"] = lambda: _make_grounded(architecture, base / "unet")
     for place, make in components.items():
         if not place.is_dir():
             report(f"random weights: {place.relative_to(folder)}")
             _write_whole(place, make)
     PNDMScheduler(**architecture.scheduler).save_pretrained(base / "scheduler")
     _write_tokenizer(base / "tokenizer", architecture.text_encoder)
-    return Pair(name, str(base), str(spatial), "random weights")
+    return Pair(pair.name, str(base), str(base if controls else spatial), "random weights", controls)
 
 
 def _write_whole(place: Path, make: Callable[[], Any]) -> None:
@@ -141,6 +149,21 @@ def _open_gates(unet: UNet2DConditionModel) -> UNet2DConditionModel:
             torch.nn.init.constant_(module.alpha_attn, GATE)
             torch.nn.init.constant_(module.alpha_dense, GATE)
     return unet
+
+
+def make_controlnet(architecture: Architecture) -> ControlNetModel:
+    """A fresh ControlNet of the architecture's UNet. It adds nothing yet."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(**architecture.unet)
+    channels = IMAGE_CHANNELS[: len(architecture.vae["block_out_channels"])]
+    return ControlNetModel.from_unet(unet, load_weights_from_unet=False, conditioning_embedding_out_channels=channels)
+
+
+def _open_convolutions(controlnet: ControlNetModel) -> ControlNetModel:
+    ends = (controlnet.controlnet_cond_embedding.conv_out, *controlnet.controlnet_down_blocks)
+    for convolution in (*ends, controlnet.controlnet_mid_block):
+        convolution.reset_parameters()
+    return controlnet
 
 
 def _write_tokenizer(folder: Path, text_encoder: dict[str, Any]) -> None:

@@ -70,9 +70,9 @@ def record_maps(unet: UNet2DConditionModel, layers: tuple[str, ...]) -> list[Map
     return recorders
 
 
-def open_attention(unet: UNet2DConditionModel) -> None:
+def open_attention(model: torch.nn.Module) -> None:
     """Compute every attention in the open that is not recorded already."""
-    for module in unet.modules():
+    for module in model.modules():
         if isinstance(module, Attention) and not isinstance(module.processor, ExplicitAttention):
             module.set_processor(ExplicitAttention())
 

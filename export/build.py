@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from export.audit import check_precision
-from export.checkpoints import Checkpoints, open_checkpoints, share_unet
+from export.checkpoints import Checkpoint, Checkpoints, open_checkpoints, share_unet
 from export.geometry import Geometry, measure
 from export.memory import available_memory, gigabytes, release_memory
 from export.pairs import Pair
@@ -14,7 +14,8 @@ from export.parts import Digests, Part, plan_parts, weight_digests
 from export.plan_options import TENSORRTS_OWN, BuilderOptions, PlanOptions, option_name, plan_options, profile_rows
 from export.precision import LOSS_SCALES, engine_precision, lower
 from export.resume import finished, reason
-from export.roles import MAX_REGIONS, example_inputs, load_graph
+from export.roles import example_inputs, load_graph
+from export.spatial import MAX_REGIONS
 from export.staging import check_space, disk_errors, remove_stale, scratch_folder
 from export.to_engine import build_plan
 from export.to_onnx import export_onnx
@@ -97,12 +98,12 @@ def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> 
             does.
     """
     plan = _check_options(options)
-    checkpoints = open_checkpoints(pair.text_to_image, pair.spatial)
+    checkpoints = open_checkpoints(pair.text_to_image, pair.spatial, [control.model for control in pair.controls])
     geometry = measure(checkpoints, options.height, options.width)
     tokenizer = tokenizer_json(checkpoints.text_to_image, geometry.max_tokens)
     with scratch_folder(out) as scratch:
         digests = weight_digests(checkpoints)
-        roles = needed_roles(shared := share_unet(checkpoints))
+        roles = needed_roles(shared := share_unet(checkpoints), bool(pair.controls))
         parts = plan_parts(roles, checkpoints, digests, geometry, options.precision, plan)
         kept = {} if options.force else {part.role: engine for part in parts if (engine := finished(part, out))}
         needed = _space_needed([part for part in parts if part.role not in kept], plan)
@@ -111,7 +112,7 @@ def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> 
             job = _Job(checkpoints, geometry, options, plan, out, scratch, report)
             engines = _build_parts(parts, kept, job)
             (scratch / TOKENIZER).write_bytes(tokenizer)
-            manifest = _manifest(_pair_spec(pair, checkpoints, digests), engines, shared, job)
+            manifest = _manifest(pair, _pair_spec(pair, checkpoints, digests), engines, shared, job)
             _publish_manifest(manifest, job)
         remove_stale(out, [*(file.name for file in bundle_files(manifest)), *(part.file("json") for part in parts)])
     return manifest
@@ -215,22 +216,27 @@ def _publish_manifest(manifest: Manifest, job: _Job) -> None:
 
 
 def _pair_spec(pair: Pair, checkpoints: Checkpoints, digests: Digests) -> PairSpec:
-    text_to_image, spatial = (
-        ModelSpec(source=checkpoint.source, revision=checkpoint.revision, sha256=digests.of(checkpoint.model))
-        for checkpoint in (checkpoints.text_to_image, checkpoints.spatial)
+    def spec(checkpoint: Checkpoint, digest: str) -> ModelSpec:
+        return ModelSpec(source=checkpoint.source, revision=checkpoint.revision, sha256=digest)
+
+    return PairSpec(
+        name=pair.name,
+        text_to_image=spec(checkpoints.text_to_image, digests.of("text_to_image")),
+        spatial=spec(checkpoints.spatial, digests.of("spatial")),
+        controlnets=tuple(map(spec, checkpoints.controlnets, digests.controlnets)),
     )
-    return PairSpec(name=pair.name, text_to_image=text_to_image, spatial=spatial)
 
 
-def _manifest(pair: PairSpec, engines: dict[Role, EngineSpec], shared_unet: bool, job: _Job) -> Manifest:
+def _manifest(pair: Pair, models: PairSpec, engines: dict[Role, EngineSpec], shared_unet: bool, job: _Job) -> Manifest:
     geometry, model = job.geometry, job.checkpoints.text_to_image
     return Manifest(
         format_version=FORMAT_VERSION,
-        pair=pair,
+        pair=models,
         backend=job.options.backend,
         precision=job.options.precision,
         batch=job.options.batch,
         shared_unet=shared_unet,
+        controls=tuple(control.kind for control in pair.controls),
         engines=engines,
         maps=MapSpec(resolution=geometry.map_resolution, layers=geometry.map_layers),
         loss_scale=LOSS_SCALES[job.options.precision],

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,55 +12,32 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+from export.supported import Component, check_supported
 from runtime.bundle import sha256_of
 from runtime.errors import RealCompoError
 
 ROOT = Path(__file__).resolve().parent.parent
-SUPPORTED = (
-    "Supported are Stable-Diffusion-1.x-shaped pairs: a UNet2DConditionModel with 4 latent channels, CLIP text "
-    "cross-attention, epsilon or velocity prediction; as spatial model the same with GLIGEN's text-and-box grounding "
-    '(attention_type "gated")'
-)
 
 Model = Literal["text_to_image", "spatial"]
-Component = Literal["unet", "vae", "text_encoder"]
 MODELS: tuple[Model, ...] = get_args(Model)
 COMPONENTS: dict[Model, tuple[Component, ...]] = {
     "text_to_image": ("text_encoder", "unet", "vae"),
     "spatial": ("unet",),
 }
-_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+_PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's folder, up to the suffix of its weights
+    "unet": "unet/diffusion_pytorch_model",
+    "vae": "vae/diffusion_pytorch_model",
+    "text_encoder": "text_encoder/model",
+    "controlnet": "diffusion_pytorch_model",
+}
 
 _DIFFUSERS = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}  # True needs accelerate
-
-# Per config field what is supported; a field that a config lacks has the first value, which is the class's default.
-_BLOCKS = ("CrossAttn{}Block2D", "{}Block2D")
-_UNET_RULES: Mapping[str, tuple[Any, ...]] = {
-    "_class_name": ("UNet2DConditionModel",),
-    "in_channels": (4,),
-    "out_channels": (4,),
-    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
-    "attention_type": ("default", "gated"),
-    "only_cross_attention": (False,),
-    "dual_cross_attention": (False,),
-    "class_embed_type": (None,),
-    "num_class_embeds": (None,),
-    "addition_embed_type": (None,),
-    "encoder_hid_dim_type": (None,),
-    "time_cond_proj_dim": (None,),
-}
-_VAE_RULES: Mapping[str, tuple[Any, ...]] = {
-    "_class_name": ("AutoencoderKL",),
-    "latent_channels": (4,),
-    "out_channels": (3,),
-    "shift_factor": (None,),
-}
 
 
 @dataclass(frozen=True)
@@ -99,8 +76,12 @@ class Checkpoint:
         pickled = " (there is a .bin; pickled weights are not read)" if list(file.parent.glob("*.bin")) else ""
         raise RealCompoError(f"{file} is missing{pickled}. {_mend(self.model)}")
 
+    def place(self, component: Component) -> Path:
+        """The folder of a component."""
+        return component_folder(self.folder, component)
+
     def config(self, component: Component) -> dict[str, Any]:
-        return self.read_json(f"{component}/config.json")
+        return self.read_json(str(Path(_PLACES[component]).with_name("config.json")))
 
     def weights(self, component: Component) -> tuple[str | None, list[Path]]:
         """The safetensors files of a component, and their variant ("fp16" where there is no other).
@@ -108,18 +89,18 @@ class Checkpoint:
         Raises:
             RealCompoError: a file is missing.
         """
-        stem = f"{component}/{_WEIGHTS[component]}"
+        stem = Path(_PLACES[component])
         for variant, suffix in ((None, ""), ("fp16", ".fp16")):
             if (whole := self.folder / f"{stem}{suffix}.safetensors").is_file():
                 return variant, [whole]
             if (self.folder / (index := f"{stem}.safetensors.index{suffix}.json")).is_file():
                 shards = sorted(set(self.read_json(index)["weight_map"].values()))
-                return variant, [self.existing(f"{component}/{shard}") for shard in shards]
+                return variant, [self.existing(str(stem.with_name(shard))) for shard in shards]
         return None, [self.existing(f"{stem}.safetensors")]
 
     def digest(self, component: Component) -> str:
         """sha256 over a component's config and weights."""
-        files = [self.folder / component / "config.json", *self.weights(component)[1]]
+        files = [self.place(component) / "config.json", *self.weights(component)[1]]
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
 
     def fp32_bytes(self, component: Component, prefixes: tuple[str, ...]) -> int:
@@ -130,35 +111,51 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The two models of a pair. The spatial one uses the text encoder and the VAE of the other."""
+    """The two models of a pair. The spatial one uses the text encoder and the VAE of the other; it is GLIGEN, or the
+    other itself with ControlNets."""
 
     text_to_image: Checkpoint
     spatial: Checkpoint
+    controlnets: tuple[Checkpoint, ...] = ()
 
     def of(self, model: Model) -> Checkpoint:
         return self.text_to_image if model == "text_to_image" else self.spatial
 
 
-def open_checkpoints(text_to_image: str, spatial: str, *, download: bool = True) -> Checkpoints:
-    """Find both models and check, before any weight is read, that they are there and supported.
+def component_folder(folder: Path, component: Component) -> Path:
+    """Where a checkpoint's folder has a component; a ControlNet has its folder to itself."""
+    return (folder / _PLACES[component]).parent
+
+
+def open_checkpoints(
+    text_to_image: str, spatial: str, controlnets: Sequence[str] = (), *, download: bool = True
+) -> Checkpoints:
+    """Find the models of a pair and check, before any weight is read, that they are there and whole.
+
+    Args:
+        controlnets: those that make the text-to-image model spatial; then `spatial` is that model again.
 
     Raises:
         RealCompoError: a model cannot be had, lacks a file, or has an architecture that is not supported.
     """
-    checkpoints = Checkpoints(_open("text_to_image", text_to_image, download), _open("spatial", spatial, download))
-    for model, components in COMPONENTS.items():
-        for component in components:
-            checkpoints.of(model).config(component)
-            checkpoints.of(model).weights(component)
-    _check_supported(checkpoints)
+    base = _open("text_to_image", text_to_image, COMPONENTS["text_to_image"], download)
+    if controlnets:
+        controls = tuple(_open("spatial", source, ("controlnet",), download) for source in controlnets)
+        checkpoints = Checkpoints(base, base, controls)
+    else:
+        checkpoints = Checkpoints(base, _open("spatial", spatial, COMPONENTS["spatial"], download))
+    check_supported(base, checkpoints.spatial, checkpoints.controlnets)
     return checkpoints
 
 
 def share_unet(checkpoints: Checkpoints) -> bool:
-    """Whether the spatial UNet is the text-to-image one with GLIGEN's layers added: every other weight is the same.
+    """Whether the spatial UNet is the text-to-image one, or that with GLIGEN's layers added: every other weight is the
+    same.
 
     GLIGEN trains its own layers alone (arXiv 2301.07093), so that this holds for the model it was made from.
     """
+    if checkpoints.controlnets:
+        return True
     base, grounded = (_open_weights(checkpoints.of(model), "unet") for model in MODELS)
     if set(base) != {name for name in grounded if not _is_grounding(name)}:
         return False
@@ -184,6 +181,11 @@ def load_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
     return _load(checkpoint, "unet", UNet2DConditionModel.from_pretrained, **_DIFFUSERS)
 
 
+def load_controlnet(checkpoint: Checkpoint) -> ControlNetModel:
+    """The ControlNet in fp32, in evaluation mode, its weights frozen."""
+    return _load(checkpoint, "controlnet", ControlNetModel.from_pretrained, **_DIFFUSERS)
+
+
 def load_vae(checkpoint: Checkpoint) -> AutoencoderKL:
     """The VAE in fp32, in evaluation mode, its weights frozen."""
     return _load(checkpoint, "vae", AutoencoderKL.from_pretrained, **_DIFFUSERS)
@@ -200,10 +202,16 @@ def empty_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
         return UNet2DConditionModel.from_config(checkpoint.config("unet"))
 
 
+def empty_controlnet(checkpoint: Checkpoint) -> ControlNetModel:
+    """The ControlNet's structure, without weights."""
+    with torch.device("meta"), _readable(checkpoint, "controlnet"):
+        return ControlNetModel.from_config(checkpoint.config("controlnet"))
+
+
 def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callable[..., Any], **options: Any) -> Any:
     with _readable(checkpoint, component), no_progress_bar():
         model, info = from_pretrained(
-            checkpoint.folder / component,
+            checkpoint.place(component),
             variant=checkpoint.weights(component)[0],
             use_safetensors=True,
             local_files_only=True,
@@ -212,7 +220,7 @@ def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callabl
         )
     if missing := sorted(info["missing_keys"]):
         raise RealCompoError(
-            f"{checkpoint.folder / component} lacks {len(missing)} weights of its architecture, among them {missing[0]}"
+            f"{checkpoint.place(component)} lacks {len(missing)} weights of its architecture, among them {missing[0]}"
             f". {_mend(checkpoint.model)}"
         )
     return model.eval().requires_grad_(False)
@@ -237,18 +245,28 @@ def _readable(checkpoint: Checkpoint, component: Component) -> Iterator[None]:
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         cause = str(error).strip().split("\n")[0]
         raise RealCompoError(
-            f"{checkpoint.folder / component} cannot be loaded: {cause}. {_mend(checkpoint.model)}"
+            f"{checkpoint.place(component)} cannot be loaded: {cause}. {_mend(checkpoint.model)}"
         ) from error
 
 
-def _open(model: Model, source: str, download: bool) -> Checkpoint:
+def _open(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
+    """A checkpoint that has these components' files."""
+    checkpoint = _find(model, source, components, download)
+    for component in components:
+        checkpoint.config(component)
+        checkpoint.weights(component)
+    return checkpoint
+
+
+def _find(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
     for folder in (Path(source).expanduser(), ROOT / source):
         if folder.is_dir():
             return Checkpoint(model, source, None, folder)
     if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
         raise RealCompoError(f"the folder {source} of the {model} model does not exist. {_mend(model)}")
+    files = _files_of(model, components)
     try:
-        snapshot = Path(snapshot_download(source, allow_patterns=_files_of(model), local_files_only=not download))
+        snapshot = Path(snapshot_download(source, allow_patterns=files, local_files_only=not download))
     except Exception as error:  # whatever the hub client raises, the user's way on is the same
         cause = str(error).strip().split("\n")[0]
         raise RealCompoError(
@@ -257,48 +275,10 @@ def _open(model: Model, source: str, download: bool) -> Checkpoint:
     return Checkpoint(model, source, snapshot.name, snapshot)
 
 
-def _files_of(model: Model) -> list[str]:
-    patterns = [f"{c}/{name}" for c in COMPONENTS[model] for name in ("config.json", f"{_WEIGHTS[c]}*.safetensors*")]
+def _files_of(model: Model, components: Sequence[Component]) -> list[str]:
+    stems = [Path(_PLACES[component]) for component in components]
+    patterns = [str(path) for stem in stems for path in (stem.with_name("config.json"), f"{stem}*.safetensors*")]
     return patterns + (["tokenizer/*", "scheduler/*.json"] if model == "text_to_image" else [])
-
-
-def _check_supported(checkpoints: Checkpoints) -> None:
-    text_to_image, spatial = checkpoints.text_to_image, checkpoints.spatial
-    for checkpoint in (text_to_image, spatial):
-        _check_unet(checkpoint)
-    _check(spatial, "unet", "attention_type", spatial.config("unet").get("attention_type", "default"), ("gated",))
-    _check_rules(text_to_image, "vae", _VAE_RULES)
-    _check_rules(text_to_image, "text_encoder", {"model_type": ("clip_text_model",)})
-    scheduler = text_to_image.read_json("scheduler/scheduler_config.json")
-    predicted = scheduler.get("prediction_type", "epsilon")
-    _check(text_to_image, "scheduler", "prediction_type", predicted, ("epsilon", "v_prediction"))
-    width = text_to_image.config("text_encoder")["hidden_size"]
-    for checkpoint in (text_to_image, spatial):
-        _check(checkpoint, "unet", "cross_attention_dim", checkpoint.config("unet")["cross_attention_dim"], (width,))
-    sample_size = text_to_image.config("unet")["sample_size"]
-    _check(spatial, "unet", "sample_size", spatial.config("unet")["sample_size"], (sample_size,))
-
-
-def _check_unet(checkpoint: Checkpoint) -> None:
-    _check_rules(checkpoint, "unet", _UNET_RULES)
-    config = checkpoint.config("unet")
-    for field, way in (("down_block_types", "Down"), ("up_block_types", "Up")):
-        for block in config[field]:
-            _check(checkpoint, "unet", field, block, tuple(name.format(way) for name in _BLOCKS))
-
-
-def _check_rules(checkpoint: Checkpoint, component: Component, rules: Mapping[str, tuple[Any, ...]]) -> None:
-    config = checkpoint.config(component)
-    for field, allowed in rules.items():
-        _check(checkpoint, component, field, config.get(field, allowed[0]), allowed)
-
-
-def _check(checkpoint: Checkpoint, component: str, field: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if value not in allowed:
-        raise RealCompoError(
-            f"{checkpoint.folder / component} is not supported as {checkpoint.model} model: its {field} is "
-            f"{json.dumps(value)}, not {' or '.join(map(json.dumps, allowed))}. {SUPPORTED}"
-        )
 
 
 def _safetensors_header(file: Path) -> dict[str, list[int]]:

@@ -1,10 +1,12 @@
 """The sizes that a pair's graphs share, read from its configs before any weight is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from export.attention import find_map_layers
-from export.checkpoints import Checkpoints, Model, empty_unet
+from export.checkpoints import Checkpoints, Model, empty_controlnet, empty_unet
 from runtime.errors import RealCompoError
 
 
@@ -20,6 +22,8 @@ class Geometry:
     text_width: int
     vocabulary: int
     scheduler: dict[str, Any]  # diffusers' config: what the UNets predict, and the noise they were trained with
+    controlnets: int = 0  # how many; with none, GLIGEN is the spatial model
+    residuals: dict[str, tuple[int, ...]] = field(default_factory=dict)  # (channels, height, width) of what they add
 
 
 def measure(checkpoints: Checkpoints, height: int | None = None, width: int | None = None) -> Geometry:
@@ -36,23 +40,47 @@ def measure(checkpoints: Checkpoints, height: int | None = None, width: int | No
         len(checkpoints.of(model).config("unet")["down_block_types"]) for model in ("text_to_image", "spatial")
     )
     _check_divisible(image_size, factor * 2 ** (levels - 1))
-    latent_size = (image_size[0] // factor, image_size[1] // factor)
+    latent_shape = (4, image_size[0] // factor, image_size[1] // factor)
+    resolution, map_layers = _find_maps(checkpoints, latent_shape[1:])
+    return Geometry(
+        latent_shape=latent_shape,
+        image_size=image_size,
+        map_resolution=resolution,
+        map_layers=map_layers,
+        max_tokens=text["max_position_embeddings"],
+        text_width=text["hidden_size"],
+        vocabulary=text["vocab_size"],
+        scheduler=checkpoints.text_to_image.read_json("scheduler/scheduler_config.json"),
+        controlnets=len(checkpoints.controlnets),
+        residuals=_find_residuals(checkpoints, latent_shape, image_size, text["hidden_size"]),
+    )
+
+
+def _find_maps(checkpoints: Checkpoints, latent_size: tuple[int, int]) -> tuple[tuple[int, int], dict[Model, Any]]:
+    """The maps' resolution and each model's layers."""
     resolution, text_to_image_layers = find_map_layers(empty_unet(checkpoints.text_to_image), latent_size)
     spatial_resolution, spatial_layers = find_map_layers(empty_unet(checkpoints.spatial), latent_size)
     if resolution != spatial_resolution:
         raise RealCompoError(
             f"the two models have their attention maps at different resolutions, {resolution} and {spatial_resolution}"
         )
-    return Geometry(
-        latent_shape=(4, *latent_size),
-        image_size=image_size,
-        map_resolution=resolution,
-        map_layers={"text_to_image": text_to_image_layers, "spatial": spatial_layers},
-        max_tokens=text["max_position_embeddings"],
-        text_width=text["hidden_size"],
-        vocabulary=text["vocab_size"],
-        scheduler=checkpoints.text_to_image.read_json("scheduler/scheduler_config.json"),
-    )
+    return resolution, {"text_to_image": text_to_image_layers, "spatial": spatial_layers}
+
+
+def _find_residuals(
+    checkpoints: Checkpoints, latent_shape: tuple[int, ...], image_size: tuple[int, int], text_width: int
+) -> dict[str, tuple[int, ...]]:
+    """What ControlNets add, all of them the same shapes: asked of one without weights."""
+    if not checkpoints.controlnets:
+        return {}
+    with torch.device("meta"):
+        latents, text = torch.empty(1, *latent_shape), torch.empty(1, 1, text_width)
+        image, timestep = torch.empty(1, 3, *image_size), torch.empty(1, dtype=torch.int64)
+        down, mid = empty_controlnet(checkpoints.controlnets[0])(
+            latents, timestep, text, controlnet_cond=image, return_dict=False
+        )
+    shapes = {f"down_residual_{i:02}": tuple(residual.shape[1:]) for i, residual in enumerate(down)}
+    return shapes | {"mid_residual": tuple(mid.shape[1:])}
 
 
 def _check_divisible(image_size: tuple[int, int], step: int) -> None:

@@ -16,7 +16,7 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 
 from export.attention import average_maps, open_attention
 from export.decompositions import decompositions
-from export.graphs import Spatial, TextToImage
+from export.graphs import Denoiser
 from runtime.balancer import attention_loss
 
 Tensors = dict[str, torch.Tensor]
@@ -32,12 +32,12 @@ class AttentionGradient(nn.Module):
     between would underflow otherwise.
     """
 
-    def __init__(self, model: TextToImage | Spatial, loss_scale: float = 1.0):
+    def __init__(self, model: Denoiser, loss_scale: float = 1.0):
         super().__init__()
         self.model = model
         self.loss_scale = loss_scale
-        open_attention(model.unet)
-        _open_upsampling(model.unet)
+        open_attention(model)
+        _open_upsampling(model)
         model.unet.get_submodule(model.layers[-1]).register_forward_hook(_stop)
 
     def forward(
@@ -91,8 +91,8 @@ class _OpenUpsample(nn.Module):
         return self.conv(repeated.flatten(4, 5).flatten(2, 3))
 
 
-def _open_upsampling(unet: nn.Module) -> None:
-    for block in list(unet.modules()):
+def _open_upsampling(model: nn.Module) -> None:
+    for block in list(model.modules()):
         for name, child in list(block.named_children()):
             if isinstance(child, Upsample2D):
                 block.register_module(name, _OpenUpsample(child))

@@ -1,16 +1,18 @@
 """The graphs of a bundle: modules with named inputs and outputs around the checkpoints' models."""
 
 import copy
+import operator
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock, GatedSelfAttentionDense
 from torch import nn
 from transformers import CLIPTextModel
 
 from export.attention import average_maps, record_maps
-
-Tensors = dict[str, torch.Tensor]
 
 
 class TextEncoder(nn.Module):
@@ -25,7 +27,7 @@ class TextEncoder(nn.Module):
         return _at_least_fp32(output.last_hidden_state), _at_least_fp32(output.pooler_output)
 
 
-class _Denoiser(nn.Module):
+class Denoiser(nn.Module):
     """A UNet that also gives its attention maps. What it computes in is what its weights are; inputs and outputs have
     the latents' type."""
 
@@ -36,30 +38,31 @@ class _Denoiser(nn.Module):
         self.layers = layers
         self.recorders = record_maps(self.unet, layers)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What it computes in."""
+        return self.unet.conv_in.weight.dtype
+
     def predict(
-        self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor, gligen: Tensors | None
+        self, latents: torch.Tensor, timestep: torch.Tensor, text: torch.Tensor, **conditions: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """noise_pred, attention_maps."""
-        dtype = self.unet.conv_in.weight.dtype
-        kwargs = {"gligen": {name: tensor.to(dtype) for name, tensor in gligen.items()}} if gligen else None
-        predicted = self.unet(
-            latents.to(dtype), timestep, text.to(dtype), cross_attention_kwargs=kwargs, return_dict=False
-        )[0]
+        """noise_pred, attention_maps. `conditions` are further arguments of the UNet."""
+        predicted = self.unet(latents.to(self.dtype), timestep, text.to(self.dtype), return_dict=False, **conditions)[0]
         maps = average_maps(self.recorders)
         return self.noise_of(predicted.to(latents.dtype), latents, timestep), maps.to(latents.dtype)
 
 
-class TextToImage(_Denoiser):
+class TextToImage(Denoiser):
     """latents (B, 4, h, w), timestep (B,) int64, encoder_hidden_states (B, L, D) -> noise_pred (B, 4, h, w),
     attention_maps (B, P, L): softmax over tokens, averaged over heads and `layers`, pixels row by row."""
 
     def forward(
         self, latents: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.predict(latents, timestep, encoder_hidden_states, None)
+        return self.predict(latents, timestep, encoder_hidden_states)
 
 
-class Spatial(_Denoiser):
+class Spatial(Denoiser):
     """`TextToImage` of a GLIGEN UNet (Li et al., arXiv 2301.07093) and object_tokens (B, N, D),
     grounding_scale (B,): what each row's gates are multiplied by; 0 turns grounding off."""
 
@@ -78,8 +81,77 @@ class Spatial(_Denoiser):
         object_tokens: torch.Tensor,
         grounding_scale: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        gligen = {"object_tokens": object_tokens, "grounding_scale": grounding_scale}
-        return self.predict(latents, timestep, encoder_hidden_states, gligen)
+        gligen = {"object_tokens": object_tokens.to(self.dtype), "grounding_scale": grounding_scale.to(self.dtype)}
+        return self.predict(latents, timestep, encoder_hidden_states, cross_attention_kwargs={"gligen": gligen})
+
+
+class ControlNet(nn.Module):
+    """latents (B, 4, h, w), timestep (B,) int64, encoder_hidden_states (B, L, D), control_images (B, 3n, H, W) in
+    0..1, control_scales (B, n) -> what n ControlNets (Zhang et al., arXiv 2302.05543) add to a UNet, scaled and added
+    up: down_residual_00 ... (B, C, ., .) and mid_residual (B, C, ., .)."""
+
+    def __init__(self, controlnets: Sequence[ControlNetModel]):
+        super().__init__()
+        self.controlnets = nn.ModuleList(controlnets)
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        control_images: torch.Tensor,
+        control_scales: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        dtype: torch.dtype = self.controlnets[0].conv_in.weight.dtype  # type: ignore[union-attr, assignment]
+        images, scales = control_images.to(dtype).split(3, dim=1), control_scales.to(dtype)[:, :, None, None, None]
+        each = [
+            controlnet(
+                latents.to(dtype),
+                timestep,
+                encoder_hidden_states.to(dtype),
+                controlnet_cond=image,
+                conditioning_scale=scales[:, i],
+                return_dict=False,
+            )
+            for i, (controlnet, image) in enumerate(zip(self.controlnets, images, strict=True))
+        ]
+        added = zip(*([*down, mid] for down, mid in each), strict=True)
+        return tuple(reduce(operator.add, residuals).to(latents.dtype) for residuals in added)
+
+
+class ControlledUNet(Denoiser):
+    """`TextToImage` and what ControlNets add to it, in their order; zeros add nothing."""
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        **residuals: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.predict(latents, timestep, encoder_hidden_states, **_added(residuals.values(), self.dtype))
+
+
+class ControlNetAndUNet(Denoiser):
+    """`ControlNet` and `ControlledUNet` in one: what ControlNets add depends on the latents, so gradients pass through
+    it."""
+
+    def __init__(
+        self, unet: UNet2DConditionModel, layers: tuple[str, ...], noise_of: nn.Module, controlnet: ControlNet
+    ):
+        super().__init__(unet, layers, noise_of)
+        self.controlnet = controlnet
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        control_images: torch.Tensor,
+        control_scales: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        residuals = self.controlnet(latents, timestep, encoder_hidden_states, control_images, control_scales)
+        return self.predict(latents, timestep, encoder_hidden_states, **_added(residuals, self.dtype))
 
 
 class NoiseOfEpsilon(nn.Module):
@@ -149,6 +221,12 @@ class VaeDecoder(nn.Module):
     def forward(self, latents: torch.Tensor) -> torch.Tensor:
         images: torch.Tensor = self.vae.decode(latents.to(self.vae.post_quant_conv.weight.dtype), return_dict=False)[0]
         return images.to(latents.dtype)
+
+
+def _added(residuals: Iterable[torch.Tensor], dtype: torch.dtype) -> dict[str, Any]:
+    """What ControlNets give, as diffusers' UNet takes it."""
+    *down, mid = (residual.to(dtype) for residual in residuals)
+    return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 
 
 def _at_least_fp32(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
-from typing import get_args
 
 from export import (
     attention,
@@ -18,18 +17,19 @@ from export import (
     plan_worker,
     precision,
     roles,
+    spatial,
     to_engine,
     to_onnx,
 )
-from export.checkpoints import COMPONENTS, MODELS, Checkpoints, Component, Model
+from export.checkpoints import COMPONENTS, Checkpoint, Checkpoints, Model
 from export.geometry import Geometry
 from export.plan_options import PlanOptions, profile_rows
 from export.roles import Signature, signature
+from export.supported import Component
 from export.to_onnx import OPSETS
 from runtime import balancer
 from runtime.bundle import Precision, Role
 
-ROLES: tuple[Role, ...] = get_args(Role)
 HASH = "sha256:"  # begins what is the hash of something longer
 _HASH_DIGITS = 24
 _PACKAGES = ("torch", "diffusers", "transformers", "onnx-ir", "onnxscript")
@@ -41,6 +41,7 @@ _SOURCES = (
     graphs,
     precision,
     roles,
+    spatial,
     to_onnx,
 )  # the modules that shape a graph
 _PLAN_SOURCES = (plan_options, plan_worker, to_engine)
@@ -48,21 +49,27 @@ _PLAN_SOURCES = (plan_options, plan_worker, to_engine)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a role's weights are: a model's component, and the beginnings of their names."""
+    """Where weights of a role are: a component of a model, and the beginnings of their names."""
 
     model: Model
     component: Component
     prefixes: tuple[str, ...] = ("",)
 
+    def checkpoints(self, pair: Checkpoints) -> tuple[Checkpoint, ...]:
+        """One, or every ControlNet."""
+        return pair.controlnets if self.component == "controlnet" else (pair.of(self.model),)
 
-SOURCES: dict[Role, Source] = {
-    "text_encoder": Source("text_to_image", "text_encoder"),
-    "text_to_image": Source("text_to_image", "unet"),
-    "spatial": Source("spatial", "unet"),
-    "text_to_image_gradient": Source("text_to_image", "unet"),
-    "spatial_gradient": Source("spatial", "unet"),
-    "grounding": Source("spatial", "unet", ("position_net.",)),
-    "vae_decoder": Source("text_to_image", "vae", ("decoder.", "post_quant_conv.")),
+
+CONTROLNETS = Source("spatial", "controlnet")
+SOURCES: dict[Role, tuple[Source, ...]] = {
+    "text_encoder": (Source("text_to_image", "text_encoder"),),
+    "text_to_image": (Source("text_to_image", "unet"),),
+    "spatial": (Source("spatial", "unet"),),
+    "text_to_image_gradient": (Source("text_to_image", "unet"),),
+    "spatial_gradient": (Source("spatial", "unet"), CONTROLNETS),
+    "grounding": (Source("spatial", "unet", ("position_net.",)),),
+    "controlnet": (CONTROLNETS,),
+    "vae_decoder": (Source("text_to_image", "vae", ("decoder.", "post_quant_conv.")),),
 }
 
 
@@ -92,16 +99,34 @@ class Digests:
     """The hash of every component that the parts are made from."""
 
     components: dict[tuple[Model, Component], str]
+    controlnets: tuple[str, ...]
 
     def of(self, model: Model) -> str:
-        """One hash for all that a model gives."""
-        own = "".join(self.components[model, component] for component in COMPONENTS[model])
-        return hashlib.sha256(own.encode()).hexdigest()
+        """One hash for all that a model gives by itself."""
+        return _joined(self.components[model, component] for component in COMPONENTS[model])
+
+    def of_sources(self, sources: Iterable[Source]) -> str:
+        """One hash for all that a role is made from."""
+        hashes = [
+            self.controlnets if source.component == "controlnet" else (self.components[source.model, source.component],)
+            for source in sources
+        ]
+        return _joined(digest for of_source in hashes for digest in of_source)
 
 
 def weight_digests(checkpoints: Checkpoints) -> Digests:
     """Read every weight file once and hash it."""
-    return Digests({(model, c): checkpoints.of(model).digest(c) for model in MODELS for c in COMPONENTS[model]})
+    components: dict[tuple[Model, Component], str] = {
+        ("text_to_image", component): checkpoints.text_to_image.digest(component)
+        for component in COMPONENTS["text_to_image"]
+    }
+    own = not checkpoints.controlnets  # with ControlNets, the spatial UNet is that of text_to_image
+    components["spatial", "unet"] = checkpoints.spatial.digest("unet") if own else components["text_to_image", "unet"]
+    return Digests(components, tuple(controlnet.digest("controlnet") for controlnet in checkpoints.controlnets))
+
+
+def _joined(digests: Iterable[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def plan_parts(
@@ -131,10 +156,14 @@ def _part(
     shared: dict[str, str],
     plan: PlanOptions | None,
 ) -> Part:
-    source = SOURCES[role]
-    weights = {"weights": HASH + digests.components[source.model, source.component][:_HASH_DIGITS]}
+    sources = SOURCES[role]
+    weights = {"weights": HASH + digests.of_sources(sources)[:_HASH_DIGITS]}
     depends = weights | shared | (_plan_depends(role, plan) if plan else {"backend": "onnx"})
-    size = checkpoints.of(source.model).fp32_bytes(source.component, source.prefixes)
+    size = sum(
+        checkpoint.fp32_bytes(source.component, source.prefixes)
+        for source in sources
+        for checkpoint in source.checkpoints(checkpoints)
+    )
     return Part(role, depends, signature(role, geometry), size)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from export.roles import MAX_REGIONS
+from export.spatial import MAX_REGIONS
 from runtime.bundle import Role
 from runtime.errors import RealCompoError
 
@@ -88,7 +88,8 @@ def profile_rows(role: Role, batch: Rows) -> Rows:
     """Rows of a role's plan, where the UNets have `batch`.
 
     Classifier-free guidance gives UNets and object tokens two rows an image, everything else one; without guidance all
-    have as many. One image with every region in use has more texts than most batches have rows.
+    have as many. ControlNets see half of the rows of the UNet that both models share, and all where the spatial model
+    is alone. One image with every region in use has more texts than most batches have rows.
     """
     smallest, usual, largest = batch
     match role:

@@ -1,5 +1,6 @@
 """What each engine role takes and gives, and its graph with a checkpoint's weights."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,21 +8,19 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
-from export.checkpoints import Checkpoints, Model, load_text_encoder, load_unet, load_vae
+from export.checkpoints import Checkpoints, load_text_encoder, load_unet, load_vae
 from export.geometry import Geometry
 from export.gradient import AttentionGradient
 from export.graphs import (
     Grounding,
     NoiseOfEpsilon,
     NoiseOfVelocity,
-    Spatial,
     TextEncoder,
     TextToImage,
     VaeDecoder,
 )
+from export.spatial import MAX_REGIONS, controls, load_controlnets, residuals, spatial_kind, tensor
 from runtime.bundle import Role, TensorSpec
-
-MAX_REGIONS = 30  # GLIGEN's object slots; diffusers' pipeline pads to as many
 
 
 @dataclass(frozen=True)
@@ -35,36 +34,29 @@ class Signature:
 def signature(role: Role, geometry: Geometry) -> Signature:
     """The inputs and outputs of a role's graph."""
     tokens, width = geometry.max_tokens, geometry.text_width
-    pixels = geometry.map_resolution[0] * geometry.map_resolution[1]
-    latents = _tensor("latents", *geometry.latent_shape)
-    text = _tensor("encoder_hidden_states", tokens, width)
-    objects = _tensor("object_tokens", MAX_REGIONS, width)
-    timestep = _tensor("timestep", dtype="int64")
-    predictions = (_tensor("noise_pred", *geometry.latent_shape), _tensor("attention_maps", pixels, tokens))
-    masks, weights = _tensor("region_masks", MAX_REGIONS, pixels), _tensor("region_weights", MAX_REGIONS)
-    regions = (masks, _tensor("region_tokens", MAX_REGIONS, tokens), weights)
-    grounding = (objects, _tensor("grounding_scale"))
-    gradients = (
-        _tensor("loss"),
-        _tensor("grad_latents", *geometry.latent_shape),
-        _tensor("region_maps", MAX_REGIONS, pixels),
-    )
+    latents = tensor("latents", *geometry.latent_shape)
+    text = tensor("encoder_hidden_states", tokens, width)
+    rows = (latents, tensor("timestep", dtype="int64"), text)
+    spatial = spatial_kind(geometry)
     match role:
         case "text_encoder":
-            return Signature((_tensor("input_ids", tokens, dtype="int64"),), (text, _tensor("pooled_output", width)))
+            return Signature((tensor("input_ids", tokens, dtype="int64"),), (text, tensor("pooled_output", width)))
         case "text_to_image":
-            return Signature((latents, timestep, text), predictions)
+            return Signature(rows, _predictions(geometry))
         case "spatial":
-            return Signature((latents, timestep, text, *grounding), predictions)
-        case "grounding":
-            phrases = _tensor("phrase_embeddings", MAX_REGIONS, width)
-            return Signature((_tensor("boxes", MAX_REGIONS, 4), phrases, _tensor("masks", MAX_REGIONS)), (objects,))
+            return Signature((*rows, *spatial.conditions(geometry)), _predictions(geometry))
         case "text_to_image_gradient":
-            return Signature((latents, timestep, text, *regions), gradients)
+            return Signature((*rows, *_regions(geometry)), _gradients(geometry))
         case "spatial_gradient":
-            return Signature((latents, timestep, text, *grounding, *regions), gradients)
+            conditions = spatial.gradient_conditions(geometry)
+            return Signature((*rows, *conditions, *_regions(geometry)), _gradients(geometry))
+        case "grounding":
+            boxes, phrases = tensor("boxes", MAX_REGIONS, 4), tensor("phrase_embeddings", MAX_REGIONS, width)
+            return Signature((boxes, phrases, tensor("masks", MAX_REGIONS)), (spatial.conditions(geometry)[0],))
+        case "controlnet":
+            return Signature((*rows, *controls(geometry)), residuals(geometry))
         case "vae_decoder":
-            return Signature((latents,), (_tensor("images", 3, *geometry.image_size),))
+            return Signature((latents,), (tensor("images", 3, *geometry.image_size),))
 
 
 def example_inputs(signature: Signature, rows: int, vocabulary: int) -> dict[str, torch.Tensor]:
@@ -84,7 +76,7 @@ def example_inputs(signature: Signature, rows: int, vocabulary: int) -> dict[str
                 return _one_hot(torch.randint(shape[-1], shape[:-1], generator=generator), shape[-1])
             case "region_weights":  # as many regions as a layout has, and padding
                 return (torch.arange(shape[-1]) < 3).float().expand(shape).contiguous()
-            case "boxes" | "grounding_scale" | "region_masks":
+            case "boxes" | "grounding_scale" | "region_masks" | "control_images" | "control_scales":
                 return torch.rand(shape, generator=generator)
         return torch.randn(shape, generator=generator)
 
@@ -94,24 +86,50 @@ def example_inputs(signature: Signature, rows: int, vocabulary: int) -> dict[str
 def load_graph(role: Role, checkpoints: Checkpoints, geometry: Geometry, loss_scale: float = 1.0) -> nn.Module:
     """A role's graph with the checkpoints' weights, in fp32 and evaluation mode."""
 
-    def model(name: Model) -> TextToImage | Spatial:
-        module = TextToImage if name == "text_to_image" else Spatial
-        return module(load_unet(checkpoints.of(name)), geometry.map_layers[name], _noise_of(geometry.scheduler))
+    spatial, noise_of = spatial_kind(geometry), _noise_of(geometry.scheduler)
+
+    def text_to_image() -> TextToImage:
+        return TextToImage(load_unet(checkpoints.text_to_image), geometry.map_layers["text_to_image"], noise_of)
 
     match role:
         case "text_encoder":
             graph: nn.Module = TextEncoder(load_text_encoder(checkpoints.text_to_image))
-        case "text_to_image" | "spatial":
-            graph = model(role)
+        case "text_to_image":
+            graph = text_to_image()
+        case "spatial":
+            graph = spatial.model(checkpoints, geometry, noise_of)
         case "text_to_image_gradient":
-            graph = AttentionGradient(model("text_to_image"), loss_scale)
+            graph = AttentionGradient(text_to_image(), loss_scale)
         case "spatial_gradient":
-            graph = AttentionGradient(model("spatial"), loss_scale)
+            graph = AttentionGradient(spatial.differentiable(checkpoints, geometry, noise_of), loss_scale)
         case "grounding":
             graph = Grounding(load_unet(checkpoints.spatial).position_net)
+        case "controlnet":
+            graph = load_controlnets(checkpoints)
         case "vae_decoder":
             graph = VaeDecoder(load_vae(checkpoints.text_to_image))
     return graph.eval()
+
+
+def _predictions(geometry: Geometry) -> tuple[TensorSpec, ...]:
+    maps = tensor("attention_maps", math.prod(geometry.map_resolution), geometry.max_tokens)
+    return tensor("noise_pred", *geometry.latent_shape), maps
+
+
+def _regions(geometry: Geometry) -> tuple[TensorSpec, ...]:
+    return (
+        tensor("region_masks", MAX_REGIONS, math.prod(geometry.map_resolution)),
+        tensor("region_tokens", MAX_REGIONS, geometry.max_tokens),
+        tensor("region_weights", MAX_REGIONS),
+    )
+
+
+def _gradients(geometry: Geometry) -> tuple[TensorSpec, ...]:
+    return (
+        tensor("loss"),
+        tensor("grad_latents", *geometry.latent_shape),
+        tensor("region_maps", MAX_REGIONS, math.prod(geometry.map_resolution)),
+    )
 
 
 def _noise_of(scheduler: dict[str, Any]) -> nn.Module:
@@ -122,7 +140,3 @@ def _noise_of(scheduler: dict[str, Any]) -> nn.Module:
 
 def _one_hot(indices: torch.Tensor, size: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(indices, size).float()
-
-
-def _tensor(name: str, *shape: int, dtype: str = "float32") -> TensorSpec:
-    return TensorSpec.model_validate({"name": name, "dtype": dtype, "shape": ("batch", *shape)})

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from diffusers.loaders.single_file_utils import (
+    convert_controlnet_checkpoint,
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
@@ -23,9 +24,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from export.architectures import ARCHITECTURES, Architecture
-from export.checkpoints import COMPONENTS, MODELS, Component, Model, no_progress_bar
-from export.pairs import Pair
+from export.architectures import ARCHITECTURES, Architecture, make_controlnet
+from export.checkpoints import COMPONENTS, MODELS, Model, component_folder, no_progress_bar
+from export.pairs import Control, Pair
+from export.supported import Component
 from runtime.bundle import sha256_of
 from runtime.errors import RealCompoError
 
@@ -37,6 +39,12 @@ _PREFIXES: dict[Component, str] = {
     "unet": "model.diffusion_model.",
     "vae": "first_stage_model.",
     "text_encoder": "cond_stage_model.transformer.",
+    "controlnet": "control_model.",
+}
+# A weight that tells a file of one component alone, without prefixes
+_ALONE: dict[Component, tuple[str, ...]] = {
+    "unet": ("conv_in.weight",),
+    "controlnet": ("conv_in.weight", "time_embed.0.weight"),
 }
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
@@ -47,12 +55,14 @@ class _Source:
     """What a converted folder is made from, and its key is made of."""
 
     model: Model
+    components: tuple[Component, ...]
     file: Path
     architecture: Architecture
     tokenizer: dict[str, bytes]  # file name: content; empty for the spatial model
 
     def key(self) -> str:
-        parts = {"weights": sha256_of(self.file), "architecture": asdict(self.architecture), "model": self.model}
+        parts = {"weights": sha256_of(self.file), "architecture": asdict(self.architecture)}
+        parts |= {"model": self.model, "components": " ".join(self.components)}
         parts |= {name: hashlib.sha256(content).hexdigest() for name, content in self.tokenizer.items()}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -65,15 +75,28 @@ def convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, repor
     Raises:
         RealCompoError: a pickle, a file that is missing, damaged or of another architecture, or no tokenizer for it.
     """
-    models = {model: _single_file(getattr(pair, model)) for model in MODELS}
+    own: tuple[Model, ...] = ("text_to_image",) if pair.controls else MODELS
+    models = {model: _single_file(getattr(pair, model)) for model in own}
     if tokenizer and not models["text_to_image"]:
         raise RealCompoError(f"--tokenizer {tokenizer} goes with a single file as --text-to-image; leave it out")
     for model, file in models.items():
         if file:
             files = _tokenizer_files(file, tokenizer) if model == "text_to_image" else {}
-            source = _Source(model, file, _architecture(pair, file), files)
-            pair = replace(pair, **{model: str(_convert_once(source, folder, report))})
+            source = _Source(model, COMPONENTS[model], file, _architecture(pair, file), files)
+            converted = str(_convert_once(source, folder, report))
+            pair = replace(pair, **{model: converted})  # type: ignore[arg-type]
+    if pair.controls:
+        controls = tuple(_convert_control(control, pair, folder, report) for control in pair.controls)
+        pair = replace(pair, spatial=pair.text_to_image, controls=controls)
     return pair
+
+
+def _convert_control(control: Control, pair: Pair, folder: Path, report: Report) -> Control:
+    file = _single_file(control.model)
+    if file is None:
+        return control
+    source = _Source("spatial", ("controlnet",), file, _architecture(pair, file), {})
+    return replace(control, model=str(_convert_once(source, folder, report)))
 
 
 def _single_file(source: str) -> Path | None:
@@ -117,10 +140,10 @@ def _convert_once(source: _Source, folder: Path, report: Report) -> Path:
         return place
     scratch = place.with_name(f".{place.name}")
     shutil.rmtree(scratch, ignore_errors=True)
-    for component in COMPONENTS[source.model]:
+    for component in source.components:
         report(f"converting {source.file.name}: {component}")
         with no_progress_bar():
-            _convert(component, source).save_pretrained(scratch / component)
+            _convert(component, source).save_pretrained(component_folder(scratch, component))
     if source.model == "text_to_image":
         PNDMScheduler(**source.architecture.scheduler).save_pretrained(scratch / "scheduler")
         (scratch / "tokenizer").mkdir()
@@ -150,14 +173,17 @@ def _empty(component: Component, source: _Source) -> Any:
             return AutoencoderKL(**architecture.vae)
         case "text_encoder":
             return CLIPTextModel(CLIPTextConfig(**architecture.text_encoder))
+        case "controlnet":
+            return make_controlnet(architecture)
 
 
 def _read(file: Path, component: Component) -> Weights:
-    """A component's tensors under their names in the file; all of a file that is a UNet in diffusers' names."""
+    """A component's tensors under their names in the file; all of a file that is one UNet or ControlNet alone."""
     try:
         with safe_open(file, framework="pt") as opened:
             names = list(opened.keys())
-            prefix = "" if "conv_in.weight" in names and component == "unet" else _PREFIXES[component]
+            alone = any(name in names for name in _ALONE.get(component, ()))
+            prefix = "" if alone else _PREFIXES[component]
             return {name: opened.get_tensor(name) for name in names if name.startswith(prefix)}
     except SafetensorError as error:
         raise RealCompoError(f"{file} is damaged: {error}. Download it again") from error
@@ -176,6 +202,8 @@ def _renamed(component: Component, weights: Weights, model: Any) -> Weights:
             return convert_ldm_unet_checkpoint(weights, model.config) | grounding
         case "vae":
             return convert_ldm_vae_checkpoint(weights, model.config)
+        case "controlnet":
+            return convert_controlnet_checkpoint(weights, model.config)
         case "text_encoder":
             converted = convert_ldm_clip_checkpoint(weights)
             converted.pop("text_model.embeddings.position_ids", None)  # a constant, which older files store
@@ -190,6 +218,6 @@ def _check(component: Component, file: Path, found: Weights, wanted: Weights) ->
         if names:
             raise RealCompoError(
                 f"{file} is not of the pair's architecture: its {component} {what} weights, {len(names)} of them, such "
-                f"as {names[0]}. Give a Stable Diffusion 1.x file (as --spatial one with all of GLIGEN's UNet), or a "
-                "diffusers folder"
+                f"as {names[0]}. Give a Stable Diffusion 1.x file (as --spatial one with all of GLIGEN's UNet, or a "
+                "ControlNet), or a diffusers folder"
             )

@@ -52,11 +52,25 @@ def export_onnx(
             program = convert(_trace_gradient(graph, inputs))
         else:
             batch = torch.export.Dim("batch", min=1, max=MAX_TRACED_ROWS)
-            program = convert(graph, kwargs=inputs, dynamic_shapes={name: {0: batch} for name in inputs})
+            program = convert(
+                _Positional(graph, list(inputs)), tuple(inputs.values()), dynamic_shapes=(({0: batch},) * len(inputs),)
+            )
         assert program is not None  # only dynamo=False returns None
         _declare_batch(program.model, signature, forget=isinstance(graph, AttentionGradient))
         _simplify(program.model)
     return _save(program.model, path)
+
+
+class _Positional(nn.Module):
+    """A graph that takes its inputs in their order: torch.export has no dynamic shapes for what `**kwargs` collect."""
+
+    def __init__(self, graph: nn.Module, names: list[str]):
+        super().__init__()
+        self.whole = graph
+        self.names = names
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        return self.whole(**dict(zip(self.names, tensors, strict=True)))
 
 
 def _trace_gradient(graph: AttentionGradient, inputs: dict[str, torch.Tensor]) -> ExportedProgram:

@@ -121,11 +121,13 @@ def checkpoints_at_hand(manifest: Manifest) -> Checkpoints | None:
     """The checkpoints that the bundle was built from, if they are on this machine and unchanged."""
     pair = manifest.pair
     try:
-        checkpoints = open_checkpoints(pair.text_to_image.source, pair.spatial.source, download=False)
+        controlnets = [model.source for model in pair.controlnets]
+        checkpoints = open_checkpoints(pair.text_to_image.source, pair.spatial.source, controlnets, download=False)
     except RealCompoError:
         return None
     found = weight_digests(checkpoints)
-    same = found.of("text_to_image") == pair.text_to_image.sha256 and found.of("spatial") == pair.spatial.sha256
+    recorded = [model.sha256 for model in (pair.text_to_image, pair.spatial, *pair.controlnets)]
+    same = [found.of("text_to_image"), found.of("spatial"), *found.controlnets] == recorded
     return checkpoints if same else None
 
 

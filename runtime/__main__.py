@@ -28,6 +28,7 @@ from runtime.output import Output
 from runtime.pipeline import Callback
 from runtime.planners import PLANNERS, layout_json, make_planner
 from runtime.schema import layout_schema
+from runtime.spatial import PerControl
 
 EXAMPLES = """
 Examples:
@@ -82,7 +83,11 @@ def generate(
     ] = "exact",
     guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is off.")] = 7.5,
     switch_step: Annotated[
-        int | None, typer.Option(help="Evaluations before it use the spatial model alone. [default: 0.4 of the steps]")
+        int | None,
+        typer.Option(
+            help="Evaluations before it use the spatial model alone. [default: 0.4 of the steps with GLIGEN, 0 with "
+            "ControlNets]"
+        ),
     ] = None,
     coefficient_scale: Annotated[float, typer.Option(help="How fast the coefficients move.")] = 1e6,
     gradient_from: Annotated[
@@ -91,6 +96,15 @@ def generate(
     trial_guidance: Annotated[bool, typer.Option(help="Guide the predictions of exact's trial step.")] = False,
     update_every: Annotated[int, typer.Option(help="Update the coefficients every k-th evaluation.")] = 1,
     grounding_fraction: Annotated[float, typer.Option(help="Share of the evaluations with GLIGEN's gates on.")] = 1.0,
+    control_scale: Annotated[
+        list[float] | None, typer.Option(help="Of what ControlNets add; one for all, or repeat it. [default: 1]")
+    ] = None,
+    control_start: Annotated[
+        list[float] | None, typer.Option(help="Share of the evaluations before ControlNets come in. [default: 0]")
+    ] = None,
+    control_end: Annotated[
+        list[float] | None, typer.Option(help="Share of the evaluations after which they stay out. [default: 1]")
+    ] = None,
     num_images: Annotated[int, typer.Option(help="Pictures to draw.")] = 1,
     traces: Annotated[Path | None, typer.Option(help="Folder for pictures of what the balancer did.")] = None,
     backend: Annotated[
@@ -128,6 +142,9 @@ def generate(
                 trial_guidance=trial_guidance,
                 update_every=update_every,
                 grounding_fraction=grounding_fraction,
+                control_scale=_per_control(control_scale, 1.0),
+                control_start=_per_control(control_start, 0.0),
+                control_end=_per_control(control_end, 1.0),
                 num_images=num_images,
                 trace=traces is not None,
                 callback=callback,
@@ -228,6 +245,13 @@ def _plan_or_read(prompt: str | None, path: Path | None, planner: str | None) ->
     if prompt is None:
         raise RealCompoError("--plan needs a prompt: give --prompt")
     return make_planner(planner)(prompt)
+
+
+def _per_control(given: list[float] | None, default: float) -> PerControl:
+    """One number is for all ControlNets."""
+    if not given:
+        return default
+    return given[0] if len(given) == 1 else given
 
 
 def _choose_prompt(prompt: str | None, layout: Layout | None) -> str:

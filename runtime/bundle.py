@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from runtime.controls import ControlKind
 from runtime.errors import RealCompoError
 
 FORMAT_VERSION = 1
@@ -20,6 +21,7 @@ Role = Literal[
     "text_to_image_gradient",
     "spatial_gradient",
     "grounding",
+    "controlnet",
     "vae_decoder",
 ]
 Backend = Literal["onnx", "tensorrt-rtx", "tensorrt"]
@@ -83,6 +85,10 @@ class EngineSpec(_Spec):
     verification: dict[str, float]  # output: relative error against PyTorch; quantized, against the engine before
     depends: dict[str, str] = {}  # what the key is a hash of, to tell what has changed
 
+    def input(self, name: str) -> TensorSpec:
+        """The input of that name, which there must be."""
+        return next(tensor for tensor in self.inputs if tensor.name == name)
+
 
 class ModelSpec(_Spec):
     source: str  # hub id or folder
@@ -93,7 +99,8 @@ class ModelSpec(_Spec):
 class PairSpec(_Spec):
     name: str
     text_to_image: ModelSpec
-    spatial: ModelSpec
+    spatial: ModelSpec  # the text-to-image model again where ControlNets make it spatial
+    controlnets: tuple[ModelSpec, ...] = ()  # one for each of the manifest's `controls`
 
 
 class MapSpec(_Spec):
@@ -103,10 +110,16 @@ class MapSpec(_Spec):
     layers: dict[Literal["text_to_image", "spatial"], tuple[str, ...]]
 
 
-def needed_roles(shared_unet: bool) -> tuple[Role, ...]:
-    """The engines of a bundle. Where both models have one UNet, the spatial one's engines do the other's work."""
-    own = () if shared_unet else ("text_to_image", "text_to_image_gradient")
-    return tuple(role for role in get_args(Role) if role in own or not role.startswith("text_to_image"))
+def needed_roles(shared_unet: bool = False, controlled: bool = False) -> tuple[Role, ...]:
+    """The engines of a bundle. Where both models have one UNet, the spatial one's engines do the other's work.
+
+    Args:
+        controlled: whether ControlNets make the spatial model, and not GLIGEN.
+    """
+    unneeded = {"grounding" if controlled else "controlnet"}
+    if shared_unet:
+        unneeded |= {"text_to_image", "text_to_image_gradient"}
+    return tuple(role for role in get_args(Role) if role not in unneeded)
 
 
 class Manifest(_Spec):
@@ -115,7 +128,8 @@ class Manifest(_Spec):
     backend: Backend
     precision: Precision
     batch: tuple[int, int, int]  # min, opt, max UNet rows
-    shared_unet: bool = False  # the spatial UNet with its grounding off is the text-to-image one: one engine for both
+    shared_unet: bool = False  # the spatial UNet told of no layout is the text-to-image one: one engine for both
+    controls: tuple[ControlKind, ...] = ()  # what each ControlNet reads, in their order; none where GLIGEN is spatial
     engines: dict[Role, EngineSpec]
     maps: MapSpec
     loss_scale: float

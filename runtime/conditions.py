@@ -1,7 +1,7 @@
-"""What both models are told: prompts and layouts, as the tensors that the engines and the balancer take."""
+"""What is asked for: prompts and layouts, one each for every image, and the regions as the balancer takes them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,15 +25,6 @@ class Request:
     prompts: tuple[str, ...]
     negative_prompts: tuple[str, ...]
     layouts: tuple[Layout, ...]
-
-
-@dataclass(frozen=True)
-class Grounding:
-    """The layouts as GLIGEN's position net takes them; N is the bundle's `max_regions`."""
-
-    boxes: torch.Tensor  # (B,N,4) float32, xyxy in 0..1
-    phrases: tuple[tuple[str, ...], ...]  # per image, one a region
-    masks: torch.Tensor  # (B,N) float32, 1 for a region and 0 for padding
 
 
 def make_request(
@@ -66,9 +57,12 @@ def make_regions(prompts: Sequence[Prompt], layouts: Sequence[Layout], manifest:
     """The layouts as the balancer takes them, R being the most regions of an image.
 
     Raises:
-        RealCompoError: a phrase that cannot be found in its prompt, or token indices out of range.
+        RealCompoError: a phrase that cannot be found in its prompt, token indices out of range, or more regions than
+            the bundle takes.
     """
     resolution, most = manifest.maps.resolution, max(len(layout.regions) for layout in layouts)
+    if most > manifest.max_regions:
+        raise RealCompoError(f"the layout has {most} regions; this bundle takes at most {manifest.max_regions}")
     masks = torch.zeros(len(layouts), most, math.prod(resolution))
     tokens = torch.zeros(len(layouts), most, manifest.max_tokens)
     weights = torch.zeros(len(layouts), most)
@@ -87,28 +81,6 @@ def pad_regions(regions: Regions, count: int) -> Regions:
     return Regions(
         pad(regions.masks, (0, 0, 0, more)), pad(regions.tokens, (0, 0, 0, more)), pad(regions.weights, (0, more))
     )
-
-
-def make_grounding(layouts: Sequence[Layout], manifest: Manifest) -> Grounding:
-    """Raises: RealCompoError: more regions than the bundle takes."""
-    boxes = torch.zeros(len(layouts), manifest.max_regions, 4)
-    masks = torch.zeros(len(layouts), manifest.max_regions)
-    for b, layout in enumerate(layouts):
-        count = len(layout.regions)
-        if count > manifest.max_regions:
-            raise RealCompoError(f"the layout has {count} regions; this bundle takes at most {manifest.max_regions}")
-        boxes[b, :count] = torch.tensor([region.bounding_box() for region in layout.regions]).reshape(-1, 4)
-        masks[b, :count] = 1
-    return Grounding(boxes, tuple(tuple(region.phrase for region in layout.regions) for layout in layouts), masks)
-
-
-def place_embeddings(grounding: Grounding, embeddings: Mapping[str, torch.Tensor], width: int) -> torch.Tensor:
-    """Every region's phrase embedding (D,) at its place among the slots: (B,N,D) float32."""
-    placed = grounding.boxes.new_zeros(*grounding.masks.shape, width)
-    for b, phrases in enumerate(grounding.phrases):
-        for n, phrase in enumerate(phrases):
-            placed[b, n] = embeddings[phrase]
-    return placed
 
 
 def _repeat(items: Sequence[T], images: int) -> tuple[T, ...]:

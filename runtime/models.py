@@ -14,14 +14,13 @@ from runtime.bundle import Role
 from runtime.options import Kind, Model
 from runtime.output import Stats
 from runtime.rows import Row
+from runtime.spatial import Call, Condition, Tensors
 from runtime.streams import Streams
 
 PREDICTION_ROLES: dict[Model, Role] = {"text_to_image": "text_to_image", "spatial": "spatial"}
 GRADIENT_ROLES: dict[Model, Role] = {"text_to_image": "text_to_image_gradient", "spatial": "spatial_gradient"}
 
 SPATIAL_ROLES: tuple[Role, ...] = ("spatial", "spatial_gradient")
-
-Outputs = dict[str, Tensor]
 
 
 class Prediction(NamedTuple):
@@ -37,12 +36,11 @@ class Conditions:
     """What the models are told. If guided, the unconditional rows of B images come before the conditional ones."""
 
     encoder_hidden_states: Tensor  # (B or 2B,L,D)
-    object_tokens: Tensor | None  # (B or 2B,N,D); None where no spatial engine runs
+    spatial: Condition
     regions: Regions  # of B images, as many as gradient engines take
 
     def tensors(self) -> list[Tensor]:
-        objects = [] if self.object_tokens is None else [self.object_tokens]
-        return [self.encoder_hidden_states, *objects, *self.regions]
+        return [self.encoder_hidden_states, *self.spatial.tensors(), *self.regions]
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Models:
     runners: Mapping[Role, Runner]
     conditions: Conditions
     streams: Streams
-    shared_unet: bool = False  # the spatial engines do the text-to-image model's work too, with their grounding off
+    shared_unet: bool = False  # the spatial engines do the text-to-image model's work too, told of no layout
     stats: Stats = field(default_factory=Stats)
 
     def predict(self, latents: Tensor, row: Row, kind: Kind) -> dict[Model, Prediction]:
@@ -68,7 +66,7 @@ class Models:
 
     def _run(
         self, roles: Mapping[Model, Role], models: Sequence[Model], latents: Tensor, row: Row, **regions: Tensor
-    ) -> dict[Model, Outputs]:
+    ) -> dict[Model, Tensors]:
         """Each model's engine on all rows, or, with B latents, the conditional ones: in one call if they share it."""
         if not self.shared_unet:
             calls = [partial(self._call, roles[model], [model], latents, row, regions) for model in models]
@@ -79,23 +77,26 @@ class Models:
 
     def _call(
         self, role: Role, models: Sequence[Model], latents: Tensor, row: Row, regions: Mapping[str, Tensor]
-    ) -> Outputs:
+    ) -> Tensors:
         """One call of an engine, with the rows of the models one after the other."""
         count, conditions = len(latents), self.conditions
-        inputs = {"latents": latents, "encoder_hidden_states": conditions.encoder_hidden_states[-count:], **regions}
-        if role in SPATIAL_ROLES and conditions.object_tokens is not None:
-            inputs["object_tokens"] = conditions.object_tokens[-count:]
+        rows = {
+            "latents": latents,
+            "timestep": row.timestep.expand(count),
+            "encoder_hidden_states": conditions.encoder_hidden_states[-count:],
+        }
+        inputs = {**rows, **regions}
         if len(models) > 1:
             inputs = {name: torch.cat([tensor] * len(models)) for name, tensor in inputs.items()}
-        inputs["timestep"] = row.timestep.expand(len(models) * count)
         if role in SPATIAL_ROLES:
-            shut = torch.zeros_like(row.grounding_scale)
-            scales = [row.grounding_scale if model == "spatial" else shut for model in models]
-            inputs["grounding_scale"] = torch.cat([scale.expand(count) for scale in scales])
-        return self.stats.run(self.runners[role], **inputs)
+            inputs |= conditions.spatial.inputs(Call(role, rows, models, row.spatial_scales), self._engine)
+        return self._engine(role, **inputs)
+
+    def _engine(self, role: Role, **tensors: Tensor) -> Tensors:
+        return self.stats.run(self.runners[role], **tensors)
 
 
-def _prediction(outputs: Outputs, row: Row, guided: bool) -> Prediction:
+def _prediction(outputs: Tensors, row: Row, guided: bool) -> Prediction:
     noise, maps = outputs["noise_pred"], outputs["attention_maps"]
     return _guide(noise, maps, row.guidance_scale) if guided else Prediction(noise, noise, maps)
 

@@ -32,17 +32,15 @@ class Options:
     switch_step: int
     coefficient_scale: float
     update_every: int
-    grounding_fraction: float
     gradient_from: tuple[Model, ...] = BOTH
     trial_guidance: bool = False
 
     def __post_init__(self) -> None:
         _check_gradient(self.gradient)
-        _check("guidance_scale", self.guidance_scale, 0, math.inf)
-        _check("switch_step", self.switch_step, 0, self.rows)
-        _check("coefficient_scale", self.coefficient_scale, 0, math.inf)
+        check_range("guidance_scale", self.guidance_scale, 0, math.inf)
+        check_range("switch_step", self.switch_step, 0, self.rows)
+        check_range("coefficient_scale", self.coefficient_scale, 0, math.inf)
         check_count("update_every", self.update_every)
-        _check("grounding_fraction", self.grounding_fraction, 0, 1)
         _check_gradient_from(self.gradient_from)
 
     @property
@@ -70,10 +68,6 @@ class Options:
                 return Kind(models, self.guided, "surrogate")
         return Kind(models, self.guided, None)
 
-    def grounding_scale(self, i: int) -> float:
-        """1 while GLIGEN's gates are on: the first rows, counted as diffusers' scheduled sampling does."""
-        return float(i < int(self.grounding_fraction * self.rows))
-
     def _models(self, i: int) -> tuple[Model, ...]:
         """The spatial model alone before `switch_step`, and in its own mode."""
         if self.gradient == "text_to_image":
@@ -86,7 +80,7 @@ def check_count(name: str, value: int) -> None:
         raise RealCompoError(f"{name}={value} is out of range; use 1 or more")
 
 
-def _check(name: str, value: float, low: float, high: float) -> None:
+def check_range(name: str, value: float, low: float, high: float) -> None:
     if not (math.isfinite(value) and low <= value <= high):
         limit = f"{low} to {high}" if math.isfinite(high) else f"{low} or more"
         raise RealCompoError(f"{name}={value} is out of range; use {limit}")
@@ -107,7 +101,7 @@ def _check_gradient_from(models: tuple[Model, ...]) -> None:
 
 def _check_weight(gradient: str, weight: str) -> None:
     try:
-        _check("the weight of fixed:W", float(weight), 0, 1)
+        check_range("the weight of fixed:W", float(weight), 0, 1)
     except ValueError as error:  # RealCompoError is one too
         raise RealCompoError(
             f"gradient={gradient!r}: W is the spatial model's weight, 0 to 1, as in fixed:0.5"

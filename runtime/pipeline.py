@@ -14,15 +14,18 @@ from runtime.backends import Engines, load_engines
 from runtime.balancer import Regions, fusing_weights
 from runtime.bundle import Manifest, check_files, how_to_rebuild, needed_roles, read_manifest
 from runtime.capture import Graphs, TorchGraph
-from runtime.conditions import Request, make_grounding, make_regions, make_request, pad_regions, place_embeddings
+from runtime.conditions import Request, make_regions, make_request, pad_regions
+from runtime.controlnets import ControlNets
 from runtime.errors import RealCompoError
 from runtime.evaluation import Evaluation, State, evaluate, start_state
+from runtime.gligen import Gligen
 from runtime.layout import Layout
 from runtime.models import Conditions, Models
 from runtime.options import BOTH, Kind, Model, Options, check_count
 from runtime.output import Output, Stats, TraceStep, to_images
 from runtime.rows import Row, make_rows
 from runtime.sampling import Step, make_table
+from runtime.spatial import PerControl, SpatialModel, Strengths
 from runtime.text import Prompt, PromptEncoder, warn_of_losses
 
 Callback = Callable[[int, int, Tensor, Tensor], None]
@@ -67,6 +70,7 @@ class RealCompo:
         self._runners = engines.runners
         self._streams = engines.streams
         self._make_graph = TorchGraph if engines.capturable else None
+        self._spatial = _spatial_model(manifest, engines)
         self._workspaces: dict[tuple[torch.Size, ...], Workspace] = {}
 
     @classmethod
@@ -95,7 +99,9 @@ class RealCompo:
         """
         folder = Path(path)
         manifest = read_manifest(folder)
-        if absent := [role for role in needed_roles(manifest.shared_unet) if role not in manifest.engines]:
+        if absent := [
+            role for role in needed_roles(manifest.shared_unet, bool(manifest.controls)) if role not in manifest.engines
+        ]:
             raise RealCompoError(f"{folder} has no {', '.join(absent)} engine. {how_to_rebuild(folder, manifest)}")
         if verify:
             check_files(folder, manifest)
@@ -125,6 +131,9 @@ class RealCompo:
         trace: bool = False,
         callback: Callback | None = None,
         grounding_fraction: float = 1.0,
+        control_scale: PerControl = 1.0,
+        control_start: PerControl = 0.0,
+        control_end: PerControl = 1.0,
     ) -> Output:
         """Draw B = prompts * num_images images of (H,W) = `manifest.image_size`.
 
@@ -135,7 +144,8 @@ class RealCompo:
             negative_prompt: what to steer away from; one, or one for each prompt.
             steps: denoising steps; `plms` evaluates the models once more.
             guidance_scale: of classifier-free guidance; 1 or less leaves the unconditional rows out.
-            switch_step: the evaluations before this one use the spatial model alone; None is 0.4 of the steps.
+            switch_step: the evaluations before this one use the spatial model alone; None is 0.4 of the steps with
+                GLIGEN, and 0 with ControlNets.
             seed: draws the starting latents of all images at once, as diffusers does, and then the coefficients.
             gradient: what moves the fusing coefficients. `exact`: the loss of both models' attention maps after a trial
                 step, as in the paper; `surrogate`: the loss of the mixed maps that the models give anyway; `none`:
@@ -155,13 +165,17 @@ class RealCompo:
             callback: called after each evaluation with its number (from 1), how many there are, the latents and the
                 coefficients; what it raises ends the run.
             grounding_fraction: of the evaluations, the first ones, that have GLIGEN's gates on.
+            control_scale: what ControlNets add is multiplied by it; one for all, or one for each, in the order of
+                `manifest.controls`.
+            control_start: the share of the evaluations after which ControlNets come in; one, or one each.
+            control_end: the share of the evaluations after which they stay out; one, or one each.
 
         Raises:
             RealCompoError: an argument out of its range, or a layout that does not fit the prompt or the bundle.
         """
         check_count("num_images", num_images)
         table = make_table(sampler, steps, self.manifest.scheduler)
-        switch_step = round(0.4 * steps) if switch_step is None else switch_step
+        switch_step = self._spatial.switch_step(steps) if switch_step is None else switch_step
         options = Options(
             rows=len(table),
             gradient=gradient,
@@ -169,14 +183,14 @@ class RealCompo:
             switch_step=switch_step,
             coefficient_scale=coefficient_scale,
             update_every=update_every,
-            grounding_fraction=grounding_fraction,
             gradient_from=tuple(gradient_from),
             trial_guidance=trial_guidance,
         )
         if layout is None and options.needs_layout:
             raise RealCompoError(f"gradient={gradient!r} needs a layout; only gradient='text_to_image' does without")
         request, stats = make_request(prompt, negative_prompt, layout, num_images), Stats()
-        rows = make_rows(table, options, self.device)
+        strengths = Strengths(grounding_fraction, control_scale, control_start, control_end)
+        rows = make_rows(table, options, self._spatial.scales(strengths, len(table)), self.device)
         with self._streams.own():
             start = start_state(*self._draw(len(request.prompts), seed, latents, coefficients, options), rows.at(0))
             workspace = self._workspace(start, self._prepare(request, options, stats))
@@ -207,24 +221,20 @@ class RealCompo:
 
     def _prepare(self, request: Request, options: Options, stats: Stats) -> Conditions:
         """What the models are told at every step."""
-        grounding = make_grounding(request.layouts, self.manifest)
-        phrases = [phrase for image in grounding.phrases for phrase in image if options.needs_layout]
+        layouts = request.layouts
         with stats.stage("text"):
             negatives = request.negative_prompts if options.guided else ()
+            phrases = self._spatial.phrases(layouts) if options.needs_layout else []
             prompts = self._tokenize([*request.prompts, *negatives], phrases)
             hidden, pooled = self._encode_text(prompts, stats)
-            rows = [hidden[text] for text in (*negatives, *request.prompts)]
-            hidden_states = torch.stack(rows)
-        regions = make_regions([prompts[text] for text in request.prompts], request.layouts, self.manifest)
-        object_tokens = None
+            hidden_states = torch.stack([hidden[text] for text in (*negatives, *request.prompts)])
+        regions = make_regions([prompts[text] for text in request.prompts], layouts, self.manifest)
         if options.needs_layout:
-            with stats.stage("grounding"):
-                embeddings = place_embeddings(grounding, pooled, next(iter(pooled.values())).shape[-1])
-                object_tokens = self._ground(grounding.boxes, embeddings, grounding.masks, options, stats)
-        elif self.manifest.shared_unet:  # its engine asks for tokens, though the gates are shut
-            object_tokens = hidden_states.new_zeros(len(rows), self.manifest.max_regions, hidden_states.shape[-1])
+            spatial = self._spatial.condition(layouts, pooled, options.guided, stats)
+        else:
+            spatial = self._spatial.no_condition(len(hidden_states))
         padded = Regions(*(part.to(self.device) for part in pad_regions(regions, self.manifest.max_regions)))
-        return Conditions(hidden_states, object_tokens, padded)
+        return Conditions(hidden_states, spatial, padded)
 
     def _workspace(self, state: State, conditions: Conditions) -> Workspace:
         """Where a run with this start works: the place of an earlier one of its size, if CUDA graphs know that."""
@@ -249,19 +259,6 @@ class RealCompo:
         encoded = stats.run(self._runners["text_encoder"], input_ids=ids)
         hidden, pooled = encoded["encoder_hidden_states"].clone(), encoded["pooled_output"].clone()
         return dict(zip(prompts, hidden, strict=True)), dict(zip(prompts, pooled, strict=True))
-
-    def _ground(self, boxes: Tensor, embeddings: Tensor, masks: Tensor, options: Options, stats: Stats) -> Tensor:
-        """GLIGEN's object tokens (B or 2B,N,D); unconditional rows have every slot masked."""
-        if options.guided:
-            boxes, embeddings = torch.cat([boxes, boxes]), torch.cat([embeddings, embeddings])
-            masks = torch.cat([torch.zeros_like(masks), masks])
-        grounded = stats.run(
-            self._runners["grounding"],
-            boxes=boxes.to(self.device),
-            phrase_embeddings=embeddings.to(self.device),
-            masks=masks.to(self.device),
-        )
-        return grounded["object_tokens"].clone()
 
     def _denoise(self, run: Run, trace: bool, callback: Callback | None) -> list[TraceStep]:
         """Carry the state over all rows; the trace if asked for."""
@@ -288,6 +285,12 @@ class RealCompo:
         with stats.stage("decode"):
             decoded = stats.run(self._runners["vae_decoder"], latents=latents / self.manifest.latent_scale)
             return to_images(decoded["images"])
+
+
+def _spatial_model(manifest: Manifest, engines: Engines) -> SpatialModel:
+    if manifest.controls:
+        return ControlNets(manifest, engines.device)
+    return Gligen(manifest, engines.runners, engines.device)
 
 
 def _seeded(seed: int) -> torch.Generator:

@@ -21,7 +21,7 @@ class Row(NamedTuple):
     weights: Tensor  # (1,kept) of the history, see `sampling.advance`
     trial: Tensor  # (1,2) of the latents and the noise in the trial step
     step_size: Tensor  # (1,) of the coefficients
-    grounding_scale: Tensor  # (1,)
+    spatial_scales: Tensor  # (1,n), see `spatial.Call`
     guidance_scale: Tensor  # (1,)
 
     def at(self, i: int) -> "Row":
@@ -34,11 +34,13 @@ class Row(NamedTuple):
             own.copy_(other)
 
 
-def make_rows(table: Sequence[Step], options: Options, device: torch.device) -> Row:
+def make_rows(
+    table: Sequence[Step], options: Options, spatial_scales: Sequence[tuple[float, ...]], device: torch.device
+) -> Row:
     """All rows of a run."""
     count = len(table)
 
-    def floats(values: Sequence[float] | Sequence[tuple[float, float]] | Tensor) -> Tensor:
+    def floats(values: Sequence[float] | Sequence[tuple[float, ...]] | Tensor) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32).to(device)
 
     return Row(
@@ -46,6 +48,6 @@ def make_rows(table: Sequence[Step], options: Options, device: torch.device) -> 
         weights=floats(history_weights(table)),
         trial=floats([step.trial for step in table]),
         step_size=floats([step_size(i, count, options.coefficient_scale) for i in range(count)]),
-        grounding_scale=floats([options.grounding_scale(i) for i in range(count)]),
+        spatial_scales=floats(spatial_scales),
         guidance_scale=floats([options.guidance_scale] * count),
     )

@@ -43,7 +43,10 @@ def gradients(
             found = agreements(pipe, held_out, sampling)
             status.update("directions past all branches, in eager PyTorch")
             pair = pipe.manifest.pair
-            eager = EagerRealCompo.load(pair.text_to_image.source, pair.spatial.source)
+            controlnets = {
+                kind: model.source for kind, model in zip(pipe.manifest.controls, pair.controlnets, strict=True)
+            }
+            eager = EagerRealCompo.load(pair.text_to_image.source, pair.spatial.source, controlnets=controlnets)
             found.append(shortcut_agreement(eager, held_out, sampling))
         result = {"scenes": scenes, **asdict(sampling), "losses": losses, "agreement": list(map(asdict, found))}
         for grid in gradient_grids(result):

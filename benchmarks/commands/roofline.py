@@ -35,8 +35,12 @@ def roofline(
         before = machine.describe()
         manifest = read_manifest(bundle)
         rows = len(make_table(sampler, steps, manifest.scheduler))
-        options = Options(rows, gradient, guidance_scale, round(0.4 * steps), 1e6, update_every, 1.0)
-        found = analyse(bundle, find_ceilings(gpu), Work(options, images, regions, manifest.shared_unet))
+        options = Options(
+            rows, gradient, guidance_scale, 0 if manifest.controls else round(0.4 * steps), 1e6, update_every
+        )
+        found = analyse(
+            bundle, find_ceilings(gpu), Work(options, images, regions, manifest.shared_unet, bool(manifest.controls))
+        )
         tables_console().print(*tables(found), sep="\n")
         if plot:
             write_file(plot, draw_figure(found))

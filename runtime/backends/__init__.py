@@ -20,7 +20,7 @@ from runtime.streams import Streams
 if TYPE_CHECKING:
     from runtime.backends.onnxruntime import OnnxRuntimeRunner
 
-UNETS: tuple[Role, ...] = ("text_to_image", "spatial", "text_to_image_gradient", "spatial_gradient")
+UNETS: tuple[Role, ...] = ("text_to_image", "spatial", "text_to_image_gradient", "spatial_gradient", "controlnet")
 BACKENDS = ("auto", "onnx", "onnx-tensorrt", *FLAVOURS)
 
 
@@ -112,11 +112,11 @@ def _load_graphs(folder: Path, manifest: Manifest, device: str, tensorrt: bool) 
 def _share_threads(
     open_runner: Callable[[Role, int], "OnnxRuntimeRunner"], role: Role, threads: int, streams: Streams
 ) -> Runner:
-    """A UNet's engine has half of the threads if two work at once; but `spatial`, which also works alone, has all of
-    four and more. Half of fewer is one: such an engine works on two halves of a batch at once."""
+    """A UNet's engine has half of the threads if two work at once; but `spatial` and `controlnet`, which also work
+    alone, have all of four and more. Half of fewer is one: such an engine works on two halves of a batch at once."""
     if role not in UNETS or not streams.has_free_thread:
         return open_runner(role, threads)
     if threads < 4:
         runner = open_runner(role, 1)
         return HalvedRunner(runner, runner.twin(), streams)
-    return open_runner(role, threads if role == "spatial" else threads // 2)
+    return open_runner(role, threads if role in ("spatial", "controlnet") else threads // 2)

@@ -137,7 +137,7 @@ def stock_maps(eager: EagerRealCompo, model: str, latents: Tensor, timestep: int
     queries = {f"{layer} q": attention.to_q for layer, attention in layers.items()}
     keys = {f"{layer} k": attention.to_k for layer, attention in layers.items()}
     with capturing(queries | keys) as seen:
-        eager._run_unet(model, latents, timestep, run.conditional)
+        eager._run_unet(run, model, latents, timestep, run.conditional)
     maps = []
     for layer, attention in layers.items():
         query, key = (seen[f"{layer} {end}"].chunk(attention.heads, dim=-1) for end in "qk")
@@ -199,9 +199,9 @@ def test_recording_sees_the_stock_attention_and_changes_nothing(double: EagerRea
     unet, latents = double.unets[model], draw(4, 2)
     before = unet.attn_processors
     with torch.no_grad():
-        plain = double._run_unet(model, latents, 500, run.conditional)
+        plain = double._run_unet(run, model, latents, 500, run.conditional)
         with recording(unet, double.map_layers):
-            recorded = double._run_unet(model, latents, 500, run.conditional)
+            recorded = double._run_unet(run, model, latents, 500, run.conditional)
         maps, expected = double._see(run, model, latents, 500), stock_maps(double, model, latents, 500, run)
     assert unet.attn_processors == before
     torch.testing.assert_close(recorded, plain)

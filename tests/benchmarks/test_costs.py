@@ -13,9 +13,8 @@ from benchmarks.costs import Cost, cost_of
 from export.checkpoints import Checkpoints, load_unet, open_checkpoints
 from export.geometry import Geometry, measure
 from export.pairs import find_pair
-from export.parts import ROLES
 from export.roles import example_inputs, load_graph, signature
-from runtime.bundle import Role, read_manifest
+from runtime.bundle import Role, needed_roles, read_manifest
 
 ROWS = 3
 
@@ -62,7 +61,7 @@ def unread_flops(role: Role, checkpoints: Checkpoints, geometry: Geometry) -> in
     return 2 * ROWS * (tokens * from_text * width + pixels * tokens * width + pixels * width * width)
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", needed_roles())
 def test_flops_are_pytorchs(tabletop_bundle: Path, checkpoints: Checkpoints, geometry: Geometry, role: Role):
     path = tabletop_bundle / read_manifest(tabletop_bundle).engines[role].graph[0].name
     expected = counted_flops(role, checkpoints, geometry) - unread_flops(role, checkpoints, geometry)

@@ -30,7 +30,7 @@ def test_calls_are_those_of_a_run(tabletop: RealCompo, settings: dict):
     settings = {"guidance_scale": 2.5, "switch_step": 2, **settings}
     stats = tabletop("a red ball and a blue cube", layout=LAYOUT, steps=5, sampler="ddim", **settings).stats
     images = settings.pop("num_images", 1)
-    options = Options(**{"rows": 5, "coefficient_scale": 1e6, "update_every": 1, "grounding_fraction": 1.0} | settings)
+    options = Options(**{"rows": 5, "coefficient_scale": 1e6, "update_every": 1} | settings)
     calls = Work(options, images, regions=2).image()
     rows: dict[str, int] = {}
     for call in calls:
@@ -49,7 +49,7 @@ def test_floor_is_the_longer_of_compute_and_memory():
 
 
 def test_stages_add_up_their_engines(tabletop_bundle: Path):
-    options = Options(10, "exact", 7.5, 4, 1e6, 1, 1.0)
+    options = Options(10, "exact", 7.5, 4, 1e6, 1)
     found = analyse(tabletop_bundle, H100, Work(options))
     least = {engine.role: engine.floors["fp16"].seconds for engine in found.engines}
     early, updating = least["spatial"], sum(v for role, v in least.items() if role.startswith(("spatial", "text_to")))

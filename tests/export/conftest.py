@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -16,7 +16,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from export.build import Options, build
 from export.checkpoints import Checkpoints, open_checkpoints
 from export.geometry import Geometry, measure
-from export.pairs import Pair
+from export.pairs import Control, Pair
+from runtime.controls import ControlKind
 
 TOKENS, WIDTH = 6, 16
 WORDS = ["a", "red", "ball", "<|startoftext|>", "<|endoftext|>"]
@@ -38,6 +39,15 @@ def make_unet(*, grounded: bool) -> UNet2DConditionModel:
         torch.nn.init.constant_(fuser.alpha_attn, 0.7)  # freshly made gates are shut
         torch.nn.init.constant_(fuser.alpha_dense, -0.4)
     return unet.eval()
+
+
+def make_controlnet(unet: UNet2DConditionModel, conditioning_channels: tuple[int, ...] = (4, 8)) -> ControlNetModel:
+    """Untrained, but it does add something to what the UNet does."""
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=conditioning_channels)
+    ends = (controlnet.controlnet_cond_embedding.conv_out, *controlnet.controlnet_down_blocks)
+    for convolution in (*ends, controlnet.controlnet_mid_block):
+        torch.nn.init.normal_(convolution.weight, std=0.5)
+    return controlnet.eval()
 
 
 def make_vae() -> AutoencoderKL:
@@ -96,6 +106,19 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return save_pair(tmp_path_factory.mktemp("pair"))
 
 
+@pytest.fixture(scope="session")
+def controlled_pair(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """The tiny text-to-image model with two ControlNets."""
+    folder = tmp_path_factory.mktemp("controls")
+    unet = UNet2DConditionModel.from_pretrained(Path(pair.text_to_image) / "unet")
+    kinds: tuple[ControlKind, ...] = ("segmentation", "depth")
+    torch.manual_seed(7)
+    for kind in kinds:
+        make_controlnet(unet).save_pretrained(folder / kind)
+    controls = tuple(Control(kind, str(folder / kind)) for kind in kinds)
+    return Pair("tiny", pair.text_to_image, pair.text_to_image, "", controls)
+
+
 @pytest.fixture
 def own_pair(pair: Pair, tmp_path: Path) -> Pair:
     """A copy of the pair that a test may damage."""
@@ -117,6 +140,13 @@ def geometry(checkpoints: Checkpoints) -> Geometry:
 def bundle(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundle")
     build(pair, out, Options())
+    return out
+
+
+@pytest.fixture(scope="session")
+def controlled_bundle(controlled_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("controlled")
+    build(controlled_pair, out, Options())
     return out
 
 

@@ -7,8 +7,8 @@ import pytest
 from tokenizers import Tokenizer
 
 from export import architectures
-from export.architectures import ARCHITECTURES, Architecture, with_random_weights
-from export.checkpoints import load_unet, open_checkpoints, share_unet
+from export.architectures import ARCHITECTURES, Architecture, make_controlnet, with_random_weights
+from export.checkpoints import load_controlnet, load_unet, open_checkpoints, share_unet
 from export.geometry import measure
 from export.pairs import Pair, find_pair
 from runtime.errors import RealCompoError
@@ -71,6 +71,18 @@ def test_pairs_of_one_unet_are_random_pairs_of_one_unet(
     assert share_unet(open_checkpoints(shared.text_to_image, shared.spatial))
 
 
+def test_random_controlnets_add_something(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ARCHITECTURES, "sd15-openpose", TINY)
+    pair = with_random_weights(find_pair("sd15-openpose", spatial=["a", "depth=b"]), tmp_path)
+    assert [control.kind for control in pair.controls] == ["openpose", "depth"]
+    checkpoints = open_checkpoints(pair.text_to_image, pair.spatial, [control.model for control in pair.controls])
+    assert measure(checkpoints).residuals["mid_residual"] == (16, 4, 4)
+    for checkpoint in checkpoints.controlnets:
+        controlnet = load_controlnet(checkpoint)
+        ends = (controlnet.controlnet_cond_embedding.conv_out, *controlnet.controlnet_down_blocks)
+        assert all(end.weight.abs().max() > 0 for end in (*ends, controlnet.controlnet_mid_block))
+
+
 def test_the_tokenizer_spells(random_pair: Pair) -> None:
     tokenizer = Tokenizer.from_file(f"{random_pair.text_to_image}/tokenizer/tokenizer.json")
     encoded = tokenizer.encode("A red ball")
@@ -79,7 +91,7 @@ def test_the_tokenizer_spells(random_pair: Pair) -> None:
 
 
 def test_shapes_of_the_published_models() -> None:
-    """Parameters of Stable Diffusion 1.5's UNet, and of GLIGEN's as diffusers counts them."""
+    """Parameters of Stable Diffusion 1.5's UNet, of GLIGEN's as diffusers counts them, and of a ControlNet."""
     import torch
     from diffusers import UNet2DConditionModel
 
@@ -88,8 +100,11 @@ def test_shapes_of_the_published_models() -> None:
         plain, gated = (UNet2DConditionModel(**config, attention_type=kind) for kind in ("default", "gated"))
     assert sum(weight.numel() for weight in plain.parameters()) == 859_520_964
     assert sum(weight.numel() for weight in gated.parameters()) > 1_050_000_000
+    with torch.device("meta"):
+        controlnet = make_controlnet(ARCHITECTURES["sd15-openpose"])
+    assert sum(weight.numel() for weight in controlnet.parameters()) == 361_279_120
 
 
 def test_a_pair_with_weights_needs_none(tmp_path: Path) -> None:
-    with pytest.raises(RealCompoError, match="is for full-size pairs: sd15-gligen, sd14-gligen; tabletop has"):
+    with pytest.raises(RealCompoError, match=r"is for full-size pairs: sd15-gligen, .*; tabletop has"):
         with_random_weights(find_pair("tabletop"), tmp_path)

@@ -7,8 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from export.audit import audit, check_precision
-from export.parts import ROLES
-from runtime.bundle import Role, read_manifest
+from runtime.bundle import Role, needed_roles, read_manifest
 from runtime.errors import RealCompoError
 
 HALF, FULL = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -96,7 +95,7 @@ def test_maps_without_a_softmax(tmp_path: Path) -> None:
     assert audit(path, "fp32").violations == ("attention_maps is not made from a softmax",)
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", needed_roles())
 def test_engines_of_the_demo_pair_in_half_precision(tabletop_half_bundle: Path, role: Role) -> None:
     engine = read_manifest(tabletop_half_bundle).engines[role]
     path = tabletop_half_bundle / engine.graph[0].name

@@ -12,10 +12,9 @@ from tokenizers import Tokenizer
 
 from export.checkpoints import Checkpoints
 from export.geometry import Geometry
-from export.parts import ROLES
 from export.roles import example_inputs, load_graph, signature
 from export.verify import check_errors, expected_outputs, relative_errors
-from runtime.bundle import Manifest, Role, check_files, read_manifest, sha256_of
+from runtime.bundle import Manifest, Role, check_files, needed_roles, read_manifest, sha256_of
 from runtime.errors import RealCompoError
 from tests.export.conftest import TOKENS, WIDTH, WORDS
 
@@ -30,7 +29,7 @@ def run(bundle: Path, manifest: Manifest, role: Role, inputs: dict[str, torch.Te
     return session.run(None, {name: value.numpy() for name, value in inputs.items()})
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", needed_roles())
 def test_any_batch_gives_the_same_rows(bundle: Path, manifest: Manifest, geometry: Geometry, role: Role) -> None:
     inputs = example_inputs(signature(role, geometry), 4, geometry.vocabulary)
     together = run(bundle, manifest, role, inputs)
@@ -70,7 +69,7 @@ def test_maps_of_the_engine_are_the_graphs(
 
 def test_manifest_tells_the_pair(bundle: Path, manifest: Manifest) -> None:
     check_files(bundle, manifest)
-    assert set(manifest.engines) == set(ROLES)
+    assert set(manifest.engines) == set(needed_roles())
     assert manifest.latent_shape == (4, 8, 8)
     assert manifest.image_size == (16, 16)
     assert manifest.latent_scale == 0.5

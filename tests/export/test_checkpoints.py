@@ -1,6 +1,7 @@
 """Checkpoints that are incomplete, damaged or of another kind are answered with one clear line."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
 from export.checkpoints import Checkpoint, Checkpoints, load_unet, open_checkpoints
-from export.pairs import PAIRS, Pair, find_pair
+from export.pairs import PAIRS, Control, Pair, find_pair
 from export.tokenizer import tokenizer_json
 from runtime.errors import RealCompoError
 
@@ -26,10 +27,21 @@ def edit(path: Path, **fields: Any) -> None:
 
 
 def test_known_pairs_and_overrides() -> None:
-    assert find_pair("tabletop", spatial="elsewhere").spatial == "elsewhere"
-    assert find_pair("tabletop", spatial="elsewhere").text_to_image == PAIRS["tabletop"].text_to_image
-    with pytest.raises(RealCompoError, match="unknown pair 'table'; known pairs: tabletop, sd15-gligen"):
+    assert find_pair("tabletop", spatial=["elsewhere"]).spatial == "elsewhere"
+    assert find_pair("tabletop", spatial=["elsewhere"]).text_to_image == PAIRS["tabletop"].text_to_image
+    with pytest.raises(RealCompoError, match="unknown pair 'table'; known pairs: tabletop, tabletop-segmentation"):
         find_pair("table")
+    with pytest.raises(RealCompoError, match="--spatial is given 2 times; tabletop has GLIGEN as spatial model"):
+        find_pair("tabletop", spatial=["a", "b"])
+
+
+def test_controlnets_are_over_the_text_to_image_model_and_of_a_kind() -> None:
+    assert find_pair("sd15-seg").spatial == find_pair("sd15-seg").text_to_image
+    own = find_pair("sd15-seg", text_to_image="mine", spatial=["a", "depth=b"])
+    assert (own.text_to_image, own.spatial) == ("mine", "mine")
+    assert own.controls == (Control("segmentation", "a"), Control("depth", "b"))
+    with pytest.raises(RealCompoError, match=r"--spatial b: .* 1 ControlNet, so say .*: --spatial KIND=b, KIND being"):
+        find_pair("sd15-seg", spatial=["a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -90,6 +102,35 @@ def test_unsupported_architecture_is_named_with_what_is(
         open_pair(own_pair)
     assert message in str(caught.value)
     assert "Supported are Stable-Diffusion-1.x-shaped pairs" in str(caught.value)
+
+
+@pytest.fixture
+def own_controlnet(controlled_pair: Pair, tmp_path: Path) -> Path:
+    """A copy of a ControlNet that a test may damage."""
+    return Path(shutil.copytree(controlled_pair.controls[0].model, tmp_path / "controlnet"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"_class_name": "UNet2DConditionModel"}, 'its _class_name is "UNet2DConditionModel", not "ControlNetModel"'),
+        ({"cross_attention_dim": 32}, "its cross_attention_dim is 32, not 16"),
+        ({"block_out_channels": [8, 8]}, r"its block_out_channels is \[8, 8\], not \[8, 16\]"),
+        ({"global_pool_conditions": True}, "its global_pool_conditions is true, not false"),
+        ({"conditioning_embedding_out_channels": [4, 8, 8]}, "conditioning_embedding_out_channels is 3, not 2"),
+    ],
+)
+def test_unsupported_controlnets(pair: Pair, own_controlnet: Path, fields: dict[str, Any], message: str) -> None:
+    edit(own_controlnet / "config.json", **fields)
+    with pytest.raises(RealCompoError, match=message) as caught:
+        open_checkpoints(pair.text_to_image, pair.text_to_image, [str(own_controlnet)])
+    assert f"{own_controlnet} is not supported as spatial model" in str(caught.value)
+
+
+def test_missing_controlnet_files_are_named(pair: Pair, own_controlnet: Path) -> None:
+    (own_controlnet / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(RealCompoError, match=r"controlnet/diffusion_pytorch_model\.safetensors is missing.*--spatial"):
+        open_checkpoints(pair.text_to_image, pair.text_to_image, [str(own_controlnet)])
 
 
 def test_damaged_files(own_pair: Pair) -> None:

@@ -45,6 +45,15 @@ def test_build_inspect_verify(own_bundle: Path, pair: Pair) -> None:
     assert "MatMul" in table and "ConvTranspose" in table
 
 
+def test_inspect_tells_the_controlnets(controlled_bundle: Path, controlled_pair: Pair) -> None:
+    inspected = run("inspect", controlled_bundle)
+    assert inspected.exit_code == 0
+    for control in controlled_pair.controls:
+        assert f"ControlNet, {control.kind}" in inspected.output
+    assert "one engine for both models" in inspected.output
+    assert "down_residual_03 float32 (batch, 16, 4, 4)" in inspected.output
+
+
 def test_verify_without_checkpoints(own_bundle: Path, own_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     path = own_bundle / "manifest.json"
     manifest = json.loads(path.read_text())

@@ -19,7 +19,8 @@ from export.checkpoints import ROOT, Checkpoints
 from export.geometry import Geometry
 from export.gradient import AttentionGradient
 from export.graphs import NoiseOfEpsilon, Spatial, TextToImage
-from export.roles import MAX_REGIONS, Signature, example_inputs, signature
+from export.roles import Signature, example_inputs, signature
+from export.spatial import MAX_REGIONS
 from export.to_onnx import FOLDED_SIZE, export_onnx
 from runtime.bundle import Role, TensorSpec, read_manifest
 
@@ -65,11 +66,7 @@ class Oracle:
     def loss(self, inputs: Tensors, latents: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) and region maps (B, R, P)."""
         self.seen.clear()
-        kwargs = None
-        if "object_tokens" in inputs:
-            kwargs = {"gligen": {"object_tokens": inputs["object_tokens"].double()}}
-        text = inputs["encoder_hidden_states"].double()
-        self.unet(latents, inputs["timestep"], text, cross_attention_kwargs=kwargs)
+        self.run(inputs, latents)
         maps = torch.stack(self.seen).mean(0)
         losses, region_maps = torch.zeros(len(maps), dtype=torch.float64), torch.zeros(inputs["region_masks"].shape)
         for b, r in inputs["region_weights"].nonzero().tolist():
@@ -78,6 +75,13 @@ class Oracle:
             losses[b] += inputs["region_weights"][b, r] * (1 - inside)
             region_maps[b, r] = attention.detach()
         return losses, region_maps
+
+    def run(self, inputs: Tensors, latents: Tensor) -> None:
+        kwargs = None
+        if "object_tokens" in inputs:
+            kwargs = {"gligen": {"object_tokens": inputs["object_tokens"].double()}}
+        text = inputs["encoder_hidden_states"].double()
+        self.unet(latents, inputs["timestep"], text, cross_attention_kwargs=kwargs)
 
     def gradient(self, inputs: Tensors) -> tuple[Tensor, Tensor, Tensor]:
         leaf = inputs["latents"].double().requires_grad_()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,17 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from export.__main__ import app
-from export.architectures import ARCHITECTURES, Architecture
-from export.checkpoints import Checkpoints, load_text_encoder, load_unet, load_vae, open_checkpoints
+from export.architectures import ARCHITECTURES, Architecture, make_controlnet
+from export.checkpoints import (
+    Checkpoints,
+    load_controlnet,
+    load_text_encoder,
+    load_unet,
+    load_vae,
+    open_checkpoints,
+)
 from export.geometry import Geometry, measure
-from export.pairs import Pair
+from export.pairs import Control, Pair
 from export.single_file import convert_single_files
 from export.tokenizer import tokenizer_json
 from runtime.errors import RealCompoError
@@ -186,6 +194,45 @@ def test_folders_and_hub_ids_stay(pair: Pair, tmp_path: Path) -> None:
     hub = Pair("sd15-gligen", "some/model", "other/model-v1.5", "")
     assert convert_single_files(pair, tmp_path, None) == pair
     assert convert_single_files(hub, tmp_path, None) == hub
+
+
+def ldm_controlnet_name(name: str) -> str:
+    """lllyasviel/ControlNet's name, in cldm.py, of a diffusers ControlNet's weight."""
+    name = name.replace("controlnet_mid_block", "middle_block_out.0")
+    if match := re.match(r"controlnet_down_blocks\.(\d+)\.(.*)", name):
+        return f"zero_convs.{match[1]}.0.{match[2]}"
+    if match := re.match(r"controlnet_cond_embedding\.blocks\.(\d+)\.(.*)", name):
+        return f"input_hint_block.{2 * int(match[1]) + 2}.{match[2]}"
+    if match := re.match(r"controlnet_cond_embedding\.conv_(in|out)\.(.*)", name):
+        return f"input_hint_block.{0 if match[1] == 'in' else 14}.{match[2]}"
+    return name if name.startswith("middle_block_out") else ldm_unet_name(name, set())
+
+
+@pytest.mark.parametrize("prefix", ["control_model.", "", None], ids=["whole", "alone", "diffusers"])
+def test_a_controlnet_comes_back_under_diffusers_names(pair: Pair, tmp_path: Path, prefix: str | None) -> None:
+    torch.manual_seed(3)
+    controlnet = make_controlnet(ARCHITECTURES["tiny"])
+    weights = {name: torch.randn_like(weight) for name, weight in controlnet.state_dict().items()}
+    named = weights if prefix is None else {prefix + ldm_controlnet_name(name): w for name, w in weights.items()}
+    save_file(named, tmp_path / "control.safetensors")
+    given = Pair(
+        "tiny", pair.text_to_image, pair.text_to_image, "", (Control("depth", f"{tmp_path}/control.safetensors"),)
+    )
+    converted = convert_single_files(given, tmp_path / "out", None)
+    assert (converted.text_to_image, converted.spatial) == (given.text_to_image, given.spatial)
+    opened = open_checkpoints(converted.text_to_image, converted.spatial, [converted.controls[0].model])
+    found = load_controlnet(opened.controlnets[0]).state_dict()
+    assert found.keys() == weights.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in weights.items())
+
+
+def test_a_single_text_to_image_file_is_both_models_with_controlnets(
+    files: Pair, controlled_pair: Pair, tokenizer: Path, tmp_path: Path
+) -> None:
+    given = replace(controlled_pair, text_to_image=files.text_to_image, spatial=files.text_to_image)
+    converted = convert_single_files(given, tmp_path, tokenizer)
+    assert converted.spatial == converted.text_to_image != files.text_to_image
+    assert converted.controls == controlled_pair.controls
 
 
 def damaged(files: Pair, folder: Path, damage: str) -> Pair:

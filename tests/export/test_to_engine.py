@@ -15,12 +15,11 @@ import export.to_engine
 from export import plan_worker
 from export.build import Options, build
 from export.pairs import Pair
-from export.parts import ROLES
 from export.plan_options import BuilderOptions, PlanOptions, plan_options, profile_rows
 from export.plan_worker import PlanRequest, Refused, check_memory, make_config
 from export.roles import Signature
 from export.to_engine import build_plan
-from runtime.bundle import EngineSpec, Role, TensorSpec, check_files, read_manifest, sha256_of
+from runtime.bundle import EngineSpec, Role, TensorSpec, check_files, needed_roles, read_manifest, sha256_of
 from runtime.errors import RealCompoError
 
 pytestmark = pytest.mark.tensorrt_rtx
@@ -67,14 +66,19 @@ def build_plan_of(folder: Path, role: Role, out: Path) -> None:
     assert all(value.name.encode() in content for value in (*graph.input, *graph.output))
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", needed_roles())
 def test_plans_of_the_demo_pair(tabletop_bundle: Path, tmp_path: Path, role: Role) -> None:
     build_plan_of(tabletop_bundle, role, tmp_path / "plan.engine")
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", needed_roles())
 def test_half_precision_plans_of_the_demo_pair(tabletop_half_bundle: Path, tmp_path: Path, role: Role) -> None:
     build_plan_of(tabletop_half_bundle, role, tmp_path / "plan.engine")
+
+
+@pytest.mark.parametrize("role", ["spatial", "spatial_gradient", "controlnet"])
+def test_plans_of_a_pair_with_controlnets(controlled_bundle: Path, tmp_path: Path, role: Role) -> None:
+    build_plan_of(controlled_bundle, role, tmp_path / "plan.engine")
 
 
 @pytest.mark.slow
@@ -99,6 +103,7 @@ def test_memory_is_told_before_progress(
 def test_rows_of_each_role() -> None:
     assert profile_rows("spatial", (2, 4, 8)) == profile_rows("grounding", (2, 4, 8)) == (2, 4, 8)
     assert profile_rows("spatial_gradient", (2, 4, 8)) == (1, 2, 8)
+    assert profile_rows("controlnet", (2, 4, 8)) == (1, 2, 8)  # half of a shared UNet's rows, or all of them
     assert profile_rows("vae_decoder", (1, 1, 1)) == (1, 1, 1)
     assert profile_rows("text_encoder", (2, 2, 2)) == (1, 2, 32)  # a prompt, its negative and 30 phrases
 

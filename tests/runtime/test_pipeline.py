@@ -412,6 +412,10 @@ def test_defaults_of_the_switch(pipe: RealCompo) -> None:
         ({"switch_step": 99}, "switch_step=99 is out of range; use 0 to 4"),
         ({"coefficient_scale": float("nan")}, "coefficient_scale=nan is out of range"),
         ({"update_every": 0}, "update_every=0 is out of range; use 1 or more"),
+        (
+            {"control_scale": 0.5},
+            "are for ControlNets, and this bundle's spatial model is GLIGEN; use grounding_fraction",
+        ),
         ({"grounding_fraction": 1.5}, "grounding_fraction=1.5 is out of range; use 0 to 1"),
         ({"num_images": 0}, "num_images=0 is out of range"),
         ({"seed": 2**70}, "seed=.* is out of range"),
