@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.quality import held_out_scenes
-from benchmarks.tabletop.control_quality import Mode, draw_all, load_pipeline, score
-from benchmarks.tabletop.scenes import Scene
+from benchmarks.tabletop.control_quality import Mode, draw_all, is_unsettled, load_pipeline, score
+from benchmarks.tabletop.scenes import Scene, Thing
 from benchmarks.tabletop.score import Scores
 from export.checkpoints import ROOT
 from runtime.errors import RealCompoError
@@ -38,6 +38,19 @@ def test_objects_go_where_the_map_shows_them(mode):
 def test_without_a_map_they_do_not():
     alone = scores("text_to_image", SCENES, [scene.caption for scene in SCENES])
     assert alone.object_recall > 0.7 and alone.in_region < 0.3
+
+
+@pytest.mark.parametrize(
+    ("looks", "unsettled"),
+    [
+        ([("ball", "red"), ("cube", "red")], False),
+        ([("ball", "red"), ("ball", "red")], False),
+        ([("ball", "red"), ("ball", "blue"), ("cube", "red")], True),
+    ],
+)
+def test_two_colours_of_a_kind_are_unsettled(looks, unsettled):
+    things = tuple(Thing(kind, color, (0.0, 0.0, 0.3, 0.3)) for kind, color in looks)
+    assert is_unsettled(Scene("", "complex", things)) == unsettled
 
 
 def test_a_missing_controlnet_is_named(tmp_path):
