@@ -13,7 +13,7 @@ from export.checkpoints import ROOT
 from runtime.errors import RealCompoError
 
 PAIR = ROOT / "engines" / "tabletop"
-SCENES = held_out_scenes(12)
+SCENES = held_out_scenes(8)
 
 
 def scores(mode: Mode, scenes: Sequence[Scene], prompts: Sequence[str]) -> Scores:
