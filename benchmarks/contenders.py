@@ -94,7 +94,8 @@ class Drawn:
     latents: Tensor  # (B,4,h,w), final
     stages: dict[str, float]  # seconds
     rows: Rows | None  # None where counting would change what is timed
-    engine_seconds: dict[str, float] = field(default_factory=dict)  # by role; of the runtime alone
+    engine_seconds: dict[str, float] = field(default_factory=dict)  # by role; of the runtime alone, as is the next
+    busy_seconds: dict[str, float] = field(default_factory=dict)  # by stage
 
 
 Drawer = Callable[[Case], Drawn]
@@ -249,7 +250,7 @@ def _load_runtime(target: Target, mode: str, backend: str) -> Drawer:
         )
         stats = output.stats
         rows = Rows(*(sum(stats.rows[role] for role in roles) for roles in (UNET_ROLES, GRADIENT_ROLES)))
-        return Drawn(output.latents.cpu(), dict(stats.seconds), rows, dict(stats.engine_seconds))
+        return Drawn(output.latents.cpu(), dict(stats.seconds), rows, dict(stats.engine_seconds), stats.busy_seconds)
 
     return draw
 

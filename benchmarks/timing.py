@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
-from benchmarks.contenders import GRADIENT_ROLES, UNET_ROLES, Case, Drawer, Drawn
+from benchmarks.contenders import Case, Drawer, Drawn
 from runtime.output import wait_for_device
 
 
@@ -17,11 +17,12 @@ class Sample:
     seconds: float
     stages: dict[str, float]
     engines: dict[str, float]  # within engine calls, by role; empty for PyTorch pipelines
+    busy: dict[str, float]  # by stage, with an engine's call under way; empty for PyTorch pipelines
 
     @property
     def between_engines(self) -> float:
         """Of denoising, what is not within an engine call: the runtime's own work. On a CPU; see `Stats`."""
-        return self.stages["denoise"] - sum(self.engines.get(role, 0) for role in (*UNET_ROLES, *GRADIENT_ROLES))
+        return self.stages["denoise"] - self.busy["denoise"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def take(drawer: Drawer, case: Case) -> tuple[Sample, Drawn]:
     started = perf_counter()
     drawn = drawer(case)
     wait_for_device()
-    return Sample(perf_counter() - started, drawn.stages, drawn.engine_seconds), drawn
+    return Sample(perf_counter() - started, drawn.stages, drawn.engine_seconds, drawn.busy_seconds), drawn
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -120,8 +120,10 @@ class _ScaledFuser(nn.Module):
 
     def forward(self, x: torch.Tensor, grounding: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         (object_tokens, scale), fuser = grounding, self.fuser
-        both = torch.cat([x, fuser.linear(object_tokens)], dim=1)  # (B, P + N, C)
-        x = x + scale * fuser.alpha_attn.tanh() * fuser.attn(fuser.norm1(both))[:, : x.shape[1]]
+        normed = fuser.norm1(x)
+        both = torch.cat([normed, fuser.norm1(fuser.linear(object_tokens))], dim=1)  # (B, P + N, C)
+        # Where diffusers looks from objects too, and drops what they see, only pixels look here.
+        x = x + scale * fuser.alpha_attn.tanh() * fuser.attn(normed, encoder_hidden_states=both)
         return x + scale * fuser.alpha_dense.tanh() * fuser.ff(fuser.norm2(x))
 
 

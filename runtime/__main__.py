@@ -1,5 +1,6 @@
 """`python -m runtime`: draw pictures from a bundle."""
 
+import json
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,9 +22,11 @@ from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
 from runtime.bundle import write_atomically
 from runtime.cli import plain_errors
+from runtime.controls import CONTROL_KINDS, control_image
 from runtime.options import BOTH, Model, check_count
 from runtime.output import Output
 from runtime.pipeline import Callback
+from runtime.schema import layout_schema
 
 EXAMPLES = """
 Examples:
@@ -34,6 +37,8 @@ Examples:
 
     python -m runtime generate engines/tabletop --layout scene.json --out image.png --steps 20 --traces traces
 """
+
+BLANK = "#e8e8e8"  # what `show` draws regions on
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -116,6 +121,35 @@ def generate(
             typer.echo(path)
 
 
+@app.command()
+def show(
+    layout: Annotated[Path, typer.Argument(help="layout.json: the regions, and maybe the prompt.")],
+    out: Annotated[Path, typer.Option(help="Picture to write.")],
+    control: Annotated[
+        str | None, typer.Option(help="Write what a ControlNet is shown of it: " + ", ".join(CONTROL_KINDS) + ".")
+    ] = None,
+    height: Annotated[int, typer.Option(help="Pixels of the image.")] = 512,
+    width: Annotated[int, typer.Option(help="Pixels of the image.")] = 512,
+) -> None:
+    """Draw a layout's regions, or one of its control images. The last line printed is the picture's path."""
+    with plain_errors():
+        check_count("height", height)
+        check_count("width", width)
+        _check_writable(out)
+        placed = Layout.from_file(layout)
+        if control is None:
+            _write_image(out, _draw_regions(placed, height, width))
+        else:
+            _write_image(out, _draw_control(placed, control, height, width))
+        typer.echo(out)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of layout.json."""
+    typer.echo(json.dumps(layout_schema(), indent=2))
+
+
 @contextmanager
 def progress_bar() -> Iterator[Callback]:
     """A bar on stderr, and the callback that moves it."""
@@ -163,10 +197,16 @@ def _prepare_traces(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    try:
+    with _needing_matplotlib("--traces"):
         import runtime.pictures  # noqa: F401
+
+
+@contextmanager
+def _needing_matplotlib(what: str) -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
-        raise RealCompoError(f"--traces needs {error.name}; pip install 'realcompo[cli]'") from error
+        raise RealCompoError(f"{what} needs {error.name}; pip install 'realcompo[cli]'") from error
 
 
 def _write_traces(
@@ -177,6 +217,20 @@ def _write_traces(
     with writing(folder):
         for path in write_pictures(folder, output, prompt, layout, map_resolution):
             typer.echo(path)
+
+
+def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
+    with _needing_matplotlib("show"):
+        from runtime.layout_pictures import draw_layout, png
+    blank = Image.new("RGB", (width, height), BLANK)
+    return Image.open(BytesIO(png(draw_layout(blank, layout.prompt or "", layout)))).convert("RGB")
+
+
+def _draw_control(layout: Layout, kind: str, height: int, width: int) -> Image.Image:
+    if kind not in CONTROL_KINDS:
+        raise RealCompoError(f"--control {kind} is unknown; use one of {', '.join(CONTROL_KINDS)}")
+    pixels = control_image(layout, kind, (height, width)).mul(255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _write_image(path: Path, image: Image.Image) -> None:

@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""The exceptions for what a user can mend."""
 
 
 class RealCompoError(ValueError):
@@ -6,3 +6,11 @@ class RealCompoError(ValueError):
 
     The command lines print it as one line and exit with code 2.
     """
+
+
+class FieldError(RealCompoError):
+    """A field of a region or a layout that is wrong. Who reads it from a file says where the field stands there."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field

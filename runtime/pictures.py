@@ -2,26 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
 
 from runtime.bundle import write_atomically
-from runtime.layout import Layout, Region
+from runtime.layout import Layout
+from runtime.layout_pictures import INK, bare, draw_layout, outline, png, region_colors
 from runtime.output import Output, TraceStep
 
-INK, FAINT = "#222222", "#8a8a8a"
+FAINT = "#8a8a8a"
 STEPS_SHOWN = 8  # of a region's attention; weights show every step
 GRID_COLUMNS = 10
 
@@ -54,39 +47,15 @@ def write_pictures(
         suffix = f"-{row}" if len(output.images) > 1 else ""
         for name, figure in draw_all(picture).items():
             paths.append(folder / f"{name}{suffix}.png")
-            write_atomically(paths[-1], _png(figure))
+            write_atomically(paths[-1], png(figure))
     return paths
 
 
 def draw_all(picture: Picture) -> dict[str, Figure]:
-    figures = {"layout": draw_layout(picture), "weights": draw_weights(picture)}
+    figures = {"layout": draw_layout(picture.image, picture.prompt, picture.layout), "weights": draw_weights(picture)}
     if picture.layout.regions:
         figures |= {"attention": draw_attention(picture), "loss": draw_loss(picture)}
     return figures
-
-
-def draw_layout(picture: Picture) -> Figure:
-    """The image with every region's box and phrase."""
-    width, height = picture.image.size
-    figure = Figure(figsize=(6, 6 * height / width + 0.6), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(picture.image, extent=(0, 1, 1, 0), aspect=height / width, interpolation="lanczos")
-    for region, color in zip(picture.layout.regions, _colors(picture.layout), strict=True):
-        _outline(axes, region, color)
-        left, top, _, _ = region.bounding_box()
-        above = top > 0.06
-        axes.text(
-            left + 0.008 if above else left + 0.02,
-            top - 0.012 if above else top + 0.022,
-            region.phrase,
-            va="bottom" if above else "top",
-            fontsize=11,
-            color="white",
-            bbox={"facecolor": color, "edgecolor": "none", "boxstyle": "round,pad=0.25"},
-        )
-    _bare(axes)
-    axes.set_title(picture.prompt, fontsize=12, color=INK, wrap=True)
-    return figure
 
 
 def draw_weights(picture: Picture) -> Figure:
@@ -100,7 +69,7 @@ def draw_weights(picture: Picture) -> Figure:
     for i, (axes, step) in enumerate(zip(grid.flat, picture.trace, strict=False)):
         _map(axes, step.spatial_weight[picture.row].numpy(force=True), "coolwarm", 0, 1)
         for region in picture.layout.regions:
-            _outline(axes, region, INK, width=0.7)
+            outline(axes, region, INK, width=0.7)
         axes.set_title(f"{i + 1} · t {step.timestep}", fontsize=7.5, color=FAINT, pad=2)
     bar = figure.colorbar(grid[0, 0].images[0], ax=grid, shrink=min(1.0, 2.2 / rows), aspect=14, ticks=[0, 0.5, 1])
     bar.ax.set_yticklabels(["text-to-image", "half and half", "spatial"], fontsize=8)
@@ -112,14 +81,14 @@ def draw_weights(picture: Picture) -> Figure:
 def draw_attention(picture: Picture) -> Figure:
     """Where each region's words look, over the steps; each map has its own brightness, and the region's outline."""
     shown = sorted({round(i) for i in np.linspace(0, len(picture.trace) - 1, STEPS_SHOWN)})
-    regions, colors = picture.layout.regions, _colors(picture.layout)
+    regions, colors = picture.layout.regions, region_colors(picture.layout)
     figure = Figure(figsize=(1.35 * len(shown) + 1.6, 1.4 * len(regions) + 0.8), layout="constrained")
     grid = figure.subplots(len(regions), len(shown), squeeze=False)
     for r, region in enumerate(regions):
         for axes, i in zip(grid[r], shown, strict=True):
             attention = picture.attention(picture.trace[i], r)
             _map(axes, attention, "magma", attention.min(), attention.max())
-            _outline(axes, region, colors[r])
+            outline(axes, region, colors[r])
             if r == 0:
                 axes.set_title(f"step {i + 1}", fontsize=9, color=FAINT)
         grid[r, 0].set_ylabel(
@@ -134,7 +103,7 @@ def draw_loss(picture: Picture) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     steps = range(1, len(picture.trace) + 1)
-    for r, (region, color) in enumerate(zip(picture.layout.regions, _colors(picture.layout), strict=True)):
+    for r, (region, color) in enumerate(zip(picture.layout.regions, region_colors(picture.layout), strict=True)):
         axes.plot(steps, [_share_outside(picture, step, r) for step in picture.trace], color=color, label=region.phrase)
     mean = [float(step.loss[picture.row]) / len(picture.layout.regions) for step in picture.trace]
     axes.plot(steps, mean, color=INK, linewidth=2.2, label="loss / regions")
@@ -164,29 +133,5 @@ def _mark_switch(axes: Axes, picture: Picture) -> None:
 
 
 def _map(axes: Axes, values: np.ndarray, colors: str, low: float, high: float) -> None:
-    _bare(axes)
+    bare(axes)
     axes.imshow(values, cmap=colors, vmin=low, vmax=high, extent=(0, 1, 1, 0), interpolation="nearest")
-
-
-def _outline(axes: Axes, region: Region, color: Any, width: float = 1.8) -> None:
-    """The region's box, on a white rim that keeps it apart from any ground."""
-    x0, y0, x1, y1 = region.bounding_box()
-    for edge, line in (("white", 1.8 * width), (color, width)):
-        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=edge, linewidth=line, clip_on=False))
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_axis_on()
-    axes.set(xticks=[], yticks=[], xlim=(0, 1), ylim=(1, 0))
-    axes.spines[:].set_visible(False)
-
-
-def _colors(layout: Layout) -> list[Any]:
-    palette = colormaps["tab10"].colors  # type: ignore[attr-defined]
-    return [palette[i % len(palette)] for i in range(len(layout.regions))]
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white", bbox_inches="tight", pad_inches=0.08)
-    return buffer.getvalue()

@@ -1,6 +1,7 @@
-"""On which CUDA streams a run's work goes. On a CPU there are none: work happens in the caller's order."""
+"""On which CUDA streams, or CPU threads, a run's work goes."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -10,12 +11,15 @@ T = TypeVar("T")
 
 
 class Streams:
-    """A stream for runs, so that TensorRT needs no synchronisation with the default one, and maybe a second one."""
+    """On a GPU a stream for runs, so that TensorRT needs no synchronisation with the default one; on a CPU the caller's
+    thread. And maybe a second one, for calls that do not depend on each other."""
 
     def __init__(self, device: torch.device, second: bool = False) -> None:
         on_gpu = device.type == "cuda"
         self._own = torch.cuda.Stream(device) if on_gpu else None
         self._second = torch.cuda.Stream(device) if on_gpu and second else None
+        self._thread = ThreadPoolExecutor(1, "realcompo") if second and not on_gpu else None
+        self._thread_works = False
 
     @contextmanager
     def own(self) -> Iterator[None]:
@@ -32,15 +36,37 @@ class Streams:
             caller.wait_stream(self._own)
 
     def side_by_side(self, calls: Sequence[Callable[[], T]]) -> list[T]:
-        """What the calls return. With a second stream, the first of several calls goes there; what follows waits for
-        all. A capture sees the fork and the join as such.
+        """What the calls return. With a second stream or thread, the first of several calls goes there; what follows
+        waits for all. A capture sees the fork and the join as such.
         """
-        if self._second is None or len(calls) < 2:
-            return [call() for call in calls]
-        current = torch.cuda.current_stream(self._second.device)
-        self._second.wait_stream(current)
-        with torch.cuda.stream(self._second):
-            first = calls[0]()
-        others = [call() for call in calls[1:]]
-        current.wait_stream(self._second)
-        return [first, *others]
+        if self._second and len(calls) > 1:
+            return _on_streams(calls, self._second)
+        if self.has_free_thread and len(calls) > 1:
+            return self._on_threads(calls)
+        return [call() for call in calls]
+
+    @property
+    def has_free_thread(self) -> bool:
+        """Whether there is a second thread, and nothing runs beside the caller."""
+        return self._thread is not None and not self._thread_works
+
+    def _on_threads(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        assert self._thread
+        self._thread_works = True
+        first = self._thread.submit(calls[0])
+        try:
+            others = [call() for call in calls[1:]]
+        finally:
+            wait([first])  # whatever happened: its engine must be idle when the caller goes on
+            self._thread_works = False
+        return [first.result(), *others]
+
+
+def _on_streams(calls: Sequence[Callable[[], T]], second: torch.cuda.Stream) -> list[T]:
+    current = torch.cuda.current_stream(second.device)
+    second.wait_stream(current)
+    with torch.cuda.stream(second):
+        first = calls[0]()
+    others = [call() for call in calls[1:]]
+    current.wait_stream(second)
+    return [first, *others]

@@ -2,19 +2,25 @@
 
 import importlib.util
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from runtime.backends.base import Runner
 from runtime.backends.devices import CudaDriver, parse_device
+from runtime.backends.halves import HalvedRunner
 from runtime.backends.plans import FLAVOURS, MODULES, Flavour, check_plans, import_flavour, open_library
 from runtime.bundle import Manifest, Role
 from runtime.errors import RealCompoError
 from runtime.streams import Streams
 
+if TYPE_CHECKING:
+    from runtime.backends.onnxruntime import OnnxRuntimeRunner
+
+UNETS: tuple[Role, ...] = ("text_to_image", "spatial", "text_to_image_gradient", "spatial_gradient")
 BACKENDS = ("auto", "onnx", "onnx-tensorrt", *FLAVOURS)
 
 
@@ -92,8 +98,25 @@ def _load_graphs(folder: Path, manifest: Manifest, device: str, tensorrt: bool) 
             f"backend='onnx-tensorrt', device={device!r}: it takes a GPU and an onnxruntime-gpu with the TensorRT "
             "provider; use backend='onnx'"
         )
-    runners = {
-        role: OnnxRuntimeRunner(folder, manifest, spec, chosen, tensorrt) for role, spec in manifest.engines.items()
-    }
-    # ONNX Runtime waits for each call on a stream of its own: streams and graphs of ours would gain nothing
-    return Engines(runners, chosen, Streams(torch.device("cpu")), capturable=False)
+    threads = torch.get_num_threads()  # OMP_NUM_THREADS and torch.set_num_threads bind ONNX Runtime too
+    # On a GPU, ONNX Runtime waits for each call on a stream of its own: streams and graphs of ours would gain nothing
+    streams = Streams(torch.device("cpu"), second=chosen.type == "cpu" and threads > 1)
+
+    def open_runner(role: Role, threads: int) -> OnnxRuntimeRunner:
+        return OnnxRuntimeRunner(folder, manifest, manifest.engines[role], chosen, threads, tensorrt)
+
+    runners = {role: _share_threads(open_runner, role, threads, streams) for role in manifest.engines}
+    return Engines(runners, chosen, streams, capturable=False)
+
+
+def _share_threads(
+    open_runner: Callable[[Role, int], "OnnxRuntimeRunner"], role: Role, threads: int, streams: Streams
+) -> Runner:
+    """A UNet's engine has half of the threads if two work at once; but `spatial`, which also works alone, has all of
+    four and more. Half of fewer is one: such an engine works on two halves of a batch at once."""
+    if role not in UNETS or not streams.has_free_thread:
+        return open_runner(role, threads)
+    if threads < 4:
+        runner = open_runner(role, 1)
+        return HalvedRunner(runner, runner.twin(), streams)
+    return open_runner(role, threads if role == "spatial" else threads // 2)

@@ -1,5 +1,6 @@
 """ONNX Runtime: torch tensors are bound by pointer, so that nothing is copied through the host."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,25 @@ class OnnxRuntimeRunner:
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, spec: EngineSpec, device: torch.device, tensorrt: bool = False
+        self,
+        folder: Path,
+        manifest: Manifest,
+        spec: EngineSpec,
+        device: torch.device,
+        threads: int,
+        tensorrt: bool = False,
     ) -> None:
         self.spec = spec
         self.device = device
-        self._session = _open_session(folder, manifest, spec, choose_providers(manifest, spec, device, tensorrt))
-        self._binding = self._session.io_binding()
-        self._sizes: dict[str, int] = {}
-        self._outputs: dict[str, torch.Tensor] = {}
+        providers = choose_providers(manifest, spec, device, tensorrt)
+        self._session = _open_session(folder, manifest, spec, providers, threads)
+        self._make_buffers()
+
+    def twin(self) -> "OnnxRuntimeRunner":
+        """Another runner of the same session, which may run at the same time."""
+        twin = copy.copy(self)
+        twin._make_buffers()
+        return twin
 
     def __call__(self, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
         sizes = check_inputs(self.spec, tensors)
@@ -42,6 +54,11 @@ class OnnxRuntimeRunner:
         self._wait_for_inputs()
         self._session.run_with_iobinding(self._binding)
         return dict(outputs)
+
+    def _make_buffers(self) -> None:
+        self._binding = self._session.io_binding()
+        self._sizes: dict[str, int] = {}
+        self._outputs: dict[str, torch.Tensor] = {}
 
     def _buffers(self, sizes: dict[str, int]) -> dict[str, torch.Tensor]:
         if sizes != self._sizes:
@@ -110,10 +127,12 @@ def _tensorrt_options(manifest: Manifest, spec: EngineSpec, device: torch.device
     }
 
 
-def _open_session(folder: Path, manifest: Manifest, spec: EngineSpec, providers: list[Any]) -> ort.InferenceSession:
+def _open_session(
+    folder: Path, manifest: Manifest, spec: EngineSpec, providers: list[Any], threads: int
+) -> ort.InferenceSession:
     path = folder / spec.graph[0].name
     options = ort.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()  # OMP_NUM_THREADS and torch.set_num_threads bind both
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors: its warnings are about graph details that no user can mend
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # seven idle pools would starve torch's
     try:

@@ -1,6 +1,7 @@
 """Layouts against counting sub-pixels, and every way to get one wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,45 @@ def test_keypoints_are_the_box_around_them() -> None:
     np.testing.assert_allclose(region.mask_at((5, 5)), Region("x", box=(0.2, 0.3, 0.5, 0.9)).mask_at((5, 5)))
 
 
+def test_unseen_keypoints_leave_the_box_as_it_is() -> None:
+    region = Region("x", keypoints=[None, (0.2, 0.9), None, (0.5, 0.3)])
+    assert region.bounding_box() == (0.2, 0.3, 0.5, 0.9)
+
+
+LABELS = np.array([[3, 3, 23], [3, 23, 23]])
+
+
+def test_a_label_takes_its_pixels_of_the_label_map() -> None:
+    sofa, ball = Layout([Region("sofa", label="sofa"), Region("ball", box=(0, 0, 1, 1), label=3)], None, LABELS).regions
+    assert sofa.label == 23
+    np.testing.assert_array_equal(sofa.mask_at((2, 3)), [[0, 0, 1], [0, 1, 1]])
+    assert ball.bounding_box() == (0, 0, 1, 1)  # of its own place, not of the label's
+
+
+def test_layouts_can_be_copied_with_changes() -> None:
+    depth = np.array([[0.25, 1]])
+    layout = Layout([Region("x", label=3)], "a", LABELS, depth, background="sky")
+    copy = replace(layout, prompt="b")
+    assert copy.prompt == "b"
+    assert copy.background == 2
+    np.testing.assert_array_equal(copy.segmentation, LABELS)
+    np.testing.assert_array_equal(copy.depth, depth)
+    np.testing.assert_array_equal(copy.regions[0].mask_at((2, 3)), [[1, 1, 0], [1, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("region", "segmentation", "message"),
+    [
+        ({"label": 3}, None, "region 'x' has a label but no place; give one, or the layout's segmentation"),
+        ({"label": 4}, LABELS, "the segmentation has no pixel of class 4; its classes are 3, 23"),
+        ({"label": "unicorn"}, LABELS, "'unicorn' is not an ADE20K class"),
+    ],
+)
+def test_labels_without_a_place(region: dict[str, Any], segmentation: np.ndarray | None, message: str) -> None:
+    with pytest.raises(RealCompoError, match=message):
+        Layout([Region("x", **region)], segmentation=segmentation)
+
+
 def test_masks_of_every_kind_are_the_same() -> None:
     bools = np.eye(6, dtype=bool)
     kinds: list[Any] = [bools, bools.astype(np.float32), bools.astype(np.uint8) * 255, Image.fromarray(bools)]
@@ -74,6 +114,8 @@ def test_masks_of_every_kind_are_the_same() -> None:
         ({"box": (0.1, 0.1, 0.5)}, "four numbers"),
         ({"keypoints": [(0.5, 0.5)]}, "empty"),
         ({"keypoints": []}, "not a list of"),
+        ({"keypoints": [None, None]}, "at least one of them seen"),
+        ({"label": 300}, "class id 300 is out of range"),
         ({"keypoints": [(0.5, 0.5), (1.5, 0.7)]}, "0 to 1"),
         ({"mask": np.zeros((4, 4))}, "is empty"),
         ({"mask": np.ones((4, 4), dtype=np.uint8)}, "largest value is 0.00392"),
@@ -105,16 +147,31 @@ def test_layout_file(tmp_path: Path) -> None:
     regions: list[dict[str, Any]] = [
         {"phrase": "a ball", "box": [0, 0, 0.5, 0.5]},
         {"phrase": "a cube", "mask": "mask.png", "tokens": [2, 3]},
-        {"phrase": "a cone", "keypoints": [[0.1, 0.2], [0.3, 0.4]]},
+        {"phrase": "a cone", "keypoints": [[0.1, 0.2], None, [0.3, 0.4]], "label": "ball"},
+        {"phrase": "a dancer", "openpose": "poses/pose.json", "person": 1},
+        {"phrase": "the sky", "label": "sky"},
     ]
-    layout = Layout.from_file(write_layout(tmp_path, {"prompt": "balls", "regions": regions}))
+    people = [{"pose_keypoints_2d": [0.5, 0.5, 0] * 18}, {"pose_keypoints_2d": [32, 8, 1, 48, 16, 1, *[0, 0, 0] * 16]}]
+    (tmp_path / "poses").mkdir()
+    (tmp_path / "poses" / "pose.json").write_text(
+        json.dumps({"people": people, "canvas_width": 64, "canvas_height": 32})
+    )
+    Image.fromarray(np.array([[2, 2, 0, 0]], dtype=np.uint8)).save(tmp_path / "labels.png")
+    Image.fromarray(np.array([[0, 51]], dtype=np.uint8)).save(tmp_path / "depth.png")
+    content = {"$schema": "x", "prompt": "balls", "segmentation": "labels.png", "depth": "depth.png", "background": 7}
+    layout = Layout.from_file(write_layout(tmp_path, {**content, "regions": regions}))
     assert layout.prompt == "balls"
     assert [region.bounding_box() for region in layout.regions] == [
         (0, 0, 0.5, 0.5),
         (0, 0, 1, 1),
         (0.1, 0.2, 0.3, 0.4),
+        (0.5, 0.25, 0.75, 0.5),
+        (0, 0, 0.5, 1),
     ]
-    assert [region.tokens for region in layout.regions] == [None, [2, 3], None]
+    assert [region.tokens for region in layout.regions] == [None, [2, 3], None, None, None]
+    assert [region.label for region in layout.regions] == [None, None, 119, None, 2]
+    assert layout.background == 7
+    np.testing.assert_allclose(layout.depth, [[0, 0.2]], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +180,41 @@ def test_layout_file(tmp_path: Path) -> None:
         ("{", "the file: Invalid JSON"),
         ({}, "regions: Field required"),
         ({"regions": [{"phrase": "x", "box": [0, 0, 1]}]}, "regions.0.box.3: Field required"),
-        ({"regions": [{"phrase": "x", "box": [0, 0, 1, 2]}]}, "regions.0: the box of 'x' .* 0 to 1"),
+        ({"regions": [{"phrase": "x", "box": [0, 0, 1, 2]}]}, "regions.0.box: the box of 'x' .* 0 to 1"),
         ({"regions": [{"box": [0, 0, 1, 1]}]}, "regions.0.phrase: Field required"),
         ({"regions": [{"phrase": "x", "bbox": [0, 0, 1, 1]}]}, "regions.0.bbox: Extra inputs"),
-        ({"regions": [{"phrase": "x", "mask": "../mask.png"}]}, "regions.0: mask '../mask.png' leaves"),
+        ({"regions": [{"phrase": "x", "mask": "../mask.png"}]}, "regions.0.mask: '../mask.png' leaves"),
         ({"regions": [{"phrase": "x", "mask": "/etc/passwd"}]}, "leaves the layout's folder"),
-        ({"regions": [{"phrase": "x", "mask": "layout.json"}]}, "regions.0: cannot read the mask"),
+        ({"regions": [{"phrase": "x", "mask": "layout.json"}]}, "regions.0.mask: cannot read the mask"),
+        ({"regions": [{"phrase": "x"}]}, r"layout.json: regions.0: region 'x' has no place"),
+        ({"regions": [{"phrase": " ", "box": [0, 0, 1, 1]}]}, "regions.0.phrase: a region's phrase is empty"),
+        ({"regions": [{"phrase": "x", "keypoints": [[0, 0], [0.1]]}]}, "regions.0.keypoints.1.1: Field required"),
+        (
+            {"regions": [{"phrase": "x", "keypoints": [[0, 0], [1, 2]]}]},
+            "regions.0.keypoints: the box around .* 0 to 1",
+        ),
+        ({"regions": [{"phrase": "x", "openpose": "none.json"}]}, "regions.0.openpose: cannot read .*none.json"),
+        ({"regions": [{"phrase": "x", "openpose": "../p.json"}]}, "regions.0.openpose: '../p.json' leaves"),
+        ({"regions": [{"phrase": "x", "openpose": "layout.json"}]}, "regions.0.openpose: .*: people: Field required"),
+        (
+            {"regions": [{"phrase": "x", "openpose": "a", "keypoints": []}]},
+            "regions.0: keypoints and openpose are both",
+        ),
+        ({"regions": [{"phrase": "x", "openpose": "a", "person": -1}]}, "regions.0.person: Input should be greater"),
+        (
+            {"regions": [{"phrase": "x", "box": [0, 0, 1, 1], "person": 1}]},
+            "regions.0: person is given without openpose",
+        ),
+        ({"regions": [{"phrase": "x", "label": "unicorn"}]}, "regions.0.label: 'unicorn' is not an ADE20K class"),
+        ({"regions": [{"phrase": "x", "label": [1]}]}, "regions.0.label"),
+        (
+            {"regions": [{"phrase": "x", "label": 1}]},
+            "layout.json: regions.0.label: region 'x' has a label but no place",
+        ),
+        ({"regions": [], "segmentation": "../x.png"}, "layout.json: segmentation: '../x.png' leaves"),
+        ({"regions": [], "segmentation": "x.png"}, "layout.json: segmentation: cannot read the segmentation"),
+        ({"regions": [], "depth": "layout.json"}, "layout.json: depth: cannot read the depth"),
+        ({"regions": [], "background": "blue"}, "layout.json: background: 'blue' is not an ADE20K class"),
     ],
 )
 def test_bad_layout_files(tmp_path: Path, content: Any, message: str) -> None:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.__main__ import app, writing
+from runtime.controls import ControlKind, control_image
 
 PROMPT = "a red ball and a blue cube"
 REGIONS = [
@@ -86,6 +87,62 @@ def test_traces_without_a_layout(bundle: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     names = {path.name for path in (tmp_path / "traces").iterdir()}
     assert names == {"layout-0.png", "layout-1.png", "weights-0.png", "weights-1.png"}
+
+
+def test_traces_of_every_kind_of_region(bundle: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.eye(8, dtype=bool)).save(tmp_path / "mask.png")
+    regions = [
+        {"phrase": "a red ball", "keypoints": [[0.2, 0.2], [0.4, 0.9], *[None] * 16]},
+        {"phrase": "a blue cube", "mask": "mask.png"},
+    ]
+    layout = tmp_path / "layout.json"
+    layout.write_text(json.dumps({"prompt": PROMPT, "regions": regions}))
+    arguments = ("--out", tmp_path / "image.png", "--traces", tmp_path / "traces", "--steps", 2)
+    result = generate(bundle, "--layout", layout, "--gradient", "surrogate", *arguments)
+    assert result.exit_code == 0, result.stderr
+    assert len(list((tmp_path / "traces").iterdir())) == 4
+
+
+def show(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["show", *map(str, arguments)])
+
+
+def test_show_draws_the_regions(layout: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "layout.png"
+    result = show(layout, "--out", out, "--width", 256, "--height", 128)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [str(out)]
+    assert len(set(Image.open(out).convert("RGB").reduce(8).get_flattened_data())) > 20
+
+
+@pytest.mark.parametrize(
+    ("example", "control"), [("keypoints", "openpose"), ("masks", "segmentation"), ("depth", "depth")]
+)
+def test_show_writes_control_images(tmp_path: Path, example: str, control: ControlKind) -> None:
+    path = Path("examples") / example / "layout.json"
+    result = show(path, "--control", control, "--out", tmp_path / "out.png", "--height", 64, "--width", 96)
+    assert result.exit_code == 0, result.stderr
+    wanted = control_image(Layout.from_file(path), control, (64, 96)).permute(1, 2, 0).numpy()
+    assert np.abs(np.asarray(Image.open(tmp_path / "out.png")) / 255 - wanted).max() < 0.5 / 255 + 1e-6
+
+
+def test_bad_input_of_show(layout: Path, tmp_path: Path) -> None:
+    good = (layout, "--out", tmp_path / "out.png")
+    assert_refused(show(tmp_path / "none.json", *good[1:]), "cannot read the layout")
+    assert_refused(
+        show(*good, "--control", "canny"), "--control canny is unknown; use one of openpose, segmentation, depth"
+    )
+    assert_refused(show(*good, "--control", "depth"), "the layout has no depth")
+    assert_refused(show(*good, "--height", 0), "height=0 is out of range")
+    assert_refused(show(layout, "--out", tmp_path / "out.xyz"), ".xyz is not a picture format")
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_schema_is_the_published_one() -> None:
+    result = CliRunner().invoke(app, ["schema"])
+    assert result.stdout == Path("docs/layout.schema.json").read_text(), (
+        "python -m runtime schema > docs/layout.schema.json"
+    )
 
 
 def test_a_cut_prompt_is_a_warning_line(bundle: Path, layout: Path, tmp_path: Path) -> None:

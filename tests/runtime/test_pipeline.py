@@ -1,5 +1,6 @@
 """The pipeline against a loop written here over the same networks in PyTorch and diffusers' own schedulers."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -275,6 +276,19 @@ def test_engines_take_part_of_their_stages(pipe: RealCompo) -> None:
     assert 0 < stats.engine_seconds["vae_decoder"] < stats.seconds["decode"]
     unets = ("spatial", "text_to_image", "spatial_gradient", "text_to_image_gradient")
     assert 0 < sum(stats.engine_seconds[role] for role in unets) < stats.seconds["denoise"]
+
+
+@pytest.mark.parametrize("threads", [1, 3, 4])
+def test_threads_do_not_change_what_is_drawn(bundle: Path, threads: int) -> None:
+    before, drawn = torch.get_num_threads(), {}
+    try:
+        for count in (2, threads):
+            torch.set_num_threads(count)
+            drawn[count] = RealCompo.load(bundle)(PROMPT, layout=LAYOUT, steps=6, num_images=3, coefficient_scale=1e3)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(drawn[threads].latents, drawn[2].latents, rtol=1e-3, atol=1e-4)
+    assert drawn[threads].stats.rows == drawn[2].stats.rows
 
 
 def test_a_batch_equals_its_images_one_by_one(pipe: RealCompo) -> None:
