@@ -5,7 +5,7 @@ A table goes to stdout; its last line is one JSON object.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -42,11 +42,21 @@ CONTROLS: dict[Mode, tuple[Kind, ...]] = {
 Pictures = NDArray[np.floating[Any]]
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How every mode draws its pictures."""
+
+    steps: int
+    guidance_scale: float = 2.5
+    control_scale: float = 1.0  # of each ControlNet's residuals
+
+
 def main(
     pair: Annotated[Path, typer.Option(help="Folder of text_to_image and the ControlNets.")] = Path("engines/tabletop"),
     scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 200,
     steps: Annotated[int, typer.Option(min=1, help="Of DPM-Solver++ 2M.")] = 20,
     guidance_scale: Annotated[float, typer.Option(help="Of captions; control images go to both rows.")] = 2.5,
+    control_scale: Annotated[float, typer.Option(help="Of each ControlNet's residuals.")] = 1.0,
     mode: Annotated[Mode | None, typer.Option(help="What to score. Default: all.")] = None,
     captions: Annotated[bool, typer.Option(help="Without them, control images alone tell what to draw.")] = True,
     pictures: Annotated[Path | None, typer.Option(help="Folder for a sheet of each mode's pictures.")] = None,
@@ -57,16 +67,17 @@ def main(
     """
     with plain_errors():
         asked, rows = held_out_scenes(scenes), dict[str, dict[str, float]]()
+        sampling = Sampling(steps, guidance_scale, control_scale)
         prompts = [scene.caption if captions else "" for scene in asked]
         for name in (mode,) if mode else MODES:
-            drawn = draw_all(load_pipeline(pair, name), prompts, asked, name, steps, guidance_scale)
+            drawn = draw_all(load_pipeline(pair, name), prompts, asked, name, sampling)
             rows[name] = asdict(score(drawn, asked))
             if any(unsettled := [is_unsettled(scene) for scene in asked]):
                 rows[f"{name}, unsettled"] = asdict(score(drawn[unsettled], list(compress(asked, unsettled))))
             if pictures:
                 save_sheet(pictures / f"{name}.png", drawn, asked, CONTROLS[name])
         tables_console().print(to_rich(quality_grid(f"{scenes} scenes, {steps} steps", rows)))
-        print(json.dumps({"scenes": scenes, "steps": steps, "captions": captions, "rows": rows}))
+        print(json.dumps({"scenes": scenes, **asdict(sampling), "captions": captions, "rows": rows}))
 
 
 def load_pipeline(pair: Path, mode: Mode) -> Any:
@@ -93,7 +104,7 @@ def _load_controlnet(pair: Path, kind: Kind) -> ControlNetModel:
 
 
 def draw_all(
-    pipeline: Any, prompts: Sequence[str], scenes: Sequence[Scene], mode: Mode, steps: int, guidance_scale: float
+    pipeline: Any, prompts: Sequence[str], scenes: Sequence[Scene], mode: Mode, sampling: Sampling
 ) -> Pictures:
     """(N, 64, 64, 3) in 0..1, from the same noise in every mode."""
     drawn = []
@@ -103,10 +114,10 @@ def draw_all(
         latents = torch.randn(len(scenes[batch]), 4, 16, 16, generator=torch.Generator().manual_seed(start))
         output = pipeline(
             list(prompts[batch]),
-            **({"image": images} if images else {}),
+            **({"image": images, "controlnet_conditioning_scale": sampling.control_scale} if images else {}),
             latents=latents,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
+            num_inference_steps=sampling.steps,
+            guidance_scale=sampling.guidance_scale,
             output_type="np",
         )
         drawn.append(output.images)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.quality import held_out_scenes
-from benchmarks.tabletop.control_quality import Mode, draw_all, is_unsettled, load_pipeline, score
+from benchmarks.tabletop.control_quality import Mode, Sampling, draw_all, is_unsettled, load_pipeline, score
 from benchmarks.tabletop.scenes import Scene, Thing
 from benchmarks.tabletop.score import Scores
 from export.checkpoints import ROOT
@@ -17,7 +17,7 @@ SCENES = held_out_scenes(8)
 
 
 def scores(mode: Mode, scenes: Sequence[Scene], prompts: Sequence[str]) -> Scores:
-    return score(draw_all(load_pipeline(PAIR, mode), prompts, scenes, mode, steps=8, guidance_scale=2.5), scenes)
+    return score(draw_all(load_pipeline(PAIR, mode), prompts, scenes, mode, Sampling(steps=8)), scenes)
 
 
 def mirrored(scene: Scene) -> Scene:
