@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUNDLE := engines/tabletop
 PICTURE := outputs/demo.png
 
-.PHONY: demo test check quality train clean
+.PHONY: demo test check quality train train-controlnets clean
 
 demo: .venv/ready
 	$(BIN)/python -m export build tabletop --out $(BUNDLE)
@@ -24,6 +24,10 @@ quality: .venv/ready
 
 train: .venv/ready
 	$(BIN)/python -m benchmarks.tabletop.train --out engines/tabletop --work outputs/train
+
+train-controlnets: .venv/ready
+	$(BIN)/python -m benchmarks.tabletop.train_controlnet segmentation
+	$(BIN)/python -m benchmarks.tabletop.train_controlnet depth
 
 # The constraints pin torch to a CPU build where pip finds one; plain `pip install` would fetch several GB of CUDA.
 .venv/ready: pyproject.toml constraints.txt

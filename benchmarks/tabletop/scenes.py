@@ -1,4 +1,4 @@
-"""Tabletop scenes: captions with objects, boxes, and their realistic and flat renderings.
+"""Tabletop scenes: captions with objects, boxes, their realistic and flat renderings, label maps and depth maps.
 
 Categories follow T2I-CompBench (Huang et al., 2023, arXiv 2307.06350): attribute binding, numeracy, spatial relations
 and complex compositions. Everything is a function of the `numpy.random.Generator` passed in.
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 SIDE = 64  # pixels
 KINDS = ("ball", "cube", "cone", "ring")
+CLASS_IDS = {kind: i for i, kind in enumerate(KINDS, start=1)}  # of label maps, where the ground is 0
 COLORS: dict[str, tuple[float, float, float]] = {
     "red": (0.90, 0.10, 0.10),
     "orange": (0.98, 0.52, 0.05),
@@ -32,6 +33,8 @@ GAP = 0.03  # between boxes, of the side
 # for green, and nothing good comes of fusing the two models.
 GROUND_TINT = (1.0, 0.97, 0.92)
 FLAT_GROUND = tuple(0.54 * channel for channel in GROUND_TINT)
+GROUND_NEARNESS = 0.6  # of the ground at the bottom edge in depth maps; 0 at the top
+THICKNESS = 0.8  # how far objects come out of the page, in depth a side of theirs
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0..1, origin top left
 Style = Literal["realistic", "flat"]
@@ -133,7 +136,7 @@ def render(scene: Scene, style: Style, rng: np.random.Generator) -> Array:
     if style == "realistic":
         for thing in scene.things:
             image *= _shadow(thing.box)[..., None]
-    for thing in sorted(scene.things, key=lambda t: t.box[3]):
+    for thing in _back_to_front(scene):
         covered, shading, highlight = _draw(thing)
         color = np.asarray(COLORS[thing.color], np.float32)
         if style == "realistic":
@@ -147,6 +150,33 @@ def render(scene: Scene, style: Style, rng: np.random.Generator) -> Array:
 def coverage(thing: Thing) -> Array:
     """How much of each pixel the object covers: (64, 64) in 0..1."""
     return _draw(thing)[0]
+
+
+def label_map(scene: Scene) -> NDArray[np.uint8]:
+    """(64, 64) class ids, `CLASS_IDS` of the kind that is seen in each pixel: kinds alone, no colours."""
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    for thing in _back_to_front(scene):
+        labels[coverage(thing) > 0.5] = CLASS_IDS[thing.kind]
+    return labels
+
+
+def depth_map(scene: Scene) -> Array:
+    """(64, 64) float32 nearness in 0..1, near is bright: a ground that comes nearer downwards, and objects on it."""
+    depth = GROUND_NEARNESS * _YY / SIDE
+    for thing in _back_to_front(scene):
+        depth = np.where(coverage(thing) > 0.5, _nearness(thing), depth)
+    return np.clip(depth, 0, 1).astype(np.float32)
+
+
+def _nearness(thing: Thing) -> Array:
+    """(64, 64): the ground's where the object stands on it, and as much more as its surface comes out of the page."""
+    u, v, half = _local(thing.box)
+    return GROUND_NEARNESS * thing.box[3] + THICKNESS * 2 * half / SIDE * _SURFACES[thing.kind](u, v)
+
+
+def _back_to_front(scene: Scene) -> list[Thing]:
+    """The lower an object stands in the picture, the nearer it is."""
+    return sorted(scene.things, key=lambda thing: thing.box[3])
 
 
 _YY, _XX = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5  # pixel centres
@@ -173,13 +203,18 @@ def _shadow(box: Box) -> Array:
 
 def _draw(thing: Thing) -> tuple[Array, Array, Array]:
     """Coverage, shading (multiplies the colour) and highlight (moves it to white), each (64, 64)."""
-    x0, y0, x1, y1 = (v * SIDE for v in thing.box)
-    half = min(x1 - x0, y1 - y0) / 2
-    u = (_XX - (x0 + x1) / 2) / ((x1 - x0) / 2)  # -1..1 across the box
-    v = (_YY - (y0 + y1) / 2) / ((y1 - y0) / 2)
+    u, v, half = _local(thing.box)
     distance, shading, highlight = _SHAPES[thing.kind](u, v)
     covered = np.clip(0.5 - distance * half, 0, 1)
     return covered.astype(np.float32), shading.astype(np.float32), highlight.astype(np.float32)
+
+
+def _local(box: Box) -> tuple[Array, Array, float]:
+    """Pixels' places in the box, -1..1 across and down, both (64, 64); and half its shorter side in pixels."""
+    x0, y0, x1, y1 = (v * SIDE for v in box)
+    u = (_XX - (x0 + x1) / 2) / ((x1 - x0) / 2)
+    v = (_YY - (y0 + y1) / 2) / ((y1 - y0) / 2)
+    return u, v, min(x1 - x0, y1 - y0) / 2
 
 
 _LIGHT = np.asarray([-0.45, -0.60, 0.66])  # towards the light: left, up, out of the page
@@ -225,3 +260,25 @@ def _polygon(u: Array, v: Array, corners: list[tuple[float, float]]) -> Array:
 
 
 _SHAPES = {"ball": _ball, "cube": _cube, "cone": _cone, "ring": _ring}
+
+
+def _cube_surface(u: Array, v: Array) -> Array:
+    """A front face, and a top and a right one that recede from it."""
+    return 1 - np.clip(np.maximum(-0.55 - v, u - 0.55) / 0.45, 0, 1)
+
+
+def _cone_surface(u: Array, v: Array) -> Array:
+    return np.sqrt(np.clip(((v + 1) / 2) ** 2 - u**2, 0, 1))
+
+
+def _ball_surface(u: Array, v: Array) -> Array:
+    return np.sqrt(np.clip(1 - u**2 - v**2, 0, 1))
+
+
+def _ring_surface(u: Array, v: Array) -> Array:
+    middle, width = 0.72, 0.28
+    return np.sqrt(np.clip(width**2 - (np.hypot(u, v) - middle) ** 2, 0, 1))
+
+
+# how far a surface comes out of the page, 0..1 in halves of the box
+_SURFACES = {"ball": _ball_surface, "cube": _cube_surface, "cone": _cone_surface, "ring": _ring_surface}

@@ -20,6 +20,7 @@ MIN_CHROMA = 0.22  # max - min of RGB; the realistic ground stays below 0.1
 MIN_AREA = 45  # pixels; the smallest rendered object has about 100
 MIN_SILHOUETTE_IOU = 0.62
 IN_BOX_IOU = 0.5
+IN_REGION_IOU = 0.5
 REFERENCES = 200  # renderings a style that define realism
 
 Mask = NDArray[np.bool_]
@@ -33,6 +34,8 @@ class Scores:
     attribute_binding: asked objects of which one of that kind in that colour is there.
     count_accuracy: images with exactly the asked number of each look (kind and colour) and nothing else.
     in_box: asked objects of which one of that look overlaps its box with an IoU of at least 0.5.
+    in_region: asked objects of which one of that kind, whatever its colour, covers its silhouette with an IoU of at
+        least 0.5; what a segmentation or depth map asks for, as they tell kinds and no colours.
     realism: shading and texture like the realistic renderings (1) or like the flat ones (0).
     """
 
@@ -40,18 +43,21 @@ class Scores:
     attribute_binding: float
     count_accuracy: float
     in_box: float
+    in_region: float
     realism: float
 
 
 def score_image(image: Array, scene: Scene) -> Scores:
     """Scores of one (64, 64, 3) RGB image in 0..1 that was asked to show `scene`."""
-    found, asked = find_things(image), scene.things
+    patches, asked = _find_patches(image), scene.things
+    found = [thing for thing, _ in patches]
     looks = sorted((t.kind, t.color) for t in asked) == sorted((t.kind, t.color) for t in found)
     return Scores(
         object_recall=_matched([t.kind for t in asked], [t.kind for t in found]),
         attribute_binding=_matched([(t.kind, t.color) for t in asked], [(t.kind, t.color) for t in found]),
         count_accuracy=float(looks),
         in_box=_in_box(asked, found),
+        in_region=_in_region(asked, patches),
         realism=realism(image),
     )
 
@@ -63,15 +69,20 @@ def mean_scores(scores: Iterable[Scores]) -> Scores:
 
 def find_things(image: Array) -> list[Thing]:
     """The objects in a (64, 64, 3) RGB image in 0..1, with the boxes around their pixels."""
+    return [thing for thing, _ in _find_patches(image)]
+
+
+def _find_patches(image: Array) -> list[tuple[Thing, Mask]]:
+    """Each object and its pixels (64, 64)."""
     hues = _hue_labels(image)
-    things = []
+    found = []
     for index, color in enumerate(COLORS):
         patches, _ = ndimage.label(hues == index)
         for number, where in enumerate(ndimage.find_objects(patches), start=1):
             mask = patches[where] == number
             if mask.sum() >= MIN_AREA and (kind := _kind(mask)):
-                things.append(Thing(kind, color, _box(where)))
-    return things
+                found.append((Thing(kind, color, _box(where)), patches == number))
+    return found
 
 
 def realism(image: Array) -> float:
@@ -101,6 +112,18 @@ def _in_box(asked: Sequence[Thing], found: Sequence[Thing]) -> float:
     return sum(hits) / len(asked)  # asked boxes do not overlap, so no object can serve two of them
 
 
+def _in_region(asked: Sequence[Thing], patches: Sequence[tuple[Thing, Mask]]) -> float:
+    hits = [
+        any(f.kind == a.kind and _mask_iou(mask, silhouette(a) > 0.5) >= IN_REGION_IOU for f, mask in patches)
+        for a in asked
+    ]
+    return sum(hits) / len(asked)
+
+
+def _mask_iou(a: Mask, b: Mask) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
 def iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes."""
     overlap = max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
@@ -127,7 +150,7 @@ def _highlights(image: Array, colored: Mask) -> Mask:
 def _kind(mask: Mask) -> str | None:
     """The kind whose silhouette overlaps the patch best, None when none does well."""
     patch = np.asarray(Image.fromarray(mask).convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR)) > 127
-    overlaps = {kind: (patch & shape).sum() / (patch | shape).sum() for kind, shape in _silhouettes().items()}
+    overlaps = {kind: _mask_iou(patch, shape) for kind, shape in _silhouettes().items()}
     best = max(overlaps, key=lambda kind: overlaps[kind])
     return best if overlaps[best] >= MIN_SILHOUETTE_IOU else None
 

@@ -15,7 +15,6 @@ Four stages, all resumable, each drawing its data from a fixed seed:
 import copy
 import math
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,27 +23,36 @@ import torch
 import typer
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import CLIPTextModel
 
 from benchmarks.tabletop import models
+from benchmarks.tabletop.data import (
+    BATCH,
+    EMPTY_CAPTION,
+    SCENES,
+    SEED,
+    Batch,
+    draw,
+    drop_captions,
+    encode_scenes,
+    generator_of,
+    render_many,
+    rng_of,
+    vae_input,
+)
 from benchmarks.tabletop.fit import fit, one_cycle, trapezoid
-from benchmarks.tabletop.scenes import STYLES, Scene, Style, render, sample_scene
+from benchmarks.tabletop.scenes import STYLES, Style
 from export.attention import record_maps
+from export.checkpoints import Model
 
-SEED = 20240218
-SCENES = 24_000
 STEPS = {"vae": 1_400, "decoder": 1_000, "trunk": 2_600, "spatial": 1_500, "text_to_image": 1_000}
 PEAK_RATE = 1.5e-3
 BRANCH_RATE = 1e-3
 PLACEMENT_WEIGHT = 0.5
 PROBE_WEIGHT = 0.2
-BATCH = 32
-EMPTY_CAPTION = 0.1  # of samples: classifier-free guidance needs the unconditional prediction
 UNGROUNDED = 0.1  # of the other flat samples: the caption alone must still mean something to the spatial model
-
-Batch = dict[str, torch.Tensor]
 
 
 def main(
@@ -57,7 +65,10 @@ def main(
     work.mkdir(parents=True, exist_ok=True)
     vae = train_vae(work) if start is None else train_decoder(load_vae(start), work)
     data = {style: encode_scenes(vae, style, work) for style in STYLES}
-    spatial, text_to_image = _train_trunk(data, work) if start is None else load_denoisers(start)
+    if start is None:
+        spatial, text_to_image = _train_trunk(data, work)
+    else:
+        spatial, text_to_image = load_denoiser(start, "spatial"), load_denoiser(start, "text_to_image")
     placer = Placer(spatial)
     fit("spatial", placer, lambda step: placer.loss(data["flat"], step), STEPS["spatial"],
         trapezoid(BRANCH_RATE, STEPS["spatial"], warm_up=50), work, _factor)  # fmt: skip
@@ -80,15 +91,13 @@ def load_vae(pair: Path) -> AutoencoderKL:
     return _load(AutoencoderKL, pair / "text_to_image" / "vae")
 
 
-def load_denoisers(pair: Path) -> tuple["Denoiser", "Denoiser"]:
-    """The spatial and the text-to-image model of a saved pair, in float32 and with its text model frozen."""
-    spatial, text_to_image = Denoiser(), Denoiser()
-    spatial.unet = _load(UNet2DConditionModel, pair / "spatial" / "unet")
-    text_to_image.unet = _load(UNet2DConditionModel, pair / "text_to_image" / "unet")
-    for denoiser in (spatial, text_to_image):
-        denoiser.text_encoder = CLIPTextModel.from_pretrained(pair / "text_to_image" / "text_encoder").float()
-        denoiser.text_encoder.requires_grad_(False)
-    return spatial, text_to_image
+def load_denoiser(pair: Path, model: Model) -> "Denoiser":
+    """A model of a saved pair, in float32 and with the pair's text model frozen."""
+    denoiser = Denoiser()
+    denoiser.unet = _load(UNet2DConditionModel, pair / model / "unet")
+    denoiser.text_encoder = CLIPTextModel.from_pretrained(pair / "text_to_image" / "text_encoder").float()
+    denoiser.text_encoder.requires_grad_(False)
+    return denoiser
 
 
 def _load(kind: Any, folder: Path) -> Any:
@@ -112,7 +121,7 @@ def train_vae(work: Path) -> AutoencoderKL:
 
     fit("vae", vae, loss_of_step, STEPS["vae"], one_cycle(2e-3, STEPS["vae"]), work)
     with torch.no_grad():
-        latents = vae.encode(_vae_input(pixels[:256])).latent_dist.mean
+        latents = vae.encode(vae_input(pixels[:256])).latent_dist.mean
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
     return vae.eval()
 
@@ -133,7 +142,7 @@ def train_decoder(vae: AutoencoderKL, work: Path) -> AutoencoderKL:
 
 def _vae_pixels() -> torch.Tensor:
     """(3000, 64, 64, 3) uint8: two realistic scenes to a flat one, none of which the UNets see."""
-    realistic, flat = _render_many("realistic", 2_000, offset=SCENES), _render_many("flat", 1_000, offset=SCENES)
+    realistic, flat = render_many("realistic", 2_000, offset=SCENES), render_many("flat", 1_000, offset=SCENES)
     return torch.from_numpy(np.concatenate([realistic, flat]))
 
 
@@ -141,36 +150,11 @@ def _reconstruction_loss(
     vae: AutoencoderKL, pixels: torch.Tensor, name: str, step: int
 ) -> tuple[torch.Tensor, DiagonalGaussianDistribution]:
     """How far 16 pictures are from what the VAE makes of them; and the posterior of their latents."""
-    x = _vae_input(pixels[torch.from_numpy(_rng(name, step).integers(len(pixels), size=16))])
+    x = vae_input(pixels[torch.from_numpy(rng_of(name, step).integers(len(pixels), size=16))])
     posterior = vae.encode(x).latent_dist
-    y = vae.decode(posterior.sample(_generator(name, step))).sample
+    y = vae.decode(posterior.sample(generator_of(name, step))).sample
     edges = (y.diff(dim=2) - x.diff(dim=2)).abs().mean() + (y.diff(dim=3) - x.diff(dim=3)).abs().mean()
     return F.l1_loss(y, x) + F.mse_loss(y, x) + edges, posterior
-
-
-def _vae_input(pixels: torch.Tensor) -> torch.Tensor:
-    """(N, 64, 64, 3) uint8 -> (N, 3, 64, 64) float32 in -1..1."""
-    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def encode_scenes(vae: AutoencoderKL, style: Style, work: Path) -> Batch:
-    """Latents (N, 4, 16, 16), token ids (N, 16), boxes (N, 3, 4) and phrase ids (N, 3, 16), 0 where there is none."""
-    path = work / f"{style}.safetensors"
-    if not path.exists():
-        pixels, generator = torch.from_numpy(_render_many(style, SCENES)), _generator("encode", 0)
-        with torch.no_grad():
-            chunks = (vae.encode(_vae_input(chunk)).latent_dist for chunk in pixels.split(250))
-            latents = torch.cat([posterior.sample(generator) for posterior in chunks])
-        scenes, tokenizer = [_scene(i) for i in range(SCENES)], models.make_tokenizer()
-        boxes, phrases = torch.zeros(SCENES, 3, 4), torch.zeros(SCENES, 3, models.CONTEXT, dtype=torch.long)
-        for i, scene in enumerate(scenes):
-            for j, thing in enumerate(scene.things):
-                boxes[i, j] = torch.tensor(thing.box)
-                phrases[i, j] = torch.tensor(tokenizer.encode(thing.phrase).ids)
-        ids = torch.tensor([e.ids for e in tokenizer.encode_batch([scene.caption for scene in scenes])])
-        latents = latents.contiguous() * vae.config.scaling_factor
-        save_file({"latents": latents, "ids": ids, "boxes": boxes, "phrases": phrases}, path)
-    return load_file(path)
 
 
 class Denoiser(torch.nn.Module):
@@ -180,7 +164,6 @@ class Denoiser(torch.nn.Module):
         super().__init__()
         self.unet = models.make_unet(grounded=True)
         self.text_encoder = models.make_text_encoder(models.make_tokenizer())
-        self.scheduler = models.make_scheduler()
 
 
 def _loss_in_turns(denoiser: Denoiser, data: dict[Style, Batch]) -> Callable[[int], torch.Tensor]:
@@ -190,8 +173,8 @@ def _loss_in_turns(denoiser: Denoiser, data: dict[Style, Batch]) -> Callable[[in
 
 def _realistic_loss(denoiser: Denoiser, data: Batch) -> Callable[[int], torch.Tensor]:
     def loss_of_step(step: int) -> torch.Tensor:
-        batch, rng = _draw(data, "realistic", step)
-        ids = _drop(batch["ids"], rng.random(BATCH) < EMPTY_CAPTION)
+        batch, rng = draw(data, "realistic", step)
+        ids = drop_captions(batch["ids"], rng.random(BATCH) < EMPTY_CAPTION)
         return _denoising_loss(denoiser, batch["latents"], denoiser.text_encoder(ids).last_hidden_state, step, None)
 
     return loss_of_step
@@ -207,9 +190,9 @@ def _flat_loss(denoiser: Denoiser, data: Batch) -> Callable[[int], torch.Tensor]
 
 def _flat_batch(denoiser: Denoiser, data: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor, Batch]:
     """Latents, text, and what diffusers' GLIGEN takes."""
-    batch, rng = _draw(data, "flat", step)
+    batch, rng = draw(data, "flat", step)
     empty = rng.random(BATCH) < EMPTY_CAPTION
-    ids = _drop(batch["ids"], empty)
+    ids = drop_captions(batch["ids"], empty)
     present = (batch["boxes"][..., 2] > 0) & ~torch.from_numpy(empty | (rng.random(BATCH) < UNGROUNDED))[:, None]
     pooled = denoiser.text_encoder(batch["phrases"].flatten(0, 1)).pooler_output.unflatten(0, (BATCH, 3))
     slots = (0, 0, 0, models.MAX_OBJECTS - 3)
@@ -224,18 +207,28 @@ def _flat_batch(denoiser: Denoiser, data: Batch, step: int) -> tuple[torch.Tenso
 def _denoising_loss(
     denoiser: Denoiser, latents: torch.Tensor, text: torch.Tensor, step: int, gligen: Batch | None
 ) -> torch.Tensor:
+    kwargs = {"gligen": gligen} if gligen else None
+
+    def predict(noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        return denoiser.unet(noisy, timestep, text, cross_attention_kwargs=kwargs).sample
+
+    return velocity_loss(predict, latents, step)
+
+
+def velocity_loss(
+    predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], latents: torch.Tensor, step: int
+) -> torch.Tensor:
     """Mean squared error of the velocity (arXiv 2202.00512), more often where noise is high.
 
     Colours and layout are decided there, and there the noise itself says next to nothing about them: with epsilon as
     the target the same network learned shapes, but neither colours, style nor boxes, in 700 steps.
+    `predict` takes noisy latents (B, 4, 16, 16) and timesteps (B,).
     """
-    generator = _generator("noise", step)
-    t = (1000 * torch.rand(BATCH, generator=generator).sqrt()).long()
+    generator, scheduler = generator_of("noise", step), models.make_scheduler()
+    t = (1000 * torch.rand(len(latents), generator=generator).sqrt()).long()
     noise = torch.randn(latents.shape, generator=generator)
-    noisy = denoiser.scheduler.add_noise(latents, noise, t)
-    kwargs = {"gligen": gligen} if gligen else None
-    predicted = denoiser.unet(noisy, t, text, cross_attention_kwargs=kwargs).sample
-    return F.mse_loss(predicted, denoiser.scheduler.get_velocity(latents, noise, t))
+    predicted = predict(scheduler.add_noise(latents, noise, t), t)
+    return F.mse_loss(predicted, scheduler.get_velocity(latents, noise, t))
 
 
 class Placer(torch.nn.Module):
@@ -305,43 +298,6 @@ def save_pair(
     )
     pipeline.to(dtype=torch.float16).save_pretrained(out / "text_to_image")
     spatial.half().save_pretrained(out / "spatial" / "unet")
-
-
-def _scene(index: int) -> Scene:
-    return sample_scene(np.random.default_rng((SEED, index)))
-
-
-def _render(index: int, style: Style) -> np.ndarray:
-    image = render(_scene(index), style, np.random.default_rng((SEED, index, 1)))
-    return (image * 255).round().astype(np.uint8)
-
-
-def _render_many(style: Style, count: int, offset: int = 0) -> np.ndarray:
-    """(count, 64, 64, 3) uint8."""
-    with ProcessPoolExecutor() as pool:
-        indices = range(offset, offset + count)
-        return np.stack(list(pool.map(_render, indices, [style] * count, chunksize=500)))
-
-
-def _rng(name: str, step: int) -> np.random.Generator:
-    return np.random.default_rng((SEED, *name.encode(), step))
-
-
-def _generator(name: str, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed(int(_rng(name, step).integers(2**62)))
-
-
-def _draw(data: Batch, name: str, step: int) -> tuple[Batch, np.random.Generator]:
-    rng = _rng(name, step)
-    rows = torch.from_numpy(rng.integers(len(data["ids"]), size=BATCH))
-    return {key: value[rows] for key, value in data.items()}, rng
-
-
-def _drop(ids: torch.Tensor, which: np.ndarray) -> torch.Tensor:
-    """Token ids with the captions of some rows made empty: BOS, then EOS to the end."""
-    empty = torch.full_like(ids, int(ids.max()))
-    empty[:, 0] = ids[:, 0]
-    return torch.where(torch.from_numpy(which)[:, None], empty, ids)
 
 
 if __name__ == "__main__":

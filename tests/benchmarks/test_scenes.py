@@ -2,7 +2,21 @@ import numpy as np
 import pytest
 
 from benchmarks.tabletop.models import CONTEXT, make_tokenizer
-from benchmarks.tabletop.scenes import CATEGORIES, NUMBERS, RELATIONS, Scene, coverage, holds, render, sample_scene
+from benchmarks.tabletop.scenes import (
+    CATEGORIES,
+    CLASS_IDS,
+    COLORS,
+    NUMBERS,
+    RELATIONS,
+    Scene,
+    Thing,
+    coverage,
+    depth_map,
+    holds,
+    label_map,
+    render,
+    sample_scene,
+)
 
 SCENES = [sample_scene(np.random.default_rng(i), CATEGORIES[i % 4]) for i in range(200)]
 
@@ -27,6 +41,63 @@ def test_things_fill_their_boxes(scene: Scene):
         rows, columns = np.nonzero(coverage(thing) > 0.4)
         found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 64
         np.testing.assert_allclose(found, thing.box, atol=2 / 64)
+
+
+# Sampled objects do not overlap; these do, and of two the lower one hides the other.
+HEAP = Scene(
+    "",
+    "complex",
+    (
+        Thing("cube", "green", (0.40, 0.45, 0.80, 0.85)),
+        Thing("ball", "red", (0.15, 0.10, 0.60, 0.60)),
+        Thing("ring", "blue", (0.45, 0.55, 0.85, 0.95)),
+        Thing("cone", "yellow", (0.05, 0.30, 0.45, 0.70)),
+    ),
+)
+
+
+def seen_alone(scene: Scene, thing: Thing) -> np.ndarray:
+    """(64, 64) bool: pixels of the flat rendering that have the object's colour, unmixed."""
+    image = render(scene, "flat", np.random.default_rng(0))
+    return np.abs(image - COLORS[thing.color]).max(-1) < 1e-3
+
+
+def test_labels_say_what_is_seen():
+    labels, ground = label_map(HEAP), np.max([coverage(thing) for thing in HEAP.things], axis=0) == 0
+    assert labels.dtype == np.uint8 and set(labels[ground]) == {0}
+    assert (np.sum([coverage(thing) == 1 for thing in HEAP.things], axis=0) > 1).sum() > 100  # much is hidden
+    for thing in HEAP.things:
+        seen = seen_alone(HEAP, thing)
+        assert seen.sum() > 80 and set(labels[seen]) == {CLASS_IDS[thing.kind]}
+
+
+def test_depth_is_of_what_is_seen():
+    depth = depth_map(HEAP)
+    for thing in HEAP.things:
+        alone, seen = depth_map(Scene("", "attribute", (thing,))), seen_alone(HEAP, thing)
+        np.testing.assert_array_equal(depth[seen], alone[seen])
+
+
+def test_depth_by_hand():
+    """A ball, 0.4 wide, that stands at 0.75: its middle is 0.8 * 0.4 nearer than the ground there, 0.6 * 0.75."""
+    depth = depth_map(Scene("", "attribute", (Thing("ball", "red", (0.3, 0.35, 0.7, 0.75)),)))
+    assert depth.shape == (64, 64) and depth.dtype == np.float32
+    np.testing.assert_allclose(depth[:, 0], 0.6 * (np.arange(64) + 0.5) / 64, rtol=1e-6)
+    x = ((np.arange(64) + 0.5) / 64 - 0.5) / 0.2  # in radii from the middle; row 35 is 0.02 of one below it
+    assert x[44] < 1 < x[45]
+    for column in (32, 38, 44):
+        expected = 0.6 * 0.75 + 0.8 * 0.4 * (1 - x[column] ** 2) ** 0.5
+        assert depth[35, column] == pytest.approx(expected, abs=2e-3)
+    assert depth[35, 45] == depth[35, 0]
+
+
+@pytest.mark.parametrize("scene", SCENES[:40], ids=lambda scene: scene.caption)
+def test_things_stand_out_from_the_ground(scene: Scene):
+    depth, ground = depth_map(scene), depth_map(Scene("", "attribute", ()))
+    assert depth.min() >= 0 and depth.max() <= 1
+    for thing in scene.things:
+        middle = coverage(thing) > 0.99
+        assert (depth - ground)[middle].min() >= 0 and (depth - ground)[middle].mean() > 0.05
 
 
 def test_captions_say_what_is_there():

@@ -22,6 +22,7 @@ def test_renderings_score_full_marks(style):
     assert scores.attribute_binding >= 0.99
     assert scores.count_accuracy >= 0.97
     assert scores.in_box >= 0.99
+    assert scores.in_region >= 0.99
 
 
 @pytest.mark.parametrize("color", COLORS)
@@ -62,10 +63,14 @@ def test_each_fault_lowers_its_own_score():
     assert (right.object_recall, right.attribute_binding, right.count_accuracy, right.in_box) == (1, 1, 1, 1)
     missing = score(ball)
     assert (missing.object_recall, missing.count_accuracy, missing.in_box) == (0.5, 0, 0.5)
+    assert (right.in_region, missing.in_region) == (1, 0.5)
     recolored = score(ball, replace(cube, color="green"))
     assert (recolored.object_recall, recolored.attribute_binding, recolored.in_box) == (1, 0.5, 0.5)
+    assert recolored.in_region == 1  # a control image tells no colours
+    reshaped = score(ball, replace(cube, kind="cone"))
+    assert (reshaped.in_box, reshaped.in_region) == (0.5, 0.5)
     moved = score(ball, replace(cube, box=(0.05, 0.55, 0.4, 0.9)))
-    assert (moved.attribute_binding, moved.count_accuracy, moved.in_box) == (1, 1, 0.5)
+    assert (moved.attribute_binding, moved.count_accuracy, moved.in_box, moved.in_region) == (1, 1, 0.5, 0.5)
     extra = score(ball, cube, Thing("cone", "pink", (0.6, 0.1, 0.9, 0.4)))
     assert (extra.object_recall, extra.count_accuracy) == (1, 0)
 

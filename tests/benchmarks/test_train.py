@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.tabletop import models, train
+from benchmarks.tabletop import data, models, train
 from benchmarks.tabletop.scenes import sample_scene
 
 
-def make_batch(count: int) -> train.Batch:
+def make_batch(count: int) -> data.Batch:
     """What `encode_scenes` gives, with random latents."""
     scenes = [sample_scene(np.random.default_rng(i)) for i in range(count)]
     tokenizer = models.make_tokenizer()
@@ -36,7 +36,7 @@ def test_misplaced_attention_by_counting_pixels():
 def test_empty_captions_are_the_tokenizer_s():
     tokenizer = models.make_tokenizer()
     ids = torch.tensor([tokenizer.encode(text).ids for text in ("a red ball", "two green cones")])
-    dropped = train._drop(ids, np.array([False, True]))
+    dropped = data.drop_captions(ids, np.array([False, True]))
     assert dropped.tolist() == [tokenizer.encode("a red ball").ids, tokenizer.encode("").ids]
 
 
@@ -47,7 +47,8 @@ def test_a_saved_pair_is_what_training_goes_on_from(tmp_path):
     vae.register_to_config(scaling_factor=0.7)
     for folder in (tmp_path / "first", tmp_path / "second"):
         train.save_pair(folder, vae, denoiser.text_encoder, denoiser.unet, denoiser.unet)
-        (spatial, text_to_image), vae = train.load_denoisers(folder), train.load_vae(folder)
+        spatial, text_to_image = (train.load_denoiser(folder, model) for model in ("spatial", "text_to_image"))
+        vae = train.load_vae(folder)
     for name, weight in text_to_image.unet.state_dict().items():
         torch.testing.assert_close(weight, denoiser.unet.state_dict()[name].half().float(), rtol=0, atol=0)
     assert len(spatial.unet.state_dict()) == len(denoiser.unet.state_dict())
@@ -59,16 +60,17 @@ def test_a_saved_pair_is_what_training_goes_on_from(tmp_path):
 
 def test_both_tasks_reach_the_weights_that_they_train(monkeypatch):
     """Realistic steps leave GLIGEN's layers alone; the placer's steps reach them, and not the frozen text model."""
-    monkeypatch.setattr(train, "BATCH", 2)
+    for module in (data, train):
+        monkeypatch.setattr(module, "BATCH", 2)
     torch.manual_seed(0)
-    denoiser, data = train.Denoiser(), make_batch(4)
-    train._realistic_loss(denoiser, data)(0).backward()
+    denoiser, batch = train.Denoiser(), make_batch(4)
+    train._realistic_loss(denoiser, batch)(0).backward()
     gates = [p for name, p in denoiser.unet.named_parameters() if "fuser" in name or "position_net" in name]
     assert gates and all(p.grad is None for p in gates)
     assert denoiser.unet.conv_in.weight.grad.abs().sum() > 0
     denoiser.zero_grad(set_to_none=True)
     denoiser.text_encoder.requires_grad_(False)
     placer = train.Placer(denoiser)
-    placer.loss(data, 0).backward()
+    placer.loss(batch, 0).backward()
     assert all(p.grad is not None for p in [*gates, *placer.probes.parameters()])
     assert all(p.grad is None for p in denoiser.text_encoder.parameters())

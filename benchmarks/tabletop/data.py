@@ -1,0 +1,81 @@
+"""The Tabletop training set: scenes encoded by the VAE, and batches of them, all drawn from a fixed seed."""
+
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import load_file, save_file
+
+from benchmarks.tabletop import models
+from benchmarks.tabletop.scenes import Scene, Style, render, sample_scene
+
+SEED = 20240218
+SCENES = 24_000
+BATCH = 32
+EMPTY_CAPTION = 0.1  # of samples: classifier-free guidance needs the unconditional prediction
+
+Batch = dict[str, torch.Tensor]
+
+
+def encode_scenes(vae: AutoencoderKL, style: Style, work: Path) -> Batch:
+    """Latents (N, 4, 16, 16), token ids (N, 16), boxes (N, 3, 4) and phrase ids (N, 3, 16), 0 where there is none."""
+    path = work / f"{style}.safetensors"
+    if not path.exists():
+        pixels, generator = torch.from_numpy(render_many(style, SCENES)), generator_of("encode", 0)
+        with torch.no_grad():
+            chunks = (vae.encode(vae_input(chunk)).latent_dist for chunk in pixels.split(250))
+            latents = torch.cat([posterior.sample(generator) for posterior in chunks])
+        scenes, tokenizer = [scene_of(i) for i in range(SCENES)], models.make_tokenizer()
+        boxes, phrases = torch.zeros(SCENES, 3, 4), torch.zeros(SCENES, 3, models.CONTEXT, dtype=torch.long)
+        for i, scene in enumerate(scenes):
+            for j, thing in enumerate(scene.things):
+                boxes[i, j] = torch.tensor(thing.box)
+                phrases[i, j] = torch.tensor(tokenizer.encode(thing.phrase).ids)
+        ids = torch.tensor([e.ids for e in tokenizer.encode_batch([scene.caption for scene in scenes])])
+        latents = latents.contiguous() * vae.config.scaling_factor
+        save_file({"latents": latents, "ids": ids, "boxes": boxes, "phrases": phrases}, path)
+    return load_file(path)
+
+
+def vae_input(pixels: torch.Tensor) -> torch.Tensor:
+    """(N, 64, 64, 3) uint8 -> (N, 3, 64, 64) float32 in -1..1."""
+    return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def scene_of(index: int) -> Scene:
+    return sample_scene(np.random.default_rng((SEED, index)))
+
+
+def _render(index: int, style: Style) -> np.ndarray:
+    image = render(scene_of(index), style, np.random.default_rng((SEED, index, 1)))
+    return (image * 255).round().astype(np.uint8)
+
+
+def render_many(style: Style, count: int, offset: int = 0) -> np.ndarray:
+    """(count, 64, 64, 3) uint8."""
+    with ProcessPoolExecutor() as pool:
+        indices = range(offset, offset + count)
+        return np.stack(list(pool.map(_render, indices, [style] * count, chunksize=500)))
+
+
+def rng_of(name: str, step: int) -> np.random.Generator:
+    return np.random.default_rng((SEED, *name.encode(), step))
+
+
+def generator_of(name: str, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(rng_of(name, step).integers(2**62)))
+
+
+def draw(data: Batch, name: str, step: int) -> tuple[Batch, np.random.Generator]:
+    rng = rng_of(name, step)
+    rows = torch.from_numpy(rng.integers(len(data["ids"]), size=BATCH))
+    return {key: value[rows] for key, value in data.items()}, rng
+
+
+def drop_captions(ids: torch.Tensor, which: np.ndarray) -> torch.Tensor:
+    """Token ids with the captions of some rows made empty: BOS, then EOS to the end."""
+    empty = torch.full_like(ids, int(ids.max()))
+    empty[:, 0] = ids[:, 0]
+    return torch.where(torch.from_numpy(which)[:, None], empty, ids)
