@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.tabletop.scenes import CATEGORIES, Scene, sample_scene
+from benchmarks.tabletop.scenes import CATEGORIES, Scene, depth_map, label_map, sample_scene
 from benchmarks.tabletop.score import Scores, mean_scores, score_image
 from runtime import Layout, RealCompo, Region
 from runtime.output import Output
@@ -49,7 +49,9 @@ def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling, **opti
 
 
 def layout_of(scene: Scene) -> Layout:
-    return Layout([Region(thing.phrase, box=thing.box) for thing in scene.things])
+    """The objects' boxes, and the maps that ControlNets see."""
+    regions = [Region(thing.phrase, box=thing.box) for thing in scene.things]
+    return Layout(regions, segmentation=label_map(scene), depth=depth_map(scene))
 
 
 def score_mode(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sampling) -> dict[str, Scores]:

@@ -16,7 +16,7 @@ from runtime.cli import plain_errors
 
 
 def quality(
-    bundle: Annotated[Path, typer.Argument(help="Bundle of the Tabletop pair.")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle of a Tabletop pair.")],
     scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 200,
     mode: Annotated[list[str] | None, typer.Option(help="Gradient mode to score; repeat it. Default: all.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = 20,
