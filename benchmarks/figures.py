@@ -90,7 +90,7 @@ def _draw_step(axes: Axes, found: Result) -> None:
         axes.plot([row["step_ms"]] * 2, [y - 0.45, y + 0.45], color=INK, linewidth=2)
     axes.set(yticks=range(len(ours)), yticklabels=list(ours), xlabel="ms")
     axes.invert_yaxis()
-    axes.set_title("A step of this runtime: its engines' time, and where it ends", fontsize=11, color=INK)
+    axes.set_title("A step: its engines' time, and its end (line)", fontsize=11, color=INK)
     clean(axes, "x")
     axes.legend(frameon=False, fontsize=8, loc="upper right")
 
