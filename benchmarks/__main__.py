@@ -1,10 +1,11 @@
-"""Command line of the benchmarks: `python -m benchmarks latency | quality | gradients | roofline | report`.
+"""Command line of the benchmarks: `python -m benchmarks latency | quality | gradients | gallery | roofline | report`.
 
 The last line of stdout is one JSON object.
 """
 
 import typer
 
+from benchmarks.commands.gallery import gallery
 from benchmarks.commands.gradients import gradients
 from benchmarks.commands.latency import latency
 from benchmarks.commands.quality import quality
@@ -22,6 +23,7 @@ def benchmarks() -> None:
 app.command(epilog="Example: python -m benchmarks latency engines/tabletop --json outputs/latency.json")(latency)
 app.command(epilog="Example: python -m benchmarks quality engines/tabletop --scenes 200")(quality)
 app.command(epilog="Example: python -m benchmarks gradients engines/tabletop --plot outputs/gradients.png")(gradients)
+app.command(epilog="Example: python -m benchmarks gallery engines/tabletop --out outputs/gallery.png")(gallery)
 app.command(epilog="Example: python -m benchmarks roofline engines/tabletop --gpu h100")(roofline)
 app.command(epilog="Example: python -m benchmarks report outputs/*.json --out outputs/report.html")(report)
 

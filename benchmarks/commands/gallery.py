@@ -1,0 +1,38 @@
+"""`python -m benchmarks gallery`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks import machine
+from benchmarks.figures import as_png
+from benchmarks.gallery import draw_gallery, draw_row
+from benchmarks.quality import Sampling, held_out_scenes
+from benchmarks.results import hand_over, write_file
+from runtime.cli import plain_errors
+
+
+def gallery(
+    bundle: Annotated[list[Path], typer.Argument(help="Bundles of Tabletop pairs; each is a row.")],
+    out: Annotated[Path, typer.Option(help="Picture to write, a PNG.")],
+    scene: Annotated[int, typer.Option(min=0, help="Which of the held-out scenes.")] = 3,
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "dpm++2m",
+    guidance_scale: Annotated[float, typer.Option(help="Of a pair this small; more exaggerates colours.")] = 2.5,
+    coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates.")] = 1e6,
+    seed: Annotated[int, typer.Option(help="Draws the starting noise and coefficients.")] = 0,
+) -> None:
+    """Draw a scene with each model alone and with RealCompo, a row for each bundle."""
+    with plain_errors():
+        before, chosen = machine.describe(), held_out_scenes(scene + 1)[scene]
+        sampling, rows = Sampling(steps, sampler, guidance_scale, 1, coefficient_scale), []
+        with Console(stderr=True).status("drawing") as status:
+            for folder in bundle:
+                status.update(f"drawing with {folder}")
+                rows.append(draw_row(folder, chosen, sampling, seed))
+        write_file(out, as_png(draw_gallery(rows, chosen.caption)))
+        typer.echo(f"{out} is written")
+        found = {"caption": chosen.caption, "bundles": list(map(str, bundle)), "picture": str(out)}
+        hand_over("gallery", found, before, None)
