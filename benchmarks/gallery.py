@@ -9,11 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.quality import Sampling, layout_of
+from benchmarks.quality import Sampling, layout_of, outputs
 from benchmarks.tabletop.scenes import Scene
 from runtime import Layout, RealCompo
 from runtime.bundle import Manifest
-from runtime.controls import control_image
+from runtime.controls import control_picture
 from runtime.layout_pictures import bare, outline, region_colors
 
 COLUMNS = ("given", "text-to-image alone", "spatial alone", "RealCompo", "weight of spatial, mean")
@@ -38,22 +38,12 @@ def draw_row(bundle: Path, scene: Scene, sampling: Sampling, seed: int) -> Row:
         RealCompoError: the bundle does not load, or is not for scenes like these.
     """
     pipe, layout = RealCompo.load(bundle), layout_of(scene)
-    outputs = {
-        mode: pipe(
-            scene.caption,
-            layout=layout,
-            seed=seed,
-            steps=sampling.steps,
-            sampler=sampling.sampler,
-            guidance_scale=sampling.guidance_scale,
-            coefficient_scale=sampling.coefficient_scale,
-            gradient=mode,
-            trace=mode == "exact",
-        )
+    drawn = [
+        next(outputs(pipe, [scene], sampling, gradient=mode, seed=seed, trace=mode == "exact"))
         for mode in ("text_to_image", "spatial", "exact")
-    }
-    weights = torch.stack([step.spatial_weight[0] for step in outputs["exact"].trace])
-    images = tuple(output.images[0] for output in outputs.values())
+    ]
+    weights = torch.stack([step.spatial_weight[0] for step in drawn[-1].trace])
+    images = tuple(output.images[0] for output in drawn)
     return Row(_name(pipe.manifest), _given(pipe.manifest, layout), layout, images, weights.mean(0).numpy(force=True))
 
 
@@ -84,5 +74,4 @@ def _name(manifest: Manifest) -> str:
 def _given(manifest: Manifest, layout: Layout) -> tuple[Image.Image, ...]:
     if not manifest.controls:
         return (Image.new("RGB", manifest.image_size[::-1], BLANK),)
-    drawn = [control_image(layout, kind, manifest.image_size) for kind in manifest.controls]
-    return tuple(Image.fromarray(image.mul(255).round().byte().permute(1, 2, 0).numpy()) for image in drawn)
+    return tuple(control_picture(layout, kind, manifest.image_size) for kind in manifest.controls)

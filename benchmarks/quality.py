@@ -40,11 +40,15 @@ def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling, **opti
         yield pipe(
             [scene.caption for scene in chunk],
             layout=[layout_of(scene) for scene in chunk],
-            seed=start,
             steps=sampling.steps,
             sampler=sampling.sampler,
             guidance_scale=sampling.guidance_scale,
-            **{"coefficient_scale": sampling.coefficient_scale, "update_every": sampling.update_every, **options},
+            **{
+                "seed": start,
+                "coefficient_scale": sampling.coefficient_scale,
+                "update_every": sampling.update_every,
+                **options,
+            },
         )
 
 

@@ -22,7 +22,7 @@ from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
 from runtime.bundle import write_atomically
 from runtime.cli import plain_errors
-from runtime.controls import CONTROL_KINDS, control_image
+from runtime.controls import CONTROL_KINDS, control_picture
 from runtime.options import BOTH, Model, check_count
 from runtime.output import Output
 from runtime.pipeline import Callback
@@ -319,8 +319,7 @@ def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
 def _draw_control(layout: Layout, kind: str, height: int, width: int) -> Image.Image:
     if kind not in CONTROL_KINDS:
         raise RealCompoError(f"--control {kind} is unknown; use one of {', '.join(CONTROL_KINDS)}")
-    pixels = control_image(layout, kind, (height, width)).mul(255).round().byte()
-    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    return control_picture(layout, kind, (height, width))
 
 
 def _write_image(path: Path, image: Image.Image) -> None:

@@ -25,7 +25,8 @@ class ControlNets:
     manifest: Manifest
     device: torch.device
 
-    def switch_step(self, steps: int) -> int:
+    @staticmethod
+    def switch_step(steps: int) -> int:
         return 0  # as in the paper: both models share a UNet, and need no start from the spatial one alone
 
     def scales(self, strengths: Strengths, rows: int) -> list[tuple[float, ...]]:

@@ -40,6 +40,12 @@ def control_image(
     return torch.from_numpy(image).permute(2, 0, 1).contiguous()
 
 
+def control_picture(layout: Layout, kind: ControlKind, size: tuple[int, int]) -> Image.Image:
+    """`control_image`, for people to look at."""
+    pixels = control_image(layout, kind, size).mul(255).round().byte()
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
 def label_map(layout: Layout, size: tuple[int, int]) -> np.ndarray:
     """The class id of every pixel, uint8 (H,W): the layout's segmentation, or else its regions over its background.
 

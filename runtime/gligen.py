@@ -25,7 +25,8 @@ class Gligen:
     runners: Mapping[Role, Runner]
     device: torch.device
 
-    def switch_step(self, steps: int) -> int:
+    @staticmethod
+    def switch_step(steps: int) -> int:
         return round(ALONE_FRACTION * steps)
 
     def scales(self, strengths: Strengths, rows: int) -> list[tuple[float, ...]]:

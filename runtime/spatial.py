@@ -67,7 +67,8 @@ class Condition(Protocol):
 class SpatialModel(Protocol):
     """A kind of spatial model, in a bundle."""
 
-    def switch_step(self, steps: int) -> int:
+    @staticmethod
+    def switch_step(steps: int) -> int:
         """How many evaluations are the spatial model's alone, if the caller does not say."""
 
     def scales(self, strengths: Strengths, rows: int) -> list[tuple[float, ...]]:

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
+from benchmarks.commands.options import GuidanceScale, Sampler
 from benchmarks.figures import as_png
 from benchmarks.gallery import draw_gallery, draw_row
 from benchmarks.quality import Sampling, held_out_scenes
@@ -19,8 +20,8 @@ def gallery(
     out: Annotated[Path, typer.Option(help="Picture to write, a PNG.")],
     scene: Annotated[int, typer.Option(min=0, help="Which of the held-out scenes.")] = 3,
     steps: Annotated[int, typer.Option(min=1)] = 20,
-    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "dpm++2m",
-    guidance_scale: Annotated[float, typer.Option(help="Of a pair this small; more exaggerates colours.")] = 2.5,
+    sampler: Sampler = "dpm++2m",
+    guidance_scale: GuidanceScale = 2.5,
     coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates.")] = 1e6,
     seed: Annotated[int, typer.Option(help="Draws the starting noise and coefficients.")] = 0,
 ) -> None:

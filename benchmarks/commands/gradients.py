@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.baselines import EagerRealCompo
-from benchmarks.commands.options import JsonFile, PlotFile, tables_console
+from benchmarks.commands.options import GuidanceScale, JsonFile, PlotFile, Sampler, tables_console
 from benchmarks.gradients import RUNS, agreements, draw_figure, losses_over_steps, shortcut_agreement
 from benchmarks.quality import Sampling, held_out_scenes
 from benchmarks.results import hand_over, write_file
@@ -22,8 +22,8 @@ def gradients(
     bundle: Annotated[Path, typer.Argument(help="Bundle of the Tabletop pair.")],
     scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 40,
     steps: Annotated[int, typer.Option(min=5)] = 20,
-    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "dpm++2m",
-    guidance_scale: Annotated[float, typer.Option(help="Of a pair this small; more exaggerates colours.")] = 2.5,
+    sampler: Sampler = "dpm++2m",
+    guidance_scale: GuidanceScale = 2.5,
     coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates, for the losses.")] = 1e6,
     batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
     plot: PlotFile = None,

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.commands.options import JsonFile, tables_console
+from benchmarks.commands.options import GuidanceScale, JsonFile, Sampler, tables_console
 from benchmarks.quality import MODES, Sampling, as_row, measure
 from benchmarks.results import hand_over
 from benchmarks.tables import quality_grid, to_rich
@@ -20,8 +20,8 @@ def quality(
     scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 200,
     mode: Annotated[list[str] | None, typer.Option(help="Gradient mode to score; repeat it. Default: all.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = 20,
-    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "dpm++2m",
-    guidance_scale: Annotated[float, typer.Option(help="Of a pair this small; more exaggerates colours.")] = 2.5,
+    sampler: Sampler = "dpm++2m",
+    guidance_scale: GuidanceScale = 2.5,
     batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
     coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates.")] = 1e6,
     update_every: Annotated[int, typer.Option(min=1, help="Update at every k-th evaluation.")] = 1,

@@ -13,6 +13,8 @@ from benchmarks.roofline import Work, analyse
 from benchmarks.roofline_report import draw_figure, tables
 from runtime.bundle import read_manifest
 from runtime.cli import plain_errors
+from runtime.controlnets import ControlNets
+from runtime.gligen import Gligen
 from runtime.options import Options
 from runtime.sampling import make_table
 
@@ -35,9 +37,8 @@ def roofline(
         before = machine.describe()
         manifest = read_manifest(bundle)
         rows = len(make_table(sampler, steps, manifest.scheduler))
-        options = Options(
-            rows, gradient, guidance_scale, 0 if manifest.controls else round(0.4 * steps), 1e6, update_every
-        )
+        switch_step = (ControlNets if manifest.controls else Gligen).switch_step(steps)
+        options = Options(rows, gradient, guidance_scale, switch_step, 1e6, update_every)
         found = analyse(
             bundle, find_ceilings(gpu), Work(options, images, regions, manifest.shared_unet, bool(manifest.controls))
         )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runtime.backends.onnxruntime import OnnxRuntimeRunner
 
 UNETS: tuple[Role, ...] = ("text_to_image", "spatial", "text_to_image_gradient", "spatial_gradient", "controlnet")
+ALONE_TOO: tuple[Role, ...] = ("spatial", "controlnet")  # of these, the ones that also work with none beside them
 BACKENDS = ("auto", "onnx", "onnx-tensorrt", *FLAVOURS)
 
 
@@ -105,18 +106,23 @@ def _load_graphs(folder: Path, manifest: Manifest, device: str, tensorrt: bool) 
     def open_runner(role: Role, threads: int) -> OnnxRuntimeRunner:
         return OnnxRuntimeRunner(folder, manifest, manifest.engines[role], chosen, threads, tensorrt)
 
-    runners = {role: _share_threads(open_runner, role, threads, streams) for role in manifest.engines}
+    alone = ALONE_TOO if not manifest.shared_unet else UNETS  # one UNet for both models is one call
+    runners = {role: _share_threads(open_runner, role, threads, streams, alone) for role in manifest.engines}
     return Engines(runners, chosen, streams, capturable=False)
 
 
 def _share_threads(
-    open_runner: Callable[[Role, int], "OnnxRuntimeRunner"], role: Role, threads: int, streams: Streams
+    open_runner: Callable[[Role, int], "OnnxRuntimeRunner"],
+    role: Role,
+    threads: int,
+    streams: Streams,
+    alone: tuple[Role, ...],
 ) -> Runner:
-    """A UNet's engine has half of the threads if two work at once; but `spatial` and `controlnet`, which also work
-    alone, have all of four and more. Half of fewer is one: such an engine works on two halves of a batch at once."""
+    """A UNet's engine has half of the threads if two work at once; but those that also work alone have all of four and
+    more. Half of fewer is one: such an engine works on two halves of a batch at once."""
     if role not in UNETS or not streams.has_free_thread:
         return open_runner(role, threads)
     if threads < 4:
         runner = open_runner(role, 1)
         return HalvedRunner(runner, runner.twin(), streams)
-    return open_runner(role, threads if role in ("spatial", "controlnet") else threads // 2)
+    return open_runner(role, threads if role in alone else threads // 2)

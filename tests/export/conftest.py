@@ -150,6 +150,18 @@ def controlled_bundle(controlled_pair: Pair, tmp_path_factory: pytest.TempPathFa
     return out
 
 
+@pytest.fixture(scope="module")
+def unet(controlled_pair: Pair) -> UNet2DConditionModel:
+    """Of the controlled pair, in diffusers."""
+    return UNet2DConditionModel.from_pretrained(Path(controlled_pair.text_to_image) / "unet")
+
+
+@pytest.fixture(scope="module")
+def controlnets(controlled_pair: Pair) -> list[ControlNetModel]:
+    """Those of the controlled pair, in diffusers."""
+    return [ControlNetModel.from_pretrained(control.model) for control in controlled_pair.controls]
+
+
 @pytest.fixture
 def own_bundle(bundle: Path, tmp_path: Path) -> Path:
     """A copy of the bundle that a test may damage or build on."""

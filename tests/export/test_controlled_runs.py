@@ -61,16 +61,6 @@ def pipe(controlled_bundle: Path) -> RealCompo:
     return RealCompo.load(controlled_bundle)
 
 
-@pytest.fixture(scope="module")
-def unet(controlled_pair: Pair) -> UNet2DConditionModel:
-    return UNet2DConditionModel.from_pretrained(Path(controlled_pair.text_to_image) / "unet")
-
-
-@pytest.fixture(scope="module")
-def controlnets(controlled_pair: Pair) -> list[ControlNetModel]:
-    return [ControlNetModel.from_pretrained(control.model) for control in controlled_pair.controls]
-
-
 def stock(
     pair: Pair, unet: UNet2DConditionModel, controlnets: Sequence[ControlNetModel], sampler: str
 ) -> StableDiffusionControlNetPipeline:

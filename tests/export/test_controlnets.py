@@ -11,7 +11,6 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
-from export.attention import find_map_layers
 from export.checkpoints import Checkpoints, open_checkpoints
 from export.geometry import Geometry, measure
 from export.gradient import AttentionGradient
@@ -25,7 +24,15 @@ from runtime.bundle import needed_roles, read_manifest
 from runtime.controlnets import ControlNets
 from runtime.output import Stats
 from tests.export.conftest import make_controlnet
-from tests.export.test_gradient import Case, Oracle, check, check_by_finite_differences, relative_error
+from tests.export.test_gradient import (
+    Case,
+    Oracle,
+    check,
+    check_by_finite_differences,
+    narrow_geometry,
+    narrow_unet,
+    relative_error,
+)
 
 Tensors = dict[str, Tensor]
 
@@ -42,16 +49,6 @@ def checkpoints(controlled_pair: Pair) -> Checkpoints:
 @pytest.fixture(scope="module")
 def geometry(checkpoints: Checkpoints) -> Geometry:
     return measure(checkpoints)
-
-
-@pytest.fixture(scope="module")
-def unet(controlled_pair: Pair) -> UNet2DConditionModel:
-    return UNet2DConditionModel.from_pretrained(Path(controlled_pair.text_to_image) / "unet")
-
-
-@pytest.fixture(scope="module")
-def controlnets(controlled_pair: Pair) -> list[ControlNetModel]:
-    return [ControlNetModel.from_pretrained(control.model) for control in controlled_pair.controls]
 
 
 def add_up(controlnets: Sequence[ControlNetModel], inputs: Tensors) -> tuple[list[Tensor], Tensor]:
@@ -170,34 +167,16 @@ def gradient(controlled_bundle: Path, controlled_pair: Pair, geometry: Geometry)
 
 @pytest.fixture
 def narrow(tmp_path: Path) -> Case:
-    """Stable Diffusion 1.x's UNet, a fortieth as wide, and a ControlNet: four levels, maps at the third of them."""
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=32,
-        block_out_channels=(8, 16, 32, 32),
-        cross_attention_dim=16,
-        attention_head_dim=4,
-        norm_num_groups=4,
-    )
+    """Stable Diffusion 1.x's UNet and a ControlNet, a fortieth as wide."""
+    unet = narrow_unet()
     controlnet = make_controlnet(unet, conditioning_channels=(4, 4, 8, 8))
     graph = ControlNet([controlnet])
-    resolution, layers = find_map_layers(unet, (32, 32))
     down, mid = controlnet(
         torch.randn(1, 4, 32, 32), 1, torch.randn(1, 7, 16), torch.rand(1, 3, 256, 256), return_dict=False
     )
     shapes = {f"down_residual_{i:02}": tuple(added.shape[1:]) for i, added in enumerate(down)}
-    geometry = Geometry(
-        latent_shape=(4, 32, 32),
-        image_size=(256, 256),
-        map_resolution=resolution,
-        map_layers={"text_to_image": layers, "spatial": layers},
-        max_tokens=7,
-        text_width=16,
-        vocabulary=2,
-        scheduler={},
-        controlnets=1,
-        residuals=shapes | {"mid_residual": tuple(mid.shape[1:])},
-    )
+    geometry = replace(narrow_geometry(unet), controlnets=1, residuals=shapes | {"mid_residual": tuple(mid.shape[1:])})
+    layers = geometry.map_layers["spatial"]
     assert len(shapes) == 12
     takes, path = signature("spatial_gradient", geometry), tmp_path / "gradient.onnx"
     model = ControlNetAndUNet(unet, layers, NoiseOfEpsilon(), graph).requires_grad_(False)

@@ -154,24 +154,22 @@ def _case_of_bundle(role: Role, bundle: Path, pair: Path, geometry: Geometry) ->
     return Case(path, signature(role, geometry), Oracle(unet, geometry.map_layers[model]))
 
 
-@pytest.fixture(scope="module", params=ROLES)
-def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """Stable Diffusion 1.x's UNet, a fortieth as wide: four levels, maps at the third of them."""
+def narrow_unet(attention_type: str = "default") -> UNet2DConditionModel:
+    """Stable Diffusion 1.x's, a fortieth as wide: four levels, maps at the third of them."""
     torch.manual_seed(0)
-    unet = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=32,
         block_out_channels=(8, 16, 32, 32),
         cross_attention_dim=16,
         attention_head_dim=4,
         norm_num_groups=4,
-        attention_type="gated" if request.param == "spatial_gradient" else "default",
+        attention_type=attention_type,
     ).eval()
-    for module in unet.modules():
-        if isinstance(module, GatedSelfAttentionDense):
-            torch.nn.init.constant_(module.alpha_attn, 0.7)
-            torch.nn.init.constant_(module.alpha_dense, -0.4)
+
+
+def narrow_geometry(unet: UNet2DConditionModel) -> Geometry:
     resolution, layers = find_map_layers(unet, (32, 32))
-    geometry = Geometry(
+    return Geometry(
         latent_shape=(4, 32, 32),
         image_size=(256, 256),
         map_resolution=resolution,
@@ -181,7 +179,17 @@ def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         vocabulary=2,
         scheduler={},
     )
-    takes = signature(request.param, geometry)
+
+
+@pytest.fixture(scope="module", params=ROLES)
+def narrow(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    unet = narrow_unet("gated" if request.param == "spatial_gradient" else "default")
+    for module in unet.modules():
+        if isinstance(module, GatedSelfAttentionDense):
+            torch.nn.init.constant_(module.alpha_attn, 0.7)
+            torch.nn.init.constant_(module.alpha_dense, -0.4)
+    geometry = narrow_geometry(unet)
+    layers, takes = geometry.map_layers["spatial"], signature(request.param, geometry)
     path = tmp_path_factory.mktemp("narrow") / "gradient.onnx"
     kind = Spatial if request.param == "spatial_gradient" else TextToImage
     graph = AttentionGradient(kind(unet.requires_grad_(False), layers, NoiseOfEpsilon())).eval()

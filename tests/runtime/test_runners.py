@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from runtime import RealCompoError
+from runtime.backends import load_engines
 from runtime.backends.base import ELEMENT_TYPES, Runner
 from runtime.backends.halves import HalvedRunner
 from runtime.backends.onnxruntime import OnnxRuntimeRunner
@@ -140,3 +141,24 @@ def test_runner_checks_what_it_is_given(runner: Runner, change: dict[str, torch.
     given = {name: tensor for name, tensor in (inputs() | change).items() if tensor is not None}
     with pytest.raises(RealCompoError, match=message):
         runner(**given)
+
+
+@pytest.mark.parametrize(
+    ("shared_unet", "wanted"),
+    [
+        (False, {"text_to_image": 2, "spatial": 4, "text_to_image_gradient": 2, "spatial_gradient": 2}),
+        (True, {"spatial": 4, "spatial_gradient": 4}),  # nothing works beside these
+    ],
+)
+def test_engines_share_the_threads_of_a_cpu(bundle: Path, shared_unet: bool, wanted: dict[Role, int]) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        manifest = read_manifest(bundle).model_copy(update={"shared_unet": shared_unet})
+        runners = load_engines(bundle, manifest, "onnx", "cpu", second_stream=False).runners
+    finally:
+        torch.set_num_threads(before)
+    for role, threads in {**wanted, "vae_decoder": 4}.items():
+        runner = runners[role]
+        assert isinstance(runner, OnnxRuntimeRunner)
+        assert runner._session.get_session_options().intra_op_num_threads == threads, role
