@@ -175,6 +175,7 @@ class EagerRealCompo:
         tokenizer: Any,
         scheduler_config: dict[str, Any],
         controlnets: Mapping[ControlKind, ControlNetModel] | None = None,
+        latent_size: tuple[int, int] | None = None,
     ) -> None:
         self.unets = unets
         self.controlnets = controlnets or {}
@@ -185,8 +186,9 @@ class EagerRealCompo:
         self.device: torch.device = text_encoder.device
         self.dtype: torch.dtype = text_encoder.dtype
         self.state_dtype = torch.promote_types(self.dtype, torch.float32)
-        self.map_size, self.map_layers = find_map_layers(unets["text_to_image"])
-        if find_map_layers(unets["spatial"]) != (self.map_size, self.map_layers):
+        self.latent_size = latent_size or (unets["text_to_image"].config.sample_size,) * 2
+        self.map_size, self.map_layers = find_map_layers(unets["text_to_image"], self.latent_size)
+        if find_map_layers(unets["spatial"], self.latent_size) != (self.map_size, self.map_layers):
             raise ValueError("the two UNets differ in their cross-attention layers")
 
     @classmethod
@@ -197,9 +199,10 @@ class EagerRealCompo:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         controlnets: Mapping[ControlKind, Path | str] | None = None,
+        latent_size: tuple[int, int] | None = None,
     ) -> "EagerRealCompo":
         """From two diffusers folders: a pipeline, and a `unet` with gated grounding; or the pipeline twice, and those
-        of ControlNets.
+        of ControlNets. Latents are of `latent_size` (h,w), by default that of the UNet's training.
 
         Raises:
             RealCompoError: a folder that lacks a part or has one of another architecture.
@@ -214,6 +217,7 @@ class EagerRealCompo:
             AutoTokenizer.from_pretrained(base.folder / "tokenizer"),
             base.read_json("scheduler/scheduler_config.json"),
             dict(zip(kinds, map(cast, map(load_controlnet, checkpoints.controlnets)), strict=True)),
+            latent_size,
         )
 
     @torch.no_grad()
@@ -388,9 +392,10 @@ class EagerRealCompo:
 
     def _draw_controls(self, layouts: Sequence[Layout]) -> Tensor:
         """(B,3n,H,W) in 0..1."""
-        side = self.unets["spatial"].config.sample_size * 2 ** (len(self.vae.config.block_out_channels) - 1)
-        drawn = [[control_image(layout, kind, (side, side)) for kind in self.controlnets] for layout in layouts]
-        images = [torch.cat(image) if image else torch.zeros(0, side, side) for image in drawn]
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        height, width = (side * factor for side in self.latent_size)
+        drawn = [[control_image(layout, kind, (height, width)) for kind in self.controlnets] for layout in layouts]
+        images = [torch.cat(image) if image else torch.zeros(0, height, width) for image in drawn]
         return torch.stack(images).to(self.device, self.dtype)
 
     def _find_regions(self, prompts: Sequence[str], layouts: Sequence[Layout]) -> Regions:
@@ -479,17 +484,21 @@ def recording(unet: UNet2DConditionModel, layers: Sequence[str]) -> Iterator[dic
 
 
 @torch.no_grad()
-def find_map_layers(unet: UNet2DConditionModel) -> tuple[tuple[int, int], tuple[str, ...]]:
+def find_map_layers(
+    unet: UNet2DConditionModel, latent_size: tuple[int, int]
+) -> tuple[tuple[int, int], tuple[str, ...]]:
     """The cross-attention layers of down and up blocks at the resolution nearest to 16x16 that both have, by trying."""
-    side = unet.config.sample_size
-    latents = torch.zeros(1, unet.config.in_channels, side, side, dtype=unet.dtype, device=unet.device)
+    latents = torch.zeros(1, unet.config.in_channels, *latent_size, dtype=unet.dtype, device=unet.device)
     layers = [name for name, _ in unet.named_modules() if name.endswith("attn2") and not name.startswith("mid")]
     with recording(unet, layers) as maps:
         unet(latents, 0, encoder_hidden_states=latents.new_zeros(1, 1, unet.config.cross_attention_dim))
     areas = {layer: maps[layer].shape[1] for layer in layers}
     down, up = ({areas[layer] for layer in layers if layer.startswith(way)} for way in ("down", "up"))
     area = min(down & up, key=lambda pixels: abs(math.log(pixels / MAP_AREA)))
-    return (math.isqrt(area),) * 2, tuple(layer for layer in layers if areas[layer] == area)
+    halvings = math.isqrt(math.prod(latent_size) // area)
+    return (latent_size[0] // halvings, latent_size[1] // halvings), tuple(
+        layer for layer in layers if areas[layer] == area
+    )
 
 
 def fuse(outputs: Sequence[Tensor], coefficients: Tensor) -> Tensor:

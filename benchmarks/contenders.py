@@ -44,6 +44,7 @@ class Target:
     bundle: str
     text_to_image: str  # diffusers folders
     spatial: str
+    latent_size: tuple[int, int]  # (h,w)
     backends: tuple[str, ...]  # of the runtime; the first is the one that contenders without a suffix use
     device: str
     dtype: str  # torch's name of the baselines' element type
@@ -229,7 +230,9 @@ def _open_eager(target: Target) -> tuple[Any, Observer]:
     """Once, for both forms."""
     from benchmarks.baselines import EagerRealCompo
 
-    eager = EagerRealCompo.load(target.text_to_image, target.spatial, target.torch_dtype, target.device)
+    eager = EagerRealCompo.load(
+        target.text_to_image, target.spatial, target.torch_dtype, target.device, latent_size=target.latent_size
+    )
     return eager, Observer(eager.text_encoder, list(eager.unets.values()), eager.vae)
 
 

@@ -91,6 +91,7 @@ def find_target(bundle: Path, backends: Sequence[str], device: str, threads: int
         bundle=str(bundle.resolve()),
         text_to_image=str(checkpoints.text_to_image.folder.resolve()),
         spatial=str(checkpoints.spatial.folder.resolve()),
+        latent_size=manifest.latent_shape[1:],
         backends=tuple(backends) or _available_backends(manifest, on_gpu),
         device=("cuda:0" if device == "auto" else device) if on_gpu else "cpu",
         dtype={"fp16": "float16", "bf16": "bfloat16"}[manifest.precision] if half else "float32",

@@ -46,7 +46,12 @@ def gradients(
             controlnets = {
                 kind: model.source for kind, model in zip(pipe.manifest.controls, pair.controlnets, strict=True)
             }
-            eager = EagerRealCompo.load(pair.text_to_image.source, pair.spatial.source, controlnets=controlnets)
+            eager = EagerRealCompo.load(
+                pair.text_to_image.source,
+                pair.spatial.source,
+                controlnets=controlnets,
+                latent_size=pipe.manifest.latent_shape[1:],
+            )
             found.append(shortcut_agreement(eager, held_out, sampling))
         result = {"scenes": scenes, **asdict(sampling), "losses": losses, "agreement": list(map(asdict, found))}
         for grid in gradient_grids(result):
