@@ -135,6 +135,8 @@ def _open_session(
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors: its warnings are about graph details that no user can mend
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # seven idle pools would starve torch's
+    if len(spec.graph) > 1:  # weights of their own file: so large that packing them copies much and gains nothing
+        options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # its exceptions share no base class
