@@ -12,7 +12,7 @@ demo: .venv/ready
 		--guidance-scale 2.5 --traces outputs/demo --out $(PICTURE)
 
 test: .venv/ready check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

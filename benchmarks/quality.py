@@ -3,17 +3,28 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, assert_never
 
 import numpy as np
 
-from benchmarks.tabletop.scenes import CATEGORIES, Scene, depth_map, label_map, sample_scene
+from benchmarks.tabletop.scenes import (
+    CATEGORIES,
+    Scene,
+    Thing,
+    coverage,
+    depth_map,
+    label_map,
+    landmarks,
+    sample_scene,
+)
 from benchmarks.tabletop.score import Scores, mean_scores, score_image
 from runtime import Layout, RealCompo, Region
 from runtime.output import Output
 
 MODES = ("text_to_image", "spatial", "fixed:0.5", "none", "surrogate", "exact")
 SEED = 1_000_003  # no scene of the training set is drawn from it
+
+RegionKind = Literal["box", "mask", "keypoints"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class Sampling:
     batch: int
     coefficient_scale: float = 1e6
     update_every: int = 1
+    regions: RegionKind = "box"
 
 
 def held_out_scenes(count: int) -> list[Scene]:
@@ -39,7 +51,7 @@ def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling, **opti
         chunk = scenes[start : start + sampling.batch]
         yield pipe(
             [scene.caption for scene in chunk],
-            layout=[layout_of(scene) for scene in chunk],
+            layout=[layout_of(scene, sampling.regions) for scene in chunk],
             steps=sampling.steps,
             sampler=sampling.sampler,
             guidance_scale=sampling.guidance_scale,
@@ -52,10 +64,22 @@ def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling, **opti
         )
 
 
-def layout_of(scene: Scene) -> Layout:
-    """The objects' boxes, and the maps that ControlNets see."""
-    regions = [Region(thing.phrase, box=thing.box) for thing in scene.things]
-    return Layout(regions, segmentation=label_map(scene), depth=depth_map(scene))
+def layout_of(scene: Scene, regions: RegionKind = "box") -> Layout:
+    """The objects' places, and the maps that ControlNets see."""
+    return Layout(
+        [_region(thing, regions) for thing in scene.things], segmentation=label_map(scene), depth=depth_map(scene)
+    )
+
+
+def _region(thing: Thing, kind: RegionKind) -> Region:
+    match kind:
+        case "box":
+            return Region(thing.phrase, box=thing.box)
+        case "mask":
+            return Region(thing.phrase, mask=coverage(thing))
+        case "keypoints":
+            return Region(thing.phrase, keypoints=landmarks(thing))
+    assert_never(kind)
 
 
 def score_mode(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sampling) -> dict[str, Scores]:

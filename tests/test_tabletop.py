@@ -13,7 +13,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from benchmarks.quality import Sampling, held_out_scenes, score_mode
+from benchmarks.quality import RegionKind, Sampling, held_out_scenes, score_mode
 from export.checkpoints import ROOT
 from runtime import Layout, RealCompo, Region
 
@@ -106,3 +106,10 @@ def test_the_pair_places_and_shades_as_it_was_trained_to(tabletop: RealCompo):
     assert text.object_recall > 0.7 and spatial.in_box > 0.5
     assert spatial.in_box > text.in_box + 0.3
     assert text.realism > spatial.realism + 0.3
+
+
+@pytest.mark.parametrize("regions", ["mask", "keypoints"])
+def test_regions_of_other_kinds_place_too(tabletop: RealCompo, regions: RegionKind):
+    """The balancer's and GLIGEN's boxes come from silhouettes, or from their outermost points."""
+    sampling = Sampling(steps=15, sampler="dpm++2m", guidance_scale=2.5, batch=12, regions=regions)
+    assert score_mode(tabletop, held_out_scenes(12), "exact", sampling)["overall"].in_box > 0.4

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.commands.options import GuidanceScale, JsonFile, Sampler, tables_console
-from benchmarks.quality import MODES, Sampling, as_row, measure
+from benchmarks.quality import MODES, RegionKind, Sampling, as_row, measure
 from benchmarks.results import hand_over
 from benchmarks.tables import quality_grid, to_rich
 from runtime.cli import plain_errors
@@ -25,12 +25,13 @@ def quality(
     batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
     coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates.")] = 1e6,
     update_every: Annotated[int, typer.Option(min=1, help="Update at every k-th evaluation.")] = 1,
+    regions: Annotated[RegionKind, typer.Option(help="How layouts give the objects' places.")] = "box",
     json_file: JsonFile = None,
 ) -> None:
     """Score each way of combining the models on prompts with layouts: what is there, where, and how realistic."""
     with plain_errors():
         before = machine.describe()
-        sampling = Sampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every)
+        sampling = Sampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every, regions)
         console, rows = tables_console(), []
         with Console(stderr=True).status("loading the bundle") as status:
             modes = mode or list(MODES)
@@ -38,5 +39,5 @@ def quality(
                 rows.append(as_row(name, scores))
                 console.print(to_rich(quality_grid(name, {category: asdict(row) for category, row in scores.items()})))
                 status.update(f"{len(rows)} of {len(modes)} modes scored")
-        found = {"scenes": scenes, "steps": steps, "sampler": sampler, "rows": rows}
+        found = {"scenes": scenes, "steps": steps, "sampler": sampler, "regions": regions, "rows": rows}
         hand_over("quality", found, before, json_file)

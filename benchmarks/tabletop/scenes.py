@@ -37,6 +37,7 @@ GROUND_NEARNESS = 0.6  # of the ground at the bottom edge in depth maps; 0 at th
 THICKNESS = 0.8  # how far objects come out of the page, in depth a side of theirs
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0..1, origin top left
+Point = tuple[float, float]  # x, y
 Style = Literal["realistic", "flat"]
 STYLES: tuple[Style, ...] = get_args(Style)
 Array = NDArray[np.floating[Any]]
@@ -150,6 +151,13 @@ def render(scene: Scene, style: Style, rng: np.random.Generator) -> Array:
 def coverage(thing: Thing) -> Array:
     """How much of each pixel the object covers: (64, 64) in 0..1."""
     return _draw(thing)[0]
+
+
+def landmarks(thing: Thing) -> list[Point]:
+    """The object's outermost points as keypoints: its highest, lowest, leftmost and rightmost."""
+    rows, columns = np.nonzero(coverage(thing) > 0.5)
+    ends = (rows.argmin(), rows.argmax(), columns.argmin(), columns.argmax())
+    return [(float(columns[i] + 0.5) / SIDE, float(rows[i] + 0.5) / SIDE) for i in ends]
 
 
 def label_map(scene: Scene) -> NDArray[np.uint8]:

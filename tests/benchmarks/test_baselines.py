@@ -23,10 +23,12 @@ from benchmarks.baselines import (
     Settings,
     attention_loss,
     ddim_step,
+    find_map_layers,
     recording,
     stock_spatial,
     stock_text_to_image,
 )
+from export.attention import find_map_layers as exported_map_layers
 from export.checkpoints import ROOT
 from runtime import Layout, Region
 
@@ -106,6 +108,13 @@ def test_map_layers_are_those_at_16x16(single: EagerRealCompo) -> None:
     expected = ["down_blocks.0." + ends.format(0), *("up_blocks.2." + ends.format(i) for i in range(2))]
     assert single.map_size == (16, 16)
     assert list(single.map_layers) == expected
+
+
+def test_map_layers_follow_the_latents(single: EagerRealCompo) -> None:
+    """The exporter finds them from the blocks' names, the baseline by looking."""
+    unet = single.unets["text_to_image"]
+    for size in ((16, 16), (32, 32), (16, 24), (48, 16)):
+        assert find_map_layers(unet, size) == exported_map_layers(unet, size)
 
 
 def test_regions_of_the_prompt(single: EagerRealCompo) -> None:

@@ -14,6 +14,7 @@ from benchmarks.tabletop.scenes import (
     depth_map,
     holds,
     label_map,
+    landmarks,
     render,
     sample_scene,
 )
@@ -41,6 +42,13 @@ def test_things_fill_their_boxes(scene: Scene):
         rows, columns = np.nonzero(coverage(thing) > 0.4)
         found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 64
         np.testing.assert_allclose(found, thing.box, atol=2 / 64)
+
+
+@pytest.mark.parametrize("scene", SCENES[:40], ids=lambda scene: scene.caption)
+def test_landmarks_span_their_boxes(scene: Scene):
+    for thing in scene.things:
+        x, y = np.array(landmarks(thing)).T
+        np.testing.assert_allclose((x.min(), y.min(), x.max(), y.max()), thing.box, atol=2.5 / 64)
 
 
 # Sampled objects do not overlap; these do, and of two the lower one hides the other.
