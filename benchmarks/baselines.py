@@ -29,12 +29,13 @@ from diffusers.models.controlnets import MultiControlNetModel
 from PIL.Image import Image
 from torch import Tensor
 from torch.nn import Module
-from transformers import AutoTokenizer, CLIPTextModel
+from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection
 
 from export.checkpoints import (
     Checkpoint,
     load_controlnet,
     load_text_encoder,
+    load_text_encoder_2,
     load_unet,
     load_vae,
     open_checkpoints,
@@ -46,7 +47,7 @@ from runtime.text import Prompt, Token, region_tokens
 Model = Literal["text_to_image", "spatial"]
 BOTH: tuple[Model, ...] = ("text_to_image", "spatial")
 MAX_REGIONS = 30  # slots of GLIGEN's grounding, as in diffusers' pipeline
-MAP_AREA = 16 * 16  # pixels of the attention maps that the paper uses
+MAP_AREA, MAP_AREA_XL = 16 * 16, 32 * 32  # pixels of the attention maps that the paper uses; of SDXL in up blocks alone
 LOSS_SCALE = 2.0**10  # lifts fp16 gradients above underflow; a power of two changes nothing in the other types
 SCHEDULERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "plms": (PNDMScheduler, {"skip_prk_steps": True}),
@@ -105,10 +106,18 @@ class Settings:
 DEFAULTS = Settings()
 
 
+class SecondText(NamedTuple):
+    """SDXL's second text encoder, and its tokenizer."""
+
+    encoder: CLIPTextModelWithProjection
+    tokenizer: Any
+
+
 class Rows(NamedTuple):
-    """What the models are told of N rows; the text-to-image one takes the first field alone."""
+    """What the models are told of N rows; the text-to-image one takes the first two fields alone."""
 
     encoder_hidden_states: Tensor  # (N,L,D)
+    added: dict[str, Tensor]  # text_embeds (N,P) and time_ids (N,6), for SDXL alone
     boxes: Tensor  # (N,30,4), xyxy in 0..1
     phrase_embeddings: Tensor  # (N,30,D)
     masks: Tensor  # (N,30), 1 for a region and 0 for an empty slot
@@ -176,8 +185,10 @@ class EagerRealCompo:
         scheduler_config: dict[str, Any],
         controlnets: Mapping[ControlKind, ControlNetModel] | None = None,
         latent_size: tuple[int, int] | None = None,
+        second_text: SecondText | None = None,
     ) -> None:
         self.unets = unets
+        self.second_text = second_text
         self.controlnets = controlnets or {}
         self.vae = vae
         self.text_encoder = text_encoder
@@ -218,6 +229,9 @@ class EagerRealCompo:
             base.read_json("scheduler/scheduler_config.json"),
             dict(zip(kinds, map(cast, map(load_controlnet, checkpoints.controlnets)), strict=True)),
             latent_size,
+            SecondText(cast(load_text_encoder_2(base)), AutoTokenizer.from_pretrained(base.folder / "tokenizer_2"))
+            if base.is_xl
+            else None,
         )
 
     @torch.no_grad()
@@ -261,14 +275,14 @@ class EagerRealCompo:
         stepper = scheduler.from_config(self.scheduler_config, **options)
         stepper.set_timesteps(settings.steps)
         conditional = told = Rows(
-            self._encode_prompts(prompts), *self._encode_layouts(layouts), self._draw_controls(layouts)
+            *self._encode_prompts(prompts), *self._encode_layouts(layouts), self._draw_controls(layouts)
         )
         if settings.guided:
-            negatives = self._encode_prompts(negative_prompts or [""] * len(prompts))
+            text, added = self._encode_negatives(negative_prompts or [""] * len(prompts))
             unconditional = conditional._replace(
-                encoder_hidden_states=negatives, masks=torch.zeros_like(conditional.masks)
+                encoder_hidden_states=text, added=added, masks=torch.zeros_like(conditional.masks)
             )
-            told = Rows(*map(torch.cat, zip(unconditional, conditional, strict=True)))
+            told = Rows(*map(_cat, zip(unconditional, conditional, strict=True)))
         return Run(settings, stepper, conditional, told, self._find_regions(prompts, layouts))
 
     def trial_loss(
@@ -350,6 +364,7 @@ class EagerRealCompo:
             latents,
             timestep,
             encoder_hidden_states=rows.encoder_hidden_states,
+            added_cond_kwargs=rows.added,
             **(self._placed(run, latents, timestep, rows) if model == "spatial" else {}),
         )
         return output.sample.to(self.state_dtype)
@@ -365,13 +380,38 @@ class EagerRealCompo:
             rows.encoder_hidden_states,
             list(rows.control_images.split(3, dim=1)),
             [run.settings.control_scale] * len(self.controlnets),
+            added_cond_kwargs=rows.added,
             return_dict=False,
         )
         return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 
-    def _encode_prompts(self, texts: Sequence[str]) -> Tensor:
-        """Hidden states (B,L,D)."""
-        return self.text_encoder(self._tokenize(texts)["input_ids"].to(self.device)).last_hidden_state
+    def _encode_prompts(self, texts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Hidden states (B,L,D); of SDXL those of both encoders' last layers but one, and what is added."""
+        ids = self._tokenize(texts)["input_ids"].to(self.device)
+        if self.second_text is None:
+            return self.text_encoder(ids).last_hidden_state, {}
+        padding = {"padding": "max_length", "max_length": self._max_tokens, "truncation": True, "return_tensors": "pt"}
+        ids_2 = self.second_text.tokenizer(list(texts), **padding)["input_ids"].to(self.device)
+        first = self.text_encoder(ids, output_hidden_states=True)
+        second = self.second_text.encoder(ids_2, output_hidden_states=True)
+        size = [side * self._latent_factor for side in self.latent_size]
+        time_ids = torch.tensor([[*size, 0, 0, *size]] * len(texts), dtype=self.dtype, device=self.device)
+        hidden_states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        return hidden_states, {"text_embeds": second.text_embeds, "time_ids": time_ids}
+
+    def _encode_negatives(self, texts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """As prompts; to SDXL an empty one is zeros, as it is to diffusers' pipeline when none is given."""
+        hidden_states, added = self._encode_prompts(texts)
+        if added:
+            empty = torch.tensor([not text for text in texts], device=self.device)
+            hidden_states = hidden_states.masked_fill(empty[:, None, None], 0)
+            added = added | {"text_embeds": added["text_embeds"].masked_fill(empty[:, None], 0)}
+        return hidden_states, added
+
+    @property
+    def _latent_factor(self) -> int:
+        """Pixels a latent, along a side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def _encode_layouts(self, layouts: Sequence[Layout]) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (B,30,4), pooled embeddings of phrases (B,30,D) and masks (B,30), 0 in empty slots."""
@@ -392,8 +432,7 @@ class EagerRealCompo:
 
     def _draw_controls(self, layouts: Sequence[Layout]) -> Tensor:
         """(B,3n,H,W) in 0..1."""
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        height, width = (side * factor for side in self.latent_size)
+        height, width = (side * self._latent_factor for side in self.latent_size)
         drawn = [[control_image(layout, kind, (height, width)) for kind in self.controlnets] for layout in layouts]
         images = [torch.cat(image) if image else torch.zeros(0, height, width) for image in drawn]
         return torch.stack(images).to(self.device, self.dtype)
@@ -487,18 +526,33 @@ def recording(unet: UNet2DConditionModel, layers: Sequence[str]) -> Iterator[dic
 def find_map_layers(
     unet: UNet2DConditionModel, latent_size: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[str, ...]]:
-    """The cross-attention layers of down and up blocks at the resolution nearest to 16x16 that both have, by trying."""
-    latents = torch.zeros(1, unet.config.in_channels, *latent_size, dtype=unet.dtype, device=unet.device)
-    layers = [name for name, _ in unet.named_modules() if name.endswith("attn2") and not name.startswith("mid")]
+    """The cross-attention layers of down and up blocks at the resolution nearest to 16x16 that both have, by trying;
+    of SDXL those of up blocks, nearest to 32x32."""
+    config = unet.config
+    xl = config.addition_embed_type == "text_time"
+    ways, wanted = (("up",), MAP_AREA_XL) if xl else (("down", "up"), MAP_AREA)
+    latents = torch.zeros(1, config.in_channels, *latent_size, dtype=unet.dtype, device=unet.device)
+    layers = [name for name, _ in unet.named_modules() if name.endswith("attn2") and name.startswith(ways)]
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim if xl else 0
+    added = {"text_embeds": latents.new_zeros(1, pooled), "time_ids": latents.new_zeros(1, 6)}
     with recording(unet, layers) as maps:
-        unet(latents, 0, encoder_hidden_states=latents.new_zeros(1, 1, unet.config.cross_attention_dim))
+        text = latents.new_zeros(1, 1, config.cross_attention_dim)
+        unet(latents, 0, encoder_hidden_states=text, added_cond_kwargs=added)
     areas = {layer: maps[layer].shape[1] for layer in layers}
-    down, up = ({areas[layer] for layer in layers if layer.startswith(way)} for way in ("down", "up"))
-    area = min(down & up, key=lambda pixels: abs(math.log(pixels / MAP_AREA)))
+    common = set.intersection(*({areas[layer] for layer in layers if layer.startswith(way)} for way in ways))
+    area = min(common, key=lambda pixels: abs(math.log(pixels / wanted)))
     halvings = math.isqrt(math.prod(latent_size) // area)
     return (latent_size[0] // halvings, latent_size[1] // halvings), tuple(
         layer for layer in layers if areas[layer] == area
     )
+
+
+def _cat(parts: tuple[Any, Any]) -> Any:
+    """Rows after rows, of tensors or of dictionaries of them."""
+    first, second = parts
+    if isinstance(first, dict):
+        return {name: torch.cat([tensor, second[name]]) for name, tensor in first.items()}
+    return torch.cat(parts)
 
 
 def fuse(outputs: Sequence[Tensor], coefficients: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ Graphs, engines, memory and speed depend on shapes alone, so all of these can be
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.normalizers import Lowercase
 from tokenizers.processors import TemplateProcessing
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from export.checkpoints import no_progress_bar
 from export.pairs import Pair
@@ -35,6 +36,7 @@ class Architecture:
     vae: dict[str, Any]
     text_encoder: dict[str, Any]
     scheduler: dict[str, Any]
+    text_encoder_2: dict[str, Any] | None = None  # of SDXL
     shared_unet: bool = False  # the spatial UNet's weights but for GLIGEN's layers are the text-to-image one's
 
 
@@ -79,10 +81,39 @@ STABLE_DIFFUSION_1 = Architecture(
         "steps_offset": 1,
     },
 )
+# stabilityai/stable-diffusion-xl-base-1.0
+STABLE_DIFFUSION_XL = Architecture(
+    unet={
+        "sample_size": 128,
+        "block_out_channels": [320, 640, 1280],
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+        "transformer_layers_per_block": [1, 2, 10],
+        "attention_head_dim": [5, 10, 20],
+        "cross_attention_dim": 2048,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+    vae=STABLE_DIFFUSION_1.vae | {"sample_size": 1024, "scaling_factor": 0.13025, "force_upcast": True},
+    text_encoder=STABLE_DIFFUSION_1.text_encoder,
+    text_encoder_2=STABLE_DIFFUSION_1.text_encoder
+    | {
+        "hidden_size": 1280,
+        "intermediate_size": 5120,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 20,
+        "projection_dim": 1280,
+        "hidden_act": "gelu",
+    },
+    scheduler=STABLE_DIFFUSION_1.scheduler,
+)
 ARCHITECTURES = {
     "sd15-gligen": STABLE_DIFFUSION_1,
     "sd14-gligen": replace(STABLE_DIFFUSION_1, shared_unet=True),
     **dict.fromkeys(("sd15-openpose", "sd15-seg", "sd15-depth"), STABLE_DIFFUSION_1),
+    "sdxl-openpose": STABLE_DIFFUSION_XL,
 }
 IMAGE_CHANNELS = (16, 32, 96, 256)  # of a ControlNet's way from the control image to the latents' size
 
@@ -111,6 +142,8 @@ def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, repo
         base / "vae": lambda: AutoencoderKL(**architecture.vae),
         base / "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**architecture.text_encoder)),
     }
+    if second := architecture.text_encoder_2:
+        components[base / "text_encoder_2"] = lambda: CLIPTextModelWithProjection(CLIPTextConfig(**second))
     if controls:
         components |= {
             Path(control.model): lambda: _open_convolutions(make_controlnet(architecture)) for control in controls
@@ -123,6 +156,8 @@ def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, repo
             _write_whole(place, make)
     PNDMScheduler(**architecture.scheduler).save_pretrained(base / "scheduler")
     _write_tokenizer(base / "tokenizer", architecture.text_encoder)
+    if architecture.text_encoder_2:
+        _write_tokenizer(base / "tokenizer_2", architecture.text_encoder_2, pad_token="!</w>")
     return Pair(pair.name, str(base), str(base if controls else spatial), "random weights", controls)
 
 
@@ -131,9 +166,20 @@ def _write_whole(place: Path, make: Callable[[], Any]) -> None:
     torch.manual_seed(SEED)
     scratch = place.with_name(f".{place.name}")
     shutil.rmtree(scratch, ignore_errors=True)
-    with no_progress_bar():
-        make().half().save_pretrained(scratch)
+    with no_progress_bar(), _half_precision():  # never all of them in fp32
+        make().save_pretrained(scratch)
     scratch.rename(place)
+
+
+@contextmanager
+def _half_precision() -> Iterator[None]:
+    """New tensors are fp16."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.half)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def _make_grounded(architecture: Architecture, base: Path) -> UNet2DConditionModel:
@@ -166,7 +212,7 @@ def _open_convolutions(controlnet: ControlNetModel) -> ControlNetModel:
     return controlnet
 
 
-def _write_tokenizer(folder: Path, text_encoder: dict[str, Any]) -> None:
+def _write_tokenizer(folder: Path, text_encoder: dict[str, Any], pad_token: str = "<|endoftext|>") -> None:
     """CLIP's vocabulary is not to be had either: this one spells, and has the same first and last ids."""
     folder.mkdir(parents=True, exist_ok=True)
     start, end = "<|startoftext|>", "<|endoftext|>"
@@ -183,4 +229,4 @@ def _write_tokenizer(folder: Path, text_encoder: dict[str, Any]) -> None:
     tokenizer.add_special_tokens([start, end])
     tokenizer.post_processor = TemplateProcessing(single=f"{start} $A {end}", special_tokens=special)
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": end}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": pad_token}))

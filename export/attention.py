@@ -1,14 +1,29 @@
 """Which cross-attention layers give the attention maps, and the processors that record and open them."""
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
+from export.supported import XL
 from runtime.errors import RealCompoError
 
-MAP_AREA = 16 * 16  # pixels; where Stable Diffusion's tokens attend to whole objects
+Way = Literal["down", "up"]
+
+
+@dataclass(frozen=True)
+class MapRule:
+    """Which cross-attention layers the maps average: those at the resolution nearest to `area` that every way has."""
+
+    area: int  # pixels; where tokens attend to whole objects
+    ways: tuple[Way, ...]
+
+
+STABLE_DIFFUSION = MapRule(16 * 16, ("down", "up"))
+STABLE_DIFFUSION_XL = MapRule(32 * 32, ("up",))
 
 
 class ExplicitAttention:
@@ -85,22 +100,30 @@ def average_maps(recorders: list[MapRecorder]) -> torch.Tensor:
 def find_map_layers(unet: UNet2DConditionModel, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[str, ...]]:
     """The (height, width) and the names of the map layers for latents of `size`.
 
-    They are all the cross-attention layers of down and up blocks at the resolution nearest to 16x16 that has both.
+    They are all the cross-attention layers of down and up blocks at the resolution nearest to 16x16 that has both; of
+    SDXL those of up blocks at the one nearest to 32x32.
 
     Raises:
-        RealCompoError: no resolution has cross-attention in both.
+        RealCompoError: there is no such resolution.
     """
-    levels = {name: _level(unet, name) for name, module in unet.named_modules() if _is_map_candidate(name, module)}
-    down = {level for name, level in levels.items() if name.startswith("down_blocks")}
-    up = {level for name, level in levels.items() if name.startswith("up_blocks")}
-    if not down & up:
-        raise RealCompoError("the UNet has no resolution with cross-attention in both a down and an up block")
-    nearest = min(down & up, key=lambda level: abs(math.log(math.prod(_size_at(size, level)) / MAP_AREA)))
-    return _size_at(size, nearest), tuple(name for name, level in levels.items() if level == nearest)
+    rule = STABLE_DIFFUSION_XL if unet.config.addition_embed_type == XL else STABLE_DIFFUSION
+    layers = {way: _cross_attention(unet, way) for way in rule.ways}
+    common = set.intersection(*(set(levels.values()) for levels in layers.values()))
+    if not common:
+        raise RealCompoError(f"the UNet has no resolution with cross-attention in {' and '.join(rule.ways)} blocks")
+    nearest = min(common, key=lambda level: abs(math.log(math.prod(_size_at(size, level)) / rule.area)))
+    return _size_at(size, nearest), tuple(
+        name for levels in layers.values() for name, level in levels.items() if level == nearest
+    )
 
 
-def _is_map_candidate(name: str, module: torch.nn.Module) -> bool:
-    return isinstance(module, Attention) and name.endswith(".attn2") and not name.startswith("mid_block")
+def _cross_attention(unet: UNet2DConditionModel, way: Way) -> dict[str, int]:
+    """The layers of a way's blocks, and at which level each is."""
+    return {
+        name: _level(unet, name)
+        for name, module in unet.named_modules()
+        if isinstance(module, Attention) and name.endswith(".attn2") and name.startswith(f"{way}_blocks")
+    }
 
 
 def _level(unet: UNet2DConditionModel, name: str) -> int:

@@ -1,5 +1,6 @@
 """Build a bundle: every part whose key has changed, then the manifest, last and in one step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from export.spatial import MAX_REGIONS
 from export.staging import check_space, disk_errors, remove_stale, scratch_folder
 from export.to_engine import build_plan
 from export.to_onnx import export_onnx
-from export.tokenizer import tokenizer_json
+from export.tokenizer import tokenizer_files
 from export.verify import check_errors, expected_outputs, relative_errors
 from runtime.bundle import (
     FORMAT_VERSION,
@@ -42,7 +43,6 @@ from runtime.bundle import (
 )
 from runtime.errors import RealCompoError
 
-TOKENIZER = "tokenizer.json"
 TRACED_ROWS = 2
 PLAN_OVERHEAD = 20_000_000  # bytes of every TensorRT-RTX plan that are not weights
 
@@ -100,7 +100,7 @@ def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> 
     plan = _check_options(options)
     checkpoints = open_checkpoints(pair.text_to_image, pair.spatial, [control.model for control in pair.controls])
     geometry = measure(checkpoints, options.height, options.width)
-    tokenizer = tokenizer_json(checkpoints.text_to_image, geometry.max_tokens)
+    tokenizers = tokenizer_files(checkpoints.text_to_image, geometry.max_tokens)
     with scratch_folder(out) as scratch:
         digests = weight_digests(checkpoints)
         roles = needed_roles(shared := share_unet(checkpoints), bool(pair.controls))
@@ -111,8 +111,10 @@ def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> 
         with disk_errors(out, needed):
             job = _Job(checkpoints, geometry, options, plan, out, scratch, report)
             engines = _build_parts(parts, kept, job)
-            (scratch / TOKENIZER).write_bytes(tokenizer)
-            manifest = _manifest(pair, _pair_spec(pair, checkpoints, digests), engines, shared, job)
+            for name, content in tokenizers.items():
+                (scratch / name).write_bytes(content)
+            tokenizer_specs = [FileSpec(name=name, sha256=sha256_of(scratch / name)) for name in tokenizers]
+            manifest = _manifest(pair, _pair_spec(pair, checkpoints, digests), engines, tokenizer_specs, shared, job)
             _publish_manifest(manifest, job)
         remove_stale(out, [*(file.name for file in bundle_files(manifest)), *(part.file("json") for part in parts)])
     return manifest
@@ -164,7 +166,7 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
     _check_memory(part)
     graph = load_graph(part.role, job.checkpoints, job.geometry, LOSS_SCALES[job.options.precision])
     inputs = example_inputs(part.signature, TRACED_ROWS, job.geometry.vocabulary)
-    precision = engine_precision(part.role, job.options.precision)
+    precision = engine_precision(part.role, job.options.precision, job.geometry.wide_vae)
     expected = expected_outputs(graph, part.signature, job.geometry.vocabulary)
     lower(graph, precision)
     files = export_onnx(graph, part.signature, inputs, job.scratch / part.file("onnx"), precision)
@@ -209,9 +211,9 @@ def _publish_part(part: Part, engine: EngineSpec, job: _Job) -> None:
 
 
 def _publish_manifest(manifest: Manifest, job: _Job) -> None:
-    """Both files are written before either replaces what the last good bundle has."""
+    """All files are written before any replaces what the last good bundle has."""
     write_manifest(job.scratch, manifest)
-    for name in (TOKENIZER, MANIFEST):
+    for name in (*(file.name for file in manifest.tokenizers), MANIFEST):
         (job.scratch / name).replace(job.out / name)
 
 
@@ -227,7 +229,14 @@ def _pair_spec(pair: Pair, checkpoints: Checkpoints, digests: Digests) -> PairSp
     )
 
 
-def _manifest(pair: Pair, models: PairSpec, engines: dict[Role, EngineSpec], shared_unet: bool, job: _Job) -> Manifest:
+def _manifest(
+    pair: Pair,
+    models: PairSpec,
+    engines: dict[Role, EngineSpec],
+    tokenizers: Sequence[FileSpec],
+    shared_unet: bool,
+    job: _Job,
+) -> Manifest:
     geometry, model = job.geometry, job.checkpoints.text_to_image
     return Manifest(
         format_version=FORMAT_VERSION,
@@ -244,7 +253,9 @@ def _manifest(pair: Pair, models: PairSpec, engines: dict[Role, EngineSpec], sha
         latent_scale=model.config("vae").get("scaling_factor", 0.18215),
         image_size=geometry.image_size,
         max_regions=MAX_REGIONS,
-        tokenizer=FileSpec(name=TOKENIZER, sha256=sha256_of(job.scratch / TOKENIZER)),
+        tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1] if len(tokenizers) > 1 else None,
+        zero_negative=model.zero_negative,
         max_tokens=geometry.max_tokens,
         scheduler=geometry.scheduler,
     )

@@ -1,4 +1,4 @@
-"""Checkpoints: diffusers folders of Stable-Diffusion-1.x-shaped models, read from safetensors and never from pickle."""
+"""Checkpoints: diffusers folders of Stable Diffusion 1.x and SDXL, read from safetensors and never from pickle."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from export.supported import Component, check_supported
+from export.supported import XL, Component, MainComponent, check_supported
 from runtime.bundle import sha256_of
 from runtime.errors import RealCompoError
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Model = Literal["text_to_image", "spatial"]
 MODELS: tuple[Model, ...] = get_args(Model)
-COMPONENTS: dict[Model, tuple[Component, ...]] = {
+COMPONENTS: dict[Model, tuple[MainComponent, ...]] = {
     "text_to_image": ("text_encoder", "unet", "vae"),
     "spatial": ("unet",),
 }
@@ -34,6 +34,7 @@ _PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's fo
     "unet": "unet/diffusion_pytorch_model",
     "vae": "vae/diffusion_pytorch_model",
     "text_encoder": "text_encoder/model",
+    "text_encoder_2": "text_encoder_2/model",
     "controlnet": "diffusion_pytorch_model",
 }
 
@@ -48,6 +49,23 @@ class Checkpoint:
     source: str
     revision: str | None
     folder: Path
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether it is an SDXL."""
+        return self.config("unet").get("addition_embed_type") == XL
+
+    @property
+    def zero_negative(self) -> bool:
+        """Whether no negative prompt is told as zeros, as it was in SDXL's training; diffusers' default for SDXL."""
+        described = self.read_json("model_index.json") if (self.folder / "model_index.json").is_file() else {}
+        return self.is_xl and bool(described.get("force_zeros_for_empty_prompt", True))
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """What a pair takes of it; a ControlNet is its own."""
+        second: tuple[Component, ...] = ("text_encoder_2",) if self.model == "text_to_image" and self.is_xl else ()
+        return COMPONENTS[self.model] + second
 
     def read_json(self, path: str) -> dict[str, Any]:
         """A JSON file of the folder.
@@ -139,6 +157,7 @@ def open_checkpoints(
         RealCompoError: a model cannot be had, lacks a file, or has an architecture that is not supported.
     """
     base = _open("text_to_image", text_to_image, COMPONENTS["text_to_image"], download)
+    _check_files(base, base.components)
     if controlnets:
         controls = tuple(_open("spatial", source, ("controlnet",), download) for source in controlnets)
         checkpoints = Checkpoints(base, base, controls)
@@ -194,6 +213,11 @@ def load_vae(checkpoint: Checkpoint) -> AutoencoderKL:
 def load_text_encoder(checkpoint: Checkpoint) -> CLIPTextModel:
     """The text encoder in fp32, in evaluation mode, its weights frozen."""
     return _load(checkpoint, "text_encoder", CLIPTextModel.from_pretrained, dtype=torch.float32)
+
+
+def load_text_encoder_2(checkpoint: Checkpoint) -> CLIPTextModelWithProjection:
+    """SDXL's second text encoder in fp32, in evaluation mode, its weights frozen."""
+    return _load(checkpoint, "text_encoder_2", CLIPTextModelWithProjection.from_pretrained, dtype=torch.float32)
 
 
 def empty_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
@@ -252,10 +276,14 @@ def _readable(checkpoint: Checkpoint, component: Component) -> Iterator[None]:
 def _open(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
     """A checkpoint that has these components' files."""
     checkpoint = _find(model, source, components, download)
+    _check_files(checkpoint, components)
+    return checkpoint
+
+
+def _check_files(checkpoint: Checkpoint, components: Sequence[Component]) -> None:
     for component in components:
         checkpoint.config(component)
         checkpoint.weights(component)
-    return checkpoint
 
 
 def _find(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
@@ -276,9 +304,12 @@ def _find(model: Model, source: str, components: Sequence[Component], download: 
 
 
 def _files_of(model: Model, components: Sequence[Component]) -> list[str]:
-    stems = [Path(_PLACES[component]) for component in components]
+    further: tuple[Component, ...] = ("text_encoder_2",) if model == "text_to_image" else ()  # where there is one
+    stems = [Path(_PLACES[component]) for component in (*components, *further)]
     patterns = [str(path) for stem in stems for path in (stem.with_name("config.json"), f"{stem}*.safetensors*")]
-    return patterns + (["tokenizer/*", "scheduler/*.json"] if model == "text_to_image" else [])
+    return patterns + (
+        ["tokenizer/*", "tokenizer_2/*", "scheduler/*.json", "model_index.json"] if model == "text_to_image" else []
+    )
 
 
 def _safetensors_header(file: Path) -> dict[str, list[int]]:

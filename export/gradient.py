@@ -6,6 +6,7 @@ Inference engines have no backward, so the backward is written out as a forward 
 from collections.abc import Iterator
 
 import torch
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch import fx, nn
 from torch._dispatch.python import enable_python_dispatcher
@@ -38,6 +39,7 @@ class AttentionGradient(nn.Module):
         self.loss_scale = loss_scale
         open_attention(model)
         _open_upsampling(model)
+        _straighten_projections(model)
         model.unet.get_submodule(model.layers[-1]).register_forward_hook(_stop)
 
     def forward(
@@ -98,6 +100,17 @@ def _open_upsampling(model: nn.Module) -> None:
                 block.register_module(name, _OpenUpsample(child))
 
 
+def _straighten_projections(model: nn.Module) -> None:
+    """Of pixels that lie channel by channel PyTorch makes a product with the weight repeated for every row."""
+    for module in model.modules():
+        if isinstance(module, Transformer2DModel) and isinstance(module.proj_in, nn.Linear):  # SDXL's
+            module.proj_in.register_forward_pre_hook(_make_contiguous)
+
+
+def _make_contiguous(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(tensor.contiguous() for tensor in inputs)
+
+
 def trace_gradient(graph: nn.Module, inputs: Tensors) -> fx.GraphModule:
     """A graph that calls autograd, as operators alone, with its weights as attributes; none of them knows the batch.
 
@@ -138,8 +151,8 @@ def _forget_batch(graph: fx.Graph) -> None:
     the exporter traces twice more, and reasons about every size.
     """
     for node in [*graph.find_nodes(op="call_function", target=aten.view.default), *_expansions(graph)]:
-        tensor, sizes = node.args
-        node.args = (tensor, [-1 if isinstance(size, fx.Node) else size for size in sizes])
+        sizes = node.meta["val"].shape
+        node.args = (node.args[0], [-1 if isinstance(size, torch.SymInt) else size for size in sizes])
     for node in _idle_nodes(graph):
         node.replace_all_uses_with(node.all_input_nodes[0])
     graph.eliminate_dead_code()

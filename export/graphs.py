@@ -10,9 +10,11 @@ import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock, GatedSelfAttentionDense
 from torch import nn
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from export.attention import average_maps, record_maps
+
+ADDED = ("text_embeds", "time_ids")
 
 
 class TextEncoder(nn.Module):
@@ -27,9 +29,29 @@ class TextEncoder(nn.Module):
         return _at_least_fp32(output.last_hidden_state), _at_least_fp32(output.pooler_output)
 
 
+class TextEncoderXL(nn.Module):
+    """input_ids, input_ids_2 (B, L) int64 -> encoder_hidden_states (B, L, D1 + D2), pooled_output (B, P): of both
+    encoders what the last layer sees, and the second one's projection."""
+
+    def __init__(self, first: CLIPTextModel, second: CLIPTextModelWithProjection):
+        super().__init__()
+        self.first = first
+        self.second = second
+
+    def forward(self, input_ids: torch.Tensor, input_ids_2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        first = self.first(input_ids, output_hidden_states=True)
+        second = self.second(input_ids_2, output_hidden_states=True)
+        hidden_states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        return _at_least_fp32(hidden_states), _at_least_fp32(second.text_embeds)
+
+
 class Denoiser(nn.Module):
     """A UNet that also gives its attention maps. What it computes in is what its weights are; inputs and outputs have
-    the latents' type."""
+    the latents' type.
+
+    Graphs of SDXL take, besides what their docstrings say, `ADDED`: text_embeds (B, P), a whole text's projection, and
+    time_ids (B, 6), the picture's sizes.
+    """
 
     def __init__(self, unet: UNet2DConditionModel, layers: tuple[str, ...], noise_of: nn.Module):
         super().__init__()
@@ -57,9 +79,13 @@ class TextToImage(Denoiser):
     attention_maps (B, P, L): softmax over tokens, averaged over heads and `layers`, pixels row by row."""
 
     def forward(
-        self, latents: torch.Tensor, timestep: torch.Tensor, encoder_hidden_states: torch.Tensor
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        **added: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.predict(latents, timestep, encoder_hidden_states)
+        return self.predict(latents, timestep, encoder_hidden_states, added_cond_kwargs=added)
 
 
 class Spatial(Denoiser):
@@ -101,6 +127,7 @@ class ControlNet(nn.Module):
         encoder_hidden_states: torch.Tensor,
         control_images: torch.Tensor,
         control_scales: torch.Tensor,
+        **added: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
         dtype: torch.dtype = self.controlnets[0].conv_in.weight.dtype  # type: ignore[union-attr, assignment]
         images, scales = control_images.to(dtype).split(3, dim=1), control_scales.to(dtype)[:, :, None, None, None]
@@ -111,12 +138,13 @@ class ControlNet(nn.Module):
                 encoder_hidden_states.to(dtype),
                 controlnet_cond=image,
                 conditioning_scale=scales[:, i],
+                added_cond_kwargs=added,
                 return_dict=False,
             )
             for i, (controlnet, image) in enumerate(zip(self.controlnets, images, strict=True))
         ]
-        added = zip(*([*down, mid] for down, mid in each), strict=True)
-        return tuple(reduce(operator.add, residuals).to(latents.dtype) for residuals in added)
+        together = zip(*([*down, mid] for down, mid in each), strict=True)
+        return tuple(reduce(operator.add, residuals).to(latents.dtype) for residuals in together)
 
 
 class ControlledUNet(Denoiser):
@@ -127,9 +155,11 @@ class ControlledUNet(Denoiser):
         latents: torch.Tensor,
         timestep: torch.Tensor,
         encoder_hidden_states: torch.Tensor,
-        **residuals: torch.Tensor,
+        **others: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.predict(latents, timestep, encoder_hidden_states, **_added(residuals.values(), self.dtype))
+        added = {name: others.pop(name) for name in ADDED if name in others}
+        residuals = _residuals(others.values(), self.dtype)
+        return self.predict(latents, timestep, encoder_hidden_states, added_cond_kwargs=added, **residuals)
 
 
 class ControlNetAndUNet(Denoiser):
@@ -149,9 +179,11 @@ class ControlNetAndUNet(Denoiser):
         encoder_hidden_states: torch.Tensor,
         control_images: torch.Tensor,
         control_scales: torch.Tensor,
+        **added: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        residuals = self.controlnet(latents, timestep, encoder_hidden_states, control_images, control_scales)
-        return self.predict(latents, timestep, encoder_hidden_states, **_added(residuals, self.dtype))
+        seen = self.controlnet(latents, timestep, encoder_hidden_states, control_images, control_scales, **added)
+        residuals = _residuals(seen, self.dtype)
+        return self.predict(latents, timestep, encoder_hidden_states, added_cond_kwargs=added, **residuals)
 
 
 class NoiseOfEpsilon(nn.Module):
@@ -223,9 +255,9 @@ class VaeDecoder(nn.Module):
         return images.to(latents.dtype)
 
 
-def _added(residuals: Iterable[torch.Tensor], dtype: torch.dtype) -> dict[str, Any]:
+def _residuals(given: Iterable[torch.Tensor], dtype: torch.dtype) -> dict[str, Any]:
     """What ControlNets give, as diffusers' UNet takes it."""
-    *down, mid = (residual.to(dtype) for residual in residuals)
+    *down, mid = (residual.to(dtype) for residual in given)
     return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 
 

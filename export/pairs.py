@@ -83,6 +83,12 @@ _TABLE = (
         control=Control("depth", "lllyasviel/control_v11f1p_sd15_depth"),
         about="Stable Diffusion 1.5 and a ControlNet of depth maps, 512x512 pixels",
     ),
+    _controlled(
+        "sdxl-openpose",
+        text_to_image="stabilityai/stable-diffusion-xl-base-1.0",
+        control=Control("openpose", "xinsir/controlnet-openpose-sdxl-1.0"),
+        about="SDXL and a ControlNet of people's keypoints, 1024x1024 pixels",
+    ),
 )
 PAIRS = {pair.name: pair for pair in _TABLE}
 

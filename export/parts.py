@@ -21,7 +21,7 @@ from export import (
     to_engine,
     to_onnx,
 )
-from export.checkpoints import COMPONENTS, Checkpoint, Checkpoints, Model
+from export.checkpoints import Checkpoint, Checkpoints, Model
 from export.geometry import Geometry
 from export.plan_options import PlanOptions, profile_rows
 from export.roles import Signature, signature
@@ -56,13 +56,16 @@ class Source:
     prefixes: tuple[str, ...] = ("",)
 
     def checkpoints(self, pair: Checkpoints) -> tuple[Checkpoint, ...]:
-        """One, or every ControlNet."""
-        return pair.controlnets if self.component == "controlnet" else (pair.of(self.model),)
+        """Those that have the component: one, every ControlNet, or none."""
+        if self.component == "controlnet":
+            return pair.controlnets
+        checkpoint = pair.of(self.model)
+        return (checkpoint,) if self.component in checkpoint.components else ()
 
 
 CONTROLNETS = Source("spatial", "controlnet")
 SOURCES: dict[Role, tuple[Source, ...]] = {
-    "text_encoder": (Source("text_to_image", "text_encoder"),),
+    "text_encoder": (Source("text_to_image", "text_encoder"), Source("text_to_image", "text_encoder_2")),
     "text_to_image": (Source("text_to_image", "unet"),),
     "spatial": (Source("spatial", "unet"),),
     "text_to_image_gradient": (Source("text_to_image", "unet"),),
@@ -103,22 +106,24 @@ class Digests:
 
     def of(self, model: Model) -> str:
         """One hash for all that a model gives by itself."""
-        return _joined(self.components[model, component] for component in COMPONENTS[model])
+        return _joined(digest for (owner, _), digest in self.components.items() if owner == model)
 
     def of_sources(self, sources: Iterable[Source]) -> str:
         """One hash for all that a role is made from."""
-        hashes = [
-            self.controlnets if source.component == "controlnet" else (self.components[source.model, source.component],)
-            for source in sources
-        ]
-        return _joined(digest for of_source in hashes for digest in of_source)
+        return _joined(digest for source in sources for digest in self._of_source(source))
+
+    def _of_source(self, source: Source) -> Sequence[str]:
+        if source.component == "controlnet":
+            return self.controlnets
+        digest = self.components.get((source.model, source.component))
+        return [digest] if digest else []
 
 
 def weight_digests(checkpoints: Checkpoints) -> Digests:
     """Read every weight file once and hash it."""
     components: dict[tuple[Model, Component], str] = {
         ("text_to_image", component): checkpoints.text_to_image.digest(component)
-        for component in COMPONENTS["text_to_image"]
+        for component in checkpoints.text_to_image.components
     }
     own = not checkpoints.controlnets  # with ControlNets, the spatial UNet is that of text_to_image
     components["spatial", "unet"] = checkpoints.spatial.digest("unet") if own else components["text_to_image", "unet"]

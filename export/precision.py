@@ -17,9 +17,14 @@ LOSS_SCALES: dict[Precision, float] = {"fp32": 1.0, "fp16": 4096.0, "bf16": 1.0}
 ALWAYS_FP32: frozenset[Role] = frozenset({"grounding"})
 
 
-def engine_precision(role: Role, precision: Precision) -> Precision:
-    """What a role's engine computes in, in a bundle of the given precision."""
-    return "fp32" if role in ALWAYS_FP32 else precision
+def engine_precision(role: Role, precision: Precision, wide_vae: bool = False) -> Precision:
+    """What a role's engine computes in, in a bundle of the given precision.
+
+    Args:
+        wide_vae: whether the VAE's decoder overflows in fp16, as SDXL's does.
+    """
+    overflows = role == "vae_decoder" and wide_vae and precision == "fp16"
+    return "fp32" if role in ALWAYS_FP32 or overflows else precision
 
 
 def lower(model: nn.Module, precision: Precision) -> None:

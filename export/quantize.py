@@ -44,7 +44,7 @@ from runtime.bundle import (
     write_manifest,
 )
 from runtime.errors import RealCompoError
-from runtime.text import PromptEncoder
+from runtime.text import open_tokenizers
 
 Arrays = dict[str, np.ndarray]
 Report = Callable[[str], None]
@@ -103,8 +103,9 @@ def record(bundle: Path, manifest: Manifest, layouts: Sequence[Path], steps: int
     """Draw the layouts and keep what goes into both UNets and comes out of them."""
     engines = load_engines(bundle, manifest, "onnx", "cpu", second_stream=False)
     recorders: dict[Role, _Recorder] = {model: _Recorder(engines.runners[model]) for model in _unets(manifest)}
-    encoder = PromptEncoder(bundle / manifest.tokenizer.name, manifest.max_tokens)
-    pipe = RealCompo(manifest, encoder, replace(engines, runners={**engines.runners, **recorders}))
+    pipe = RealCompo(
+        manifest, open_tokenizers(bundle, manifest), replace(engines, runners={**engines.runners, **recorders})
+    )
     for path in layouts:
         layout = Layout.from_file(path)
         if layout.prompt is None:

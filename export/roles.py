@@ -8,7 +8,14 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
-from export.checkpoints import Checkpoints, load_text_encoder, load_unet, load_vae
+from export.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    load_text_encoder,
+    load_text_encoder_2,
+    load_unet,
+    load_vae,
+)
 from export.geometry import Geometry
 from export.gradient import AttentionGradient
 from export.graphs import (
@@ -16,6 +23,7 @@ from export.graphs import (
     NoiseOfEpsilon,
     NoiseOfVelocity,
     TextEncoder,
+    TextEncoderXL,
     TextToImage,
     VaeDecoder,
 )
@@ -36,11 +44,14 @@ def signature(role: Role, geometry: Geometry) -> Signature:
     tokens, width = geometry.max_tokens, geometry.text_width
     latents = tensor("latents", *geometry.latent_shape)
     text = tensor("encoder_hidden_states", tokens, width)
-    rows = (latents, tensor("timestep", dtype="int64"), text)
+    added = tuple(tensor(name, *shape) for name, shape in geometry.added.items())
+    rows = (latents, tensor("timestep", dtype="int64"), text, *added)
     spatial = spatial_kind(geometry)
     match role:
         case "text_encoder":
-            return Signature((tensor("input_ids", tokens, dtype="int64"),), (text, tensor("pooled_output", width)))
+            names = ("input_ids", "input_ids_2") if geometry.added else ("input_ids",)
+            ids = tuple(tensor(name, tokens, dtype="int64") for name in names)
+            return Signature(ids, (text, tensor("pooled_output", geometry.pooled_width)))
         case "text_to_image":
             return Signature(rows, _predictions(geometry))
         case "spatial":
@@ -66,10 +77,12 @@ def example_inputs(signature: Signature, rows: int, vocabulary: int) -> dict[str
     def example(tensor: TensorSpec) -> torch.Tensor:
         shape = (rows, *map(int, tensor.shape[1:]))
         match tensor.name:
-            case "input_ids":
+            case "input_ids" | "input_ids_2":
                 return torch.randint(vocabulary, shape, generator=generator)
             case "timestep":
                 return torch.randint(1000, shape, generator=generator)
+            case "time_ids":
+                return torch.randint(1024, shape, generator=generator).float()
             case "masks":
                 return torch.randint(2, shape, generator=generator).float()
             case "region_tokens":
@@ -93,7 +106,7 @@ def load_graph(role: Role, checkpoints: Checkpoints, geometry: Geometry, loss_sc
 
     match role:
         case "text_encoder":
-            graph: nn.Module = TextEncoder(load_text_encoder(checkpoints.text_to_image))
+            graph: nn.Module = _text_encoder(checkpoints.text_to_image)
         case "text_to_image":
             graph = text_to_image()
         case "spatial":
@@ -109,6 +122,12 @@ def load_graph(role: Role, checkpoints: Checkpoints, geometry: Geometry, loss_sc
         case "vae_decoder":
             graph = VaeDecoder(load_vae(checkpoints.text_to_image))
     return graph.eval()
+
+
+def _text_encoder(base: Checkpoint) -> nn.Module:
+    if base.is_xl:
+        return TextEncoderXL(load_text_encoder(base), load_text_encoder_2(base))
+    return TextEncoder(load_text_encoder(base))
 
 
 def _predictions(geometry: Geometry) -> tuple[TensorSpec, ...]:

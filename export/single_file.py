@@ -27,7 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from export.architectures import ARCHITECTURES, Architecture, make_controlnet
 from export.checkpoints import COMPONENTS, MODELS, Model, component_folder, no_progress_bar
 from export.pairs import Control, Pair
-from export.supported import Component
+from export.supported import MainComponent
 from runtime.bundle import sha256_of
 from runtime.errors import RealCompoError
 
@@ -35,14 +35,14 @@ Weights = dict[str, Tensor]
 Report = Callable[[str], None]
 
 # How the original code names a component's tensors
-_PREFIXES: dict[Component, str] = {
+_PREFIXES: dict[MainComponent, str] = {
     "unet": "model.diffusion_model.",
     "vae": "first_stage_model.",
     "text_encoder": "cond_stage_model.transformer.",
     "controlnet": "control_model.",
 }
 # A weight that tells a file of one component alone, without prefixes
-_ALONE: dict[Component, tuple[str, ...]] = {
+_ALONE: dict[MainComponent, tuple[str, ...]] = {
     "unet": ("conv_in.weight",),
     "controlnet": ("conv_in.weight", "time_embed.0.weight"),
 }
@@ -55,7 +55,7 @@ class _Source:
     """What a converted folder is made from, and its key is made of."""
 
     model: Model
-    components: tuple[Component, ...]
+    components: tuple[MainComponent, ...]
     file: Path
     architecture: Architecture
     tokenizer: dict[str, bytes]  # file name: content; empty for the spatial model
@@ -114,12 +114,13 @@ def _single_file(source: str) -> Path | None:
 
 
 def _architecture(pair: Pair, file: Path) -> Architecture:
-    if pair.name not in ARCHITECTURES:
+    known = {name: architecture for name, architecture in ARCHITECTURES.items() if architecture.text_encoder_2 is None}
+    if pair.name not in known:
         raise RealCompoError(
-            f"{file} has no configs, and those of {pair.name} are not known. Build one of {', '.join(ARCHITECTURES)} "
+            f"{file} has no configs, and those of {pair.name} are not known. Build one of {', '.join(known)} "
             "with it, or give a diffusers folder"
         )
-    return ARCHITECTURES[pair.name]
+    return known[pair.name]
 
 
 def _tokenizer_files(file: Path, folder: Path | None) -> dict[str, bytes]:
@@ -153,7 +154,7 @@ def _convert_once(source: _Source, folder: Path, report: Report) -> Path:
     return place
 
 
-def _convert(component: Component, source: _Source) -> Any:
+def _convert(component: MainComponent, source: _Source) -> Any:
     """The component with the file's weights, each in the file's own type."""
     with torch.device("meta"):
         model = _empty(component, source)
@@ -163,7 +164,7 @@ def _convert(component: Component, source: _Source) -> Any:
     return model
 
 
-def _empty(component: Component, source: _Source) -> Any:
+def _empty(component: MainComponent, source: _Source) -> Any:
     architecture = source.architecture
     match component:
         case "unet":
@@ -177,7 +178,7 @@ def _empty(component: Component, source: _Source) -> Any:
             return make_controlnet(architecture)
 
 
-def _read(file: Path, component: Component) -> Weights:
+def _read(file: Path, component: MainComponent) -> Weights:
     """A component's tensors under their names in the file; all of a file that is one UNet or ControlNet alone."""
     try:
         with safe_open(file, framework="pt") as opened:
@@ -189,7 +190,7 @@ def _read(file: Path, component: Component) -> Weights:
         raise RealCompoError(f"{file} is damaged: {error}. Download it again") from error
 
 
-def _renamed(component: Component, weights: Weights, model: Any) -> Weights:
+def _renamed(component: MainComponent, weights: Weights, model: Any) -> Weights:
     """The weights under diffusers' names."""
     if "conv_in.weight" in weights:
         return weights
@@ -211,7 +212,7 @@ def _renamed(component: Component, weights: Weights, model: Any) -> Weights:
             return converted if nested else {name.removeprefix("text_model."): w for name, w in converted.items()}
 
 
-def _check(component: Component, file: Path, found: Weights, wanted: Weights) -> None:
+def _check(component: MainComponent, file: Path, found: Weights, wanted: Weights) -> None:
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     wrong = [name for name in found.keys() & wanted.keys() if found[name].shape != wanted[name].shape]
     for names, what in ((missing, "lacks"), (unknown, "has unknown"), (sorted(wrong), "has wrongly shaped")):

@@ -8,17 +8,23 @@ from typing import Any, Literal, Protocol
 from runtime.errors import RealCompoError
 
 SUPPORTED = (
-    "Supported are Stable-Diffusion-1.x-shaped pairs: a UNet2DConditionModel with 4 latent channels, CLIP text "
-    "cross-attention, epsilon or velocity prediction; as spatial model the same with GLIGEN's text-and-box grounding "
-    '(attention_type "gated"), or ControlNetModels of that UNet'
+    "Supported are pairs shaped like Stable Diffusion 1.x and SDXL: a UNet2DConditionModel with 4 latent channels, "
+    "CLIP text cross-attention, epsilon or velocity prediction; as spatial model the same with GLIGEN's text-and-box "
+    'grounding (attention_type "gated", of 1.x alone), or ControlNetModels of that UNet'
 )
 
-Component = Literal["unet", "vae", "text_encoder", "controlnet"]
+MainComponent = Literal["unet", "vae", "text_encoder", "controlnet"]
+Component = MainComponent | Literal["text_encoder_2"]  # the further one is SDXL's alone
+TIME_IDS = 6  # numbers: height and width of the original, of what was cut off at the top and left, of the target
+XL = "text_time"  # addition_embed_type of SDXL's UNets, which take a pooled text and the picture's sizes besides
 Rules = Mapping[str, tuple[Any, ...]]  # config field: what is supported, first of all the class's default
 
 
 class Described(Protocol):
     """A checkpoint's configs."""
+
+    @property
+    def is_xl(self) -> bool: ...
 
     @property
     def model(self) -> str: ...
@@ -39,7 +45,7 @@ _DENOISER_RULES: Rules = {  # of UNets and ControlNets
     "only_cross_attention": (False,),
     "class_embed_type": (None,),
     "num_class_embeds": (None,),
-    "addition_embed_type": (None,),
+    "addition_embed_type": (None, XL),
     "encoder_hid_dim_type": (None,),
 }
 _UNET_RULES: Rules = {
@@ -63,7 +69,10 @@ _VAE_RULES: Rules = {
     "out_channels": (3,),
     "shift_factor": (None,),
 }
-_OF_THE_UNET = ("block_out_channels", "layers_per_block", "down_block_types")  # what a ControlNet adds has to fit
+_OF_THE_UNET = (  # what a ControlNet takes and adds has to fit
+    *("block_out_channels", "layers_per_block", "down_block_types"),
+    *("addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim"),
+)
 
 
 def check_supported(text_to_image: Described, spatial: Described, controlnets: Sequence[Described]) -> None:
@@ -79,9 +88,19 @@ def _check_base(base: Described) -> None:
     _check_unet(base, base)
     _check_rules(base, "vae", _VAE_RULES)
     _check_rules(base, "text_encoder", {"model_type": ("clip_text_model",)})
+    if base.is_xl:
+        _check_second_text_encoder(base)
     predicted = base.read_json("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
     place = base.place("unet").with_name("scheduler")
     _check(base, place, "prediction_type", predicted, ("epsilon", "v_prediction"))
+
+
+def _check_second_text_encoder(base: Described) -> None:
+    _check_rules(base, "text_encoder_2", {"model_type": ("clip_text_model",)})
+    second = base.config("text_encoder_2")
+    width = second.get("projection_dim", 0) + TIME_IDS * (base.config("unet").get("addition_time_embed_dim") or 0)
+    _check_field(base, "unet", "projection_class_embeddings_input_dim", (width,))
+    _check_field(base, "text_encoder", "max_position_embeddings", (second.get("max_position_embeddings"),))
 
 
 def _check_unet(checkpoint: Described, base: Described) -> None:
@@ -94,6 +113,7 @@ def _check_unet(checkpoint: Described, base: Described) -> None:
 def _check_gligen(spatial: Described, base: Described) -> None:
     _check_unet(spatial, base)
     _check_field(spatial, "unet", "attention_type", ("gated",), default="default")
+    _check_field(spatial, "unet", "addition_embed_type", (None,))
     _check_field(spatial, "unet", "sample_size", (base.config("unet")["sample_size"],))
 
 
@@ -110,7 +130,8 @@ def _check_controlnet(controlnet: Described, base: Described) -> None:
 
 
 def _check_text_width(checkpoint: Described, component: Component, base: Described) -> None:
-    width = base.config("text_encoder")["hidden_size"]
+    encoders: tuple[Component, ...] = ("text_encoder", "text_encoder_2") if base.is_xl else ("text_encoder",)
+    width = sum(base.config(encoder)["hidden_size"] for encoder in encoders)
     _check_field(checkpoint, component, "cross_attention_dim", (width,))
 
 

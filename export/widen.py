@@ -44,7 +44,8 @@ def widen_bundle(bundle: Path, out: Path) -> Manifest:
     check_files(bundle, manifest)
     with scratch_folder(out) as scratch, disk_errors(out):
         engines = {role: _widen_engine(bundle, engine, scratch) for role, engine in manifest.engines.items()}
-        shutil.copyfile(bundle / manifest.tokenizer.name, scratch / manifest.tokenizer.name)
+        for file in manifest.tokenizers:
+            shutil.copyfile(bundle / file.name, scratch / file.name)
         widened = manifest.model_copy(update={"engines": engines, "backend": "onnx"})
         for file in bundle_files(widened):
             (scratch / file.name).replace(out / file.name)

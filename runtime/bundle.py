@@ -138,8 +138,15 @@ class Manifest(_Spec):
     image_size: tuple[int, int]  # (height, width) in pixels
     max_regions: int
     tokenizer: FileSpec
+    tokenizer_2: FileSpec | None = None  # of SDXL's second text encoder, where tokens are the same and padding is not
+    zero_negative: bool = False  # an empty negative prompt is told as zeros
     max_tokens: int
     scheduler: dict[str, Any]  # diffusers' scheduler config
+
+    @property
+    def tokenizers(self) -> list[FileSpec]:
+        """One for each text encoder."""
+        return [file for file in (self.tokenizer, self.tokenizer_2) if file]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -186,7 +193,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 def bundle_files(manifest: Manifest) -> list[FileSpec]:
     """Every file that the manifest names."""
-    return [manifest.tokenizer, *(file for engine in manifest.engines.values() for file in engine_files(engine))]
+    return [*manifest.tokenizers, *(file for engine in manifest.engines.values() for file in engine_files(engine))]
 
 
 def engine_files(engine: EngineSpec) -> list[FileSpec]:

@@ -35,12 +35,12 @@ class Prediction(NamedTuple):
 class Conditions:
     """What the models are told. If guided, the unconditional rows of B images come before the conditional ones."""
 
-    encoder_hidden_states: Tensor  # (B or 2B,L,D)
+    texts: Tensors  # a row (B or 2B) each of what UNets take: encoder_hidden_states (B or 2B,L,D), SDXL's more
     spatial: Condition
     regions: Regions  # of B images, as many as gradient engines take
 
     def tensors(self) -> list[Tensor]:
-        return [self.encoder_hidden_states, *self.spatial.tensors(), *self.regions]
+        return [*self.texts.values(), *self.spatial.tensors(), *self.regions]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Models:
         rows = {
             "latents": latents,
             "timestep": row.timestep.expand(count),
-            "encoder_hidden_states": conditions.encoder_hidden_states[-count:],
+            **{name: tensor[-count:] for name, tensor in conditions.texts.items()},
         }
         inputs = {**rows, **regions}
         if len(models) > 1:

@@ -1,7 +1,7 @@
 """RealCompo (arXiv 2402.12908): one denoising run over two models, balanced per pixel."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,8 @@ from runtime.output import Output, Stats, TraceStep, to_images
 from runtime.rows import Row, make_rows
 from runtime.sampling import Step, make_table
 from runtime.spatial import PerControl, SpatialModel, Strengths
-from runtime.text import Prompt, PromptEncoder, warn_of_losses
+from runtime.text import PromptEncoder, open_tokenizers
+from runtime.texts import TextModel
 
 Callback = Callable[[int, int, Tensor, Tensor], None]
 
@@ -63,10 +64,10 @@ class Run:
 class RealCompo:
     """A loaded bundle, ready to draw. Not for use from several threads at once: engines reuse their buffers."""
 
-    def __init__(self, manifest: Manifest, encoder: PromptEncoder, engines: Engines) -> None:
+    def __init__(self, manifest: Manifest, tokenizers: Sequence[PromptEncoder], engines: Engines) -> None:
         self.manifest = manifest
         self.device = engines.device
-        self._encoder = encoder
+        self._texts = TextModel(manifest, tokenizers, engines.runners["text_encoder"], engines.device)
         self._runners = engines.runners
         self._streams = engines.streams
         self._make_graph = TorchGraph if engines.capturable else None
@@ -105,8 +106,8 @@ class RealCompo:
             raise RealCompoError(f"{folder} has no {', '.join(absent)} engine. {how_to_rebuild(folder, manifest)}")
         if verify:
             check_files(folder, manifest)
-        encoder = PromptEncoder(folder / manifest.tokenizer.name, manifest.max_tokens)
-        return cls(manifest, encoder, load_engines(folder, manifest, backend, device, second_stream))
+        tokenizers = open_tokenizers(folder, manifest)
+        return cls(manifest, tokenizers, load_engines(folder, manifest, backend, device, second_stream))
 
     @torch.no_grad()
     def __call__(
@@ -141,7 +142,8 @@ class RealCompo:
             prompt: one, or a list for a batch.
             layout: where the objects belong; one for all images, or a list with one for each prompt or each image.
                 Only `gradient="text_to_image"` does without; it shows one to the trace alone.
-            negative_prompt: what to steer away from; one, or one for each prompt.
+            negative_prompt: what to steer away from; one, or one for each prompt. An empty one is zeros to an SDXL that
+                was trained so, as diffusers has it where none is given.
             steps: denoising steps; `plms` evaluates the models once more.
             guidance_scale: of classifier-free guidance; 1 or less leaves the unconditional rows out.
             switch_step: the evaluations before this one use the spatial model alone; None is 0.4 of the steps with
@@ -225,16 +227,15 @@ class RealCompo:
         with stats.stage("text"):
             negatives = request.negative_prompts if options.guided else ()
             phrases = self._spatial.phrases(layouts) if options.needs_layout else []
-            prompts = self._tokenize([*request.prompts, *negatives], phrases)
-            hidden, pooled = self._encode_text(prompts, stats)
-            hidden_states = torch.stack([hidden[text] for text in (*negatives, *request.prompts)])
-        regions = make_regions([prompts[text] for text in request.prompts], layouts, self.manifest)
+            encoded = self._texts.encode([*request.prompts, *negatives], phrases, stats)
+            texts = self._texts.rows(encoded, negatives, request.prompts)
+        regions = make_regions([encoded.prompts[text] for text in request.prompts], layouts, self.manifest)
         if options.needs_layout:
-            spatial = self._spatial.condition(layouts, pooled, options.guided, stats)
+            spatial = self._spatial.condition(layouts, encoded.pooled, options.guided, stats)
         else:
-            spatial = self._spatial.no_condition(len(hidden_states))
+            spatial = self._spatial.no_condition(len(texts["encoder_hidden_states"]))
         padded = Regions(*(part.to(self.device) for part in pad_regions(regions, self.manifest.max_regions)))
-        return Conditions(hidden_states, spatial, padded)
+        return Conditions(texts, spatial, padded)
 
     def _workspace(self, state: State, conditions: Conditions) -> Workspace:
         """Where a run with this start works: the place of an earlier one of its size, if CUDA graphs know that."""
@@ -245,20 +246,6 @@ class RealCompo:
             self._workspaces[key] = Workspace(state, conditions, Graphs(self._make_graph))
         self._workspaces[key].begin(state, conditions)
         return self._workspaces[key]
-
-    def _tokenize(self, prompts: Sequence[str], phrases: Sequence[str]) -> dict[str, Prompt]:
-        """Each distinct text once; only prompts warn, for a phrase's words are its prompt's."""
-        encoded = {text: self._encoder.encode(text) for text in dict.fromkeys([*prompts, *phrases])}
-        for text in dict.fromkeys(prompts):
-            warn_of_losses(encoded[text])
-        return encoded
-
-    def _encode_text(self, prompts: Mapping[str, Prompt], stats: Stats) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Hidden states (L,D) and pooled output (D,) of each text, in one call."""
-        ids = self._encoder.ids(list(prompts.values())).to(self.device)
-        encoded = stats.run(self._runners["text_encoder"], input_ids=ids)
-        hidden, pooled = encoded["encoder_hidden_states"].clone(), encoded["pooled_output"].clone()
-        return dict(zip(prompts, hidden, strict=True)), dict(zip(prompts, pooled, strict=True))
 
     def _denoise(self, run: Run, trace: bool, callback: Callback | None) -> list[TraceStep]:
         """Carry the state over all rows; the trace if asked for."""

@@ -38,7 +38,7 @@ class Call:
     """A call of the spatial model's engine, as far as it is put together."""
 
     role: Role  # spatial, or spatial_gradient
-    rows: Tensors  # what each model's rows are told alike: latents, timestep, encoder_hidden_states
+    rows: Tensors  # what each model's rows are told alike: latents, timestep, texts
     models: Sequence[Model]  # whose rows are in the call, one model's after the other's
     scales: Tensor  # (1,n): how closely the spatial model's rows follow the layout; the text-to-image ones do not
 

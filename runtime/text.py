@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from tokenizers import Encoding, Tokenizer
 
+from runtime.bundle import Manifest
 from runtime.errors import RealCompoError
 from runtime.layout import Layout, Region
 
@@ -72,6 +73,15 @@ class PromptEncoder:
     def _cut_text(self, text: str, encoding: Encoding) -> str:
         overflow = [token for part in encoding.overflowing for token in self._content(part)]
         return text[min(token.start for token in overflow) :] if overflow else ""
+
+
+def open_tokenizers(folder: Path, manifest: Manifest) -> list[PromptEncoder]:
+    """Those of a bundle, one for each text encoder.
+
+    Raises:
+        RealCompoError: a file that is no tokenizer.
+    """
+    return [PromptEncoder(folder / file.name, manifest.max_tokens) for file in manifest.tokenizers]
 
 
 def warn_of_losses(prompt: Prompt) -> None:

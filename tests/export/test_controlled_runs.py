@@ -186,13 +186,15 @@ def start() -> tuple[Tensor, Tensor]:
     return torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 2, 8, 8, generator=generator)
 
 
-def run_engines(pipe: RealCompo, settings: Settings, **options: Any) -> tuple[Output, list[Tensor]]:
+def run_engines(
+    pipe: RealCompo, settings: Settings, layout: Layout = LAYOUT, **options: Any
+) -> tuple[Output, list[Tensor]]:
     """And the latents after each evaluation."""
     latents, coefficients = start()
     seen: list[Tensor] = []
     output = pipe(
         ["red ball", "a red ball"],
-        layout=[LAYOUT, LAYOUT],
+        layout=layout,
         latents=latents,
         coefficients=coefficients,
         steps=settings.steps,
@@ -208,10 +210,12 @@ def run_engines(pipe: RealCompo, settings: Settings, **options: Any) -> tuple[Ou
     return output, seen
 
 
-def assert_follows(pipe: RealCompo, eager: EagerRealCompo, settings: Settings, **options: Any) -> Output:
+def assert_follows(
+    pipe: RealCompo, eager: EagerRealCompo, settings: Settings, layout: Layout = LAYOUT, **options: Any
+) -> Output:
     """Coefficients and latents within 1e-3 after every evaluation, of which the first is one of both models."""
-    wanted = eager(["red ball", "a red ball"], [LAYOUT, LAYOUT], *start(), settings)
-    output, seen = run_engines(pipe, settings, **options)
+    wanted = eager(["red ball", "a red ball"], [layout, layout], *start(), settings)
+    output, seen = run_engines(pipe, settings, layout, **options)
     afters = [evaluation.latents for evaluation in wanted.evaluations[1:]] + [wanted.latents]
     for step, latents, evaluation, after in zip(output.trace, seen, wanted.evaluations, afters, strict=True):
         assert relative_distance(latents, after) < 1e-3

@@ -15,7 +15,7 @@ from runtime.backends import Engines
 from runtime.backends.plans import FLAVOURS, Flavour, check_plans, import_flavour, load_plan, open_library
 from runtime.bundle import read_manifest
 from runtime.output import Output
-from runtime.text import PromptEncoder
+from runtime.text import open_tokenizers
 from tests.runtime import recording
 from tests.runtime.bundles import Part
 from tests.runtime.recording import (
@@ -56,8 +56,7 @@ def load(folder: Path, flavour: Flavour = "tensorrt", second_stream: bool = Fals
 def draw(folder: Path, engines: Engines) -> Output:
     """A picture, every evaluation call by call."""
     manifest = read_manifest(folder)
-    encoder = PromptEncoder(folder / manifest.tokenizer.name, manifest.max_tokens)
-    return RealCompo(manifest, encoder, replace(engines, capturable=False))(PROMPT, **OPTIONS)
+    return RealCompo(manifest, open_tokenizers(folder, manifest), replace(engines, capturable=False))(PROMPT, **OPTIONS)
 
 
 def names(calls: list[tuple[Any, ...]]) -> list[str]:
