@@ -225,8 +225,8 @@ def verify(bundle: Bundle) -> None:
         from export.verify import verify_bundle
 
         for check in verify_bundle(bundle):
-            figures = _figures(check.errors) if check.errors else f"outputs are finite; {check.why}"
-            console.print(f"{check.role}: {figures}")
+            figures = _figures(check.errors) if check.errors else "outputs are finite"
+            console.print(f"{check.role}: {figures}{f'; {check.why}' if check.why else ''}")
         console.print(f"{bundle} is in order")
 
 

@@ -6,6 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+import torch
+from torch import nn
+
 from export.audit import check_precision
 from export.checkpoints import Checkpoint, Checkpoints, open_checkpoints, share_unet
 from export.geometry import Geometry, measure
@@ -15,13 +18,14 @@ from export.parts import Digests, Part, plan_parts, weight_digests
 from export.plan_options import TENSORRTS_OWN, BuilderOptions, PlanOptions, option_name, plan_options, profile_rows
 from export.precision import LOSS_SCALES, engine_precision, lower
 from export.resume import finished, reason
-from export.roles import example_inputs, load_graph
+from export.roles import Signature, example_inputs, load_graph, signature
 from export.spatial import MAX_REGIONS
 from export.staging import check_space, disk_errors, remove_stale, scratch_folder
 from export.to_engine import build_plan
 from export.to_onnx import export_onnx
 from export.tokenizer import tokenizer_files
-from export.verify import check_errors, expected_outputs, relative_errors
+from export.twin import check_twin, runnable_geometry
+from export.verify import check_errors, expected_outputs, loaded_type, relative_errors
 from runtime.bundle import (
     FORMAT_VERSION,
     MANIFEST,
@@ -163,18 +167,24 @@ def _build_parts(parts: list[Part], kept: dict[Role, EngineSpec], job: _Job) -> 
 
 def _build_part(part: Part, job: _Job) -> EngineSpec:
     """Export, verify and build one part in the scratch folder."""
-    _check_memory(part)
-    graph = load_graph(part.role, job.checkpoints, job.geometry, LOSS_SCALES[job.options.precision])
-    inputs = example_inputs(part.signature, TRACED_ROWS, job.geometry.vocabulary)
-    precision = engine_precision(part.role, job.options.precision, job.geometry.wide_vae)
-    expected = expected_outputs(graph, part.signature, job.geometry.vocabulary)
+    geometry = job.geometry
+    precision = engine_precision(part.role, job.options.precision, geometry.wide_vae)
+    dtype = loaded_type(part.weight_bytes // 4, precision)
+    _check_memory(part, dtype)
+    graph = load_graph(part.role, job.checkpoints, geometry, LOSS_SCALES[job.options.precision], dtype)
+    runnable = runnable_geometry(graph, part.role, geometry)
+    takes = signature(part.role, runnable)
+    expected = expected_outputs(graph, takes, geometry.vocabulary)
     lower(graph, precision)
-    files = export_onnx(graph, part.signature, inputs, job.scratch / part.file("onnx"), precision)
-    del graph
+    export = partial(_export, graph, precision=precision, vocabulary=geometry.vocabulary)
+    files = export(part.signature, job.scratch / part.file("onnx"))
+    tested = files if runnable is geometry else export(takes, job.scratch / "twin.onnx")
+    del graph, export
     release_memory()  # verifying and building the plan want it
     check_precision(part.role, files[0], precision)
+    check_twin(files[0], tested[0])
     job.report(part.role, "verifying")
-    errors = relative_errors(expected, files[0], part.signature, job.geometry.vocabulary)
+    errors = relative_errors(expected, tested[0], takes, geometry.vocabulary)
     check_errors(part.role, errors, precision)
     plan = None
     if job.plan:
@@ -189,13 +199,19 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
         outputs=part.signature.outputs,
         precision=precision,
         verification=errors,
+        verified_size=None if runnable is geometry else runnable.image_size,
         depends=part.depends,
     )
 
 
-def _check_memory(part: Part) -> None:
+def _export(graph: nn.Module, takes: Signature, path: Path, precision: Precision, vocabulary: int) -> list[Path]:
+    return export_onnx(graph, takes, example_inputs(takes, TRACED_ROWS, vocabulary), path, precision)
+
+
+def _check_memory(part: Part, dtype: torch.dtype) -> None:
     """Refuse before the work what the system would kill in the middle of it."""
-    needed, available = int(EXPORT_OVERHEAD + EXPORT_COPIES * part.weight_bytes), available_memory()
+    weight_bytes = part.weight_bytes // 4 * dtype.itemsize
+    needed, available = int(EXPORT_OVERHEAD + EXPORT_COPIES * weight_bytes), available_memory()
     if available is not None and available < needed:
         raise RealCompoError(
             f"{part.role}: its export takes about {gigabytes(needed)} of memory, {gigabytes(available)} are available; "

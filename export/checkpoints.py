@@ -38,7 +38,7 @@ _PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's fo
     "controlnet": "diffusion_pytorch_model",
 }
 
-_DIFFUSERS = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}  # True needs accelerate
+_NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 
 @dataclass(frozen=True)
@@ -195,19 +195,20 @@ def _open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Cal
     return read
 
 
-def load_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
-    """The UNet in fp32, in evaluation mode, its weights frozen."""
-    return _load(checkpoint, "unet", UNet2DConditionModel.from_pretrained, **_DIFFUSERS)
+def load_unet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    """The UNet in `dtype` but for norms, which are in fp32; in evaluation mode, its weights frozen."""
+    return _fill(empty_unet(checkpoint), checkpoint, "unet", dtype)
 
 
-def load_controlnet(checkpoint: Checkpoint) -> ControlNetModel:
-    """The ControlNet in fp32, in evaluation mode, its weights frozen."""
-    return _load(checkpoint, "controlnet", ControlNetModel.from_pretrained, **_DIFFUSERS)
+def load_controlnet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> ControlNetModel:
+    """The ControlNet in `dtype` but for norms, which are in fp32; in evaluation mode, its weights frozen."""
+    return _fill(empty_controlnet(checkpoint), checkpoint, "controlnet", dtype)
 
 
 def load_vae(checkpoint: Checkpoint) -> AutoencoderKL:
     """The VAE in fp32, in evaluation mode, its weights frozen."""
-    return _load(checkpoint, "vae", AutoencoderKL.from_pretrained, **_DIFFUSERS)
+    options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}  # True needs accelerate
+    return _load(checkpoint, "vae", AutoencoderKL.from_pretrained, **options)
 
 
 def load_text_encoder(checkpoint: Checkpoint) -> CLIPTextModel:
@@ -232,6 +233,25 @@ def empty_controlnet(checkpoint: Checkpoint) -> ControlNetModel:
         return ControlNetModel.from_config(checkpoint.config("controlnet"))
 
 
+def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch.dtype) -> Any:
+    """Give a model its weights one by one, so that memory holds nothing besides. Those that the file has in the wanted
+    type already stay in the file, which is mapped."""
+    exact = {f"{name}." for name, module in model.named_modules() if isinstance(module, _NORMS)}
+    with _readable(checkpoint, component):
+        read = _open_weights(checkpoint, component)
+        empty = model.state_dict()
+        _check_complete(checkpoint, component, sorted(empty.keys() - read.keys()))
+        weights = {}
+        for name, wanted in empty.items():
+            found = read[name]()
+            if found.shape != wanted.shape:
+                raise ValueError(f"{name} has shape {tuple(found.shape)} instead of {tuple(wanted.shape)}")
+            norm = name[: name.rindex(".") + 1] in exact
+            weights[name] = found.to(torch.float32 if norm else dtype)
+        model.load_state_dict(weights, assign=True)
+    return model.eval().requires_grad_(False)
+
+
 def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callable[..., Any], **options: Any) -> Any:
     with _readable(checkpoint, component), no_progress_bar():
         model, info = from_pretrained(
@@ -242,12 +262,16 @@ def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callabl
             output_loading_info=True,
             **options,
         )
-    if missing := sorted(info["missing_keys"]):
+    _check_complete(checkpoint, component, sorted(info["missing_keys"]))
+    return model.eval().requires_grad_(False)
+
+
+def _check_complete(checkpoint: Checkpoint, component: Component, missing: Sequence[str]) -> None:
+    if missing:
         raise RealCompoError(
             f"{checkpoint.place(component)} lacks {len(missing)} weights of its architecture, among them {missing[0]}"
             f". {_mend(checkpoint.model)}"
         )
-    return model.eval().requires_grad_(False)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from export.graphs import (
     TextToImage,
     VaeDecoder,
 )
-from export.spatial import MAX_REGIONS, controls, load_controlnets, residuals, spatial_kind, tensor
+from export.spatial import MAX_REGIONS, Loader, controls, residuals, spatial_kind, tensor
 from runtime.bundle import Role, TensorSpec
 
 
@@ -96,13 +96,23 @@ def example_inputs(signature: Signature, rows: int, vocabulary: int) -> dict[str
     return {tensor.name: example(tensor) for tensor in signature.inputs}
 
 
-def load_graph(role: Role, checkpoints: Checkpoints, geometry: Geometry, loss_scale: float = 1.0) -> nn.Module:
-    """A role's graph with the checkpoints' weights, in fp32 and evaluation mode."""
+def load_graph(
+    role: Role,
+    checkpoints: Checkpoints,
+    geometry: Geometry,
+    loss_scale: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Module:
+    """A role's graph with the checkpoints' weights, in evaluation mode.
 
+    Args:
+        dtype: of the weights of UNets and ControlNets, but for their norms; all else is in fp32.
+    """
+    load = Loader(checkpoints, geometry, dtype)
     spatial, noise_of = spatial_kind(geometry), _noise_of(geometry.scheduler)
 
     def text_to_image() -> TextToImage:
-        return TextToImage(load_unet(checkpoints.text_to_image), geometry.map_layers["text_to_image"], noise_of)
+        return TextToImage(load.unet("text_to_image"), load.map_layers("text_to_image"), noise_of)
 
     match role:
         case "text_encoder":
@@ -110,15 +120,15 @@ def load_graph(role: Role, checkpoints: Checkpoints, geometry: Geometry, loss_sc
         case "text_to_image":
             graph = text_to_image()
         case "spatial":
-            graph = spatial.model(checkpoints, geometry, noise_of)
+            graph = spatial.model(load, noise_of)
         case "text_to_image_gradient":
             graph = AttentionGradient(text_to_image(), loss_scale)
         case "spatial_gradient":
-            graph = AttentionGradient(spatial.differentiable(checkpoints, geometry, noise_of), loss_scale)
+            graph = AttentionGradient(spatial.differentiable(load, noise_of), loss_scale)
         case "grounding":
             graph = Grounding(load_unet(checkpoints.spatial).position_net)
         case "controlnet":
-            graph = load_controlnets(checkpoints)
+            graph = load.controlnets()
         case "vae_decoder":
             graph = VaeDecoder(load_vae(checkpoints.text_to_image))
     return graph.eval()

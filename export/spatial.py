@@ -1,17 +1,38 @@
 """The kinds of spatial model, GLIGEN and ControlNets: their graphs, and what those take besides the text-to-image ones'
 inputs."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 
-from export.checkpoints import Checkpoints, load_controlnet, load_unet
+from export.checkpoints import Checkpoints, Model, load_controlnet, load_unet
 from export.geometry import Geometry
 from export.graphs import ControlledUNet, ControlNet, ControlNetAndUNet, Denoiser, Spatial
 from runtime.bundle import TensorSpec
 
 MAX_REGIONS = 30  # GLIGEN's object slots; diffusers' pipeline pads to as many
 Specs = tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads what a pair's denoisers are made of."""
+
+    checkpoints: Checkpoints
+    geometry: Geometry
+    dtype: torch.dtype = torch.float32  # of weights, but for norms
+
+    def unet(self, model: Model) -> UNet2DConditionModel:
+        return load_unet(self.checkpoints.of(model), self.dtype)
+
+    def controlnets(self) -> ControlNet:
+        return ControlNet([load_controlnet(checkpoint, self.dtype) for checkpoint in self.checkpoints.controlnets])
+
+    def map_layers(self, model: Model) -> tuple[str, ...]:
+        return self.geometry.map_layers[model]
 
 
 class SpatialKind(Protocol):
@@ -21,10 +42,10 @@ class SpatialKind(Protocol):
     def gradient_conditions(self, geometry: Geometry) -> Specs:
         """What `spatial_gradient` takes besides."""
 
-    def model(self, checkpoints: Checkpoints, geometry: Geometry, noise_of: nn.Module) -> Denoiser:
-        """The graph of `spatial`, in fp32."""
+    def model(self, load: Loader, noise_of: nn.Module) -> Denoiser:
+        """The graph of `spatial`."""
 
-    def differentiable(self, checkpoints: Checkpoints, geometry: Geometry, noise_of: nn.Module) -> Denoiser:
+    def differentiable(self, load: Loader, noise_of: nn.Module) -> Denoiser:
         """What `spatial_gradient` is the gradient of."""
 
 
@@ -39,11 +60,11 @@ class Gligen:
     def gradient_conditions(self, geometry: Geometry) -> Specs:
         return self.conditions(geometry)
 
-    def model(self, checkpoints: Checkpoints, geometry: Geometry, noise_of: nn.Module) -> Denoiser:
-        return Spatial(load_unet(checkpoints.spatial), geometry.map_layers["spatial"], noise_of)
+    def model(self, load: Loader, noise_of: nn.Module) -> Denoiser:
+        return Spatial(load.unet("spatial"), load.map_layers("spatial"), noise_of)
 
-    def differentiable(self, checkpoints: Checkpoints, geometry: Geometry, noise_of: nn.Module) -> Denoiser:
-        return self.model(checkpoints, geometry, noise_of)
+    def differentiable(self, load: Loader, noise_of: nn.Module) -> Denoiser:
+        return self.model(load, noise_of)
 
 
 class ControlNets:
@@ -53,12 +74,11 @@ class ControlNets:
     def gradient_conditions(self, geometry: Geometry) -> Specs:
         return controls(geometry)
 
-    def model(self, checkpoints: Checkpoints, geometry: Geometry, noise_of: nn.Module) -> Denoiser:
-        return ControlledUNet(load_unet(checkpoints.spatial), geometry.map_layers["spatial"], noise_of)
+    def model(self, load: Loader, noise_of: nn.Module) -> Denoiser:
+        return ControlledUNet(load.unet("spatial"), load.map_layers("spatial"), noise_of)
 
-    def differentiable(self, checkpoints: Checkpoints, geometry: Geometry, noise_of: nn.Module) -> Denoiser:
-        unet, added = load_unet(checkpoints.spatial), load_controlnets(checkpoints)
-        return ControlNetAndUNet(unet, geometry.map_layers["spatial"], noise_of, added)
+    def differentiable(self, load: Loader, noise_of: nn.Module) -> Denoiser:
+        return ControlNetAndUNet(load.unet("spatial"), load.map_layers("spatial"), noise_of, load.controlnets())
 
 
 def controls(geometry: Geometry) -> Specs:
@@ -72,10 +92,6 @@ def controls(geometry: Geometry) -> Specs:
 def residuals(geometry: Geometry) -> Specs:
     """What ControlNets add to the UNet."""
     return tuple(tensor(name, *shape) for name, shape in geometry.residuals.items())
-
-
-def load_controlnets(checkpoints: Checkpoints) -> ControlNet:
-    return ControlNet([load_controlnet(checkpoint) for checkpoint in checkpoints.controlnets])
 
 
 def tensor(name: str, *shape: int, dtype: str = "float32") -> TensorSpec:

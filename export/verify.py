@@ -15,7 +15,9 @@ from torch import nn
 from export.checkpoints import Checkpoints, open_checkpoints
 from export.geometry import Geometry, measure
 from export.parts import weight_digests
+from export.precision import DTYPES
 from export.roles import Signature, example_inputs, load_graph
+from export.wide import computed_in_fp32
 from export.widen import runnable_on_cpu
 from runtime.bundle import EngineSpec, Manifest, Precision, Role, check_files, read_manifest
 from runtime.errors import RealCompoError
@@ -32,20 +34,29 @@ Expected = dict[int, list[np.ndarray]]  # rows -> outputs in the signature's ord
 
 @dataclass(frozen=True)
 class Check:
-    """How one engine was verified: errors against its checkpoint, or None where only its outputs were looked at, and
-    why."""
+    """How one engine was verified: errors against its checkpoint, or None where only its outputs were looked at; and
+    why not all was measured here."""
 
     role: Role
     errors: dict[str, float] | None
     why: str = ""
 
 
+def loaded_type(parameters: int, precision: Precision) -> torch.dtype:
+    """In what type the weights of a graph to be verified are loaded: memory holds large ones in the engine's alone."""
+    return torch.float32 if parameters <= FLOAT64_PARAMETERS else DTYPES[precision]
+
+
 def expected_outputs(graph: nn.Module, signature: Signature, vocabulary: int) -> Expected:
-    """What PyTorch computes on random inputs: in float64, or for large graphs on one row in their own precision."""
-    small = sum(weight.numel() for weight in graph.parameters()) <= FLOAT64_PARAMETERS
-    reference = copy.deepcopy(graph).double() if small else graph
-    rows = CHECKED_ROWS if small else CHECKED_ROWS[:1]
-    return {count: _run_torch(reference, example_inputs(signature, count, vocabulary)) for count in rows}
+    """What PyTorch computes on random inputs: in float64, or for large graphs on one row in fp32, whatever their
+    weights are stored in."""
+    if sum(weight.numel() for weight in graph.parameters()) <= FLOAT64_PARAMETERS:
+        exact = copy.deepcopy(graph).double()
+        return {
+            count: _run_torch(exact, _double(example_inputs(signature, count, vocabulary))) for count in CHECKED_ROWS
+        }
+    with computed_in_fp32():
+        return {1: _run_torch(graph, example_inputs(signature, 1, vocabulary))}
 
 
 def relative_errors(expected: Expected, path: Path, signature: Signature, vocabulary: int) -> dict[str, float]:
@@ -90,15 +101,24 @@ def verify_bundle(folder: Path) -> Iterator[Check]:
     for role, engine in manifest.engines.items():
         path = folder / engine.graph[0].name
         _check_onnx(path)
-        if checkpoints and geometry and not engine.quantization:
+        if engine.verified_size:
+            yield Check(role, engine.verification, _told_of_twin(engine.verified_size))
+        elif checkpoints and geometry and not engine.quantization:
             yield Check(role, _measured_again(engine, path, checkpoints, geometry))
         else:
             _check_outputs(engine, path, vocabulary)
             yield Check(role, None, "it is quantized" if engine.quantization else "its checkpoint is not at hand")
 
 
+def _told_of_twin(size: tuple[int, int]) -> str:
+    height, width = size
+    return f"too large to run where it was built, where these are of a twin for {width}x{height} pixels"
+
+
 def _measured_again(engine: EngineSpec, path: Path, checkpoints: Checkpoints, geometry: Geometry) -> dict[str, float]:
-    graph = load_graph(engine.role, checkpoints, geometry)
+    stored = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
+    dtype = loaded_type(stored // DTYPES[engine.precision].itemsize, engine.precision)
+    graph = load_graph(engine.role, checkpoints, geometry, dtype=dtype)
     signature = _signature_of(engine)
     expected = expected_outputs(graph, signature, geometry.vocabulary)
     errors = relative_errors(expected, path, signature, geometry.vocabulary)
@@ -169,9 +189,12 @@ def _run_onnx(session: onnxruntime.InferenceSession, inputs: dict[str, torch.Ten
 
 @torch.no_grad()
 def _run_torch(graph: nn.Module, inputs: dict[str, torch.Tensor]) -> list[np.ndarray]:
-    dtype = next(graph.parameters()).dtype
-    outputs = graph(**{name: value.to(dtype) if value.is_floating_point() else value for name, value in inputs.items()})
+    outputs = graph(**inputs)
     return [output.numpy() for output in (outputs if isinstance(outputs, tuple) else (outputs,))]
+
+
+def _double(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.double() if value.is_floating_point() else value for name, value in inputs.items()}
 
 
 def _relative_error(found: np.ndarray, target: np.ndarray) -> float:

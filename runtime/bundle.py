@@ -83,6 +83,7 @@ class EngineSpec(_Spec):
     precision: Precision
     quantization: Quantization | None = None  # of linear layers and convolutions; the rest is of `precision`
     verification: dict[str, float]  # output: relative error against PyTorch; quantized, against the engine before
+    verified_size: tuple[int, int] | None = None  # (height, width) of the twin that the figures are of, if of one
     depends: dict[str, str] = {}  # what the key is a hash of, to tell what has changed
 
     def input(self, name: str) -> TensorSpec:

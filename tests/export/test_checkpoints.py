@@ -84,7 +84,7 @@ def test_missing_folder_and_missing_hub(own_pair: Pair, monkeypatch: pytest.Monk
     [
         ("text_to_image/unet/config.json", {"in_channels": 9}, "its in_channels is 9, not 4"),
         ("text_to_image/unet/config.json", {"_class_name": "SD3Transformer2DModel"}, '_class_name is "SD3Trans'),
-        ("text_to_image/unet/config.json", {"addition_embed_type": "text_time"}, 'addition_embed_type is "text_time"'),
+        ("text_to_image/unet/config.json", {"addition_embed_type": "image"}, 'addition_embed_type is "image"'),
         ("text_to_image/unet/config.json", {"cross_attention_dim": 32}, "its cross_attention_dim is 32, not 16"),
         ("spatial/unet/config.json", {"attention_type": "default"}, 'its attention_type is "default", not "gated"'),
         ("spatial/unet/config.json", {"attention_type": "gated-text-image"}, "not supported as spatial model"),
@@ -101,7 +101,7 @@ def test_unsupported_architecture_is_named_with_what_is(
     with pytest.raises(RealCompoError) as caught:
         open_pair(own_pair)
     assert message in str(caught.value)
-    assert "Supported are Stable-Diffusion-1.x-shaped pairs" in str(caught.value)
+    assert "Supported are pairs shaped like Stable Diffusion 1.x and SDXL" in str(caught.value)
 
 
 @pytest.fixture
