@@ -62,4 +62,4 @@ class _Widened(TorchFunctionMode):
 
 
 def _wide_type(value: Any) -> Any:
-    return torch.float32 if value in _NARROW and isinstance(value, torch.dtype) else value
+    return torch.float32 if isinstance(value, torch.dtype) and value in _NARROW else value
