@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUNDLE := engines/tabletop
 PICTURE := outputs/demo.png
 
-.PHONY: demo test check quality train train-controlnets clean
+.PHONY: demo test check quality train train-controlnets train-style clean
 
 demo: .venv/ready
 	$(BIN)/python -m export build tabletop --out $(BUNDLE)
@@ -28,6 +28,9 @@ train: .venv/ready
 train-controlnets: .venv/ready
 	$(BIN)/python -m benchmarks.tabletop.train_controlnet segmentation
 	$(BIN)/python -m benchmarks.tabletop.train_controlnet depth
+
+train-style: .venv/ready
+	$(BIN)/python -m benchmarks.tabletop.train_style
 
 # The constraints pin torch to a CPU build where pip finds one; plain `pip install` would fetch several GB of CUDA.
 .venv/ready: pyproject.toml constraints.txt

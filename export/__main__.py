@@ -1,6 +1,8 @@
 """The command line: `python -m export build | list | inspect | verify | quantize`."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -41,7 +43,8 @@ Bundle = Annotated[Path, typer.Argument(help="A bundle's folder, such as engines
 @app.command(
     epilog="Examples:  python -m export build tabletop --out engines/tabletop  |  python -m export build sd15-gligen "
     "--text-to-image DIR --spatial DIR --out engines/sd15 --backend tensorrt-rtx --batch 1:2:8  |  python -m "
-    "export build sd15-gligen --random-weights --precision fp16 --out outputs/sd15"
+    "export build sd15-gligen --random-weights --precision fp16 --out outputs/sd15  |  python -m export build tabletop "
+    "--lora engines/tabletop/lora-papercut.safetensors:0.8 --out outputs/papercut"
 )
 def build(
     pair: Annotated[str, typer.Argument(help=f"Which models: {', '.join(PAIRS)}.", show_default=False)],
@@ -99,6 +102,13 @@ def build(
             "KIND=MODEL, where KIND is openpose, segmentation or depth.",
         ),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:SCALE]",
+            help="LoRA (.safetensors, diffusers' or kohya's) to fuse into the text-to-image model; may be repeated.",
+        ),
+    ] = None,
     tokenizer: Annotated[
         Path | None,
         typer.Option(help="CLIP's tokenizer folder, for a .safetensors text-to-image model.", show_default=False),
@@ -125,6 +135,7 @@ def build(
                 given = [*([text_to_image] if text_to_image else []), *(spatial or [])]
                 models = _fill_with_random_weights(models, out / "random-weights", given, progress)
             models = _convert_single_files(models, out / "single-files", tokenizer, progress)
+            models = _fuse_loras(models, lora or (), out / "loras", progress)
             manifest = build_bundle(models, out, options, progress.report)
         console.print(_engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
@@ -146,6 +157,16 @@ def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, prog
 
     with disk_errors(folder):
         return convert_single_files(pair, folder, tokenizer, progress.say)
+
+
+def _fuse_loras(pair: Pair, given: Sequence[str], folder: Path, progress: "_PartProgress") -> Pair:
+    if not given:
+        return pair
+    from export.lora import fuse_loras, parse_loras
+    from export.staging import disk_errors
+
+    with disk_errors(folder):
+        return fuse_loras(replace(pair, loras=parse_loras(given)), folder, progress.say)
 
 
 @app.command("list")
@@ -295,6 +316,8 @@ def _bundle_table(manifest: Manifest) -> Table:
     for name, model in (("text-to-image", pair.text_to_image), *(controlnets or [("spatial", pair.spatial)])):
         revision = f"@{model.revision}" if model.revision else ""
         table.add_row(name, f"{model.source}{revision}, weights {model.sha256[:12]}")
+    for lora in pair.loras:
+        table.add_row("LoRA", f"{lora.source}, scale {lora.scale:g}, sha256 {lora.sha256[:12]}")
     if manifest.shared_unet:
         table.add_row(
             "UNet", "one engine for both models, with the same weights: the text-to-image one is told of no layout"

@@ -32,6 +32,7 @@ from runtime.bundle import (
     Backend,
     EngineSpec,
     FileSpec,
+    LoraSpec,
     Manifest,
     MapSpec,
     ModelSpec,
@@ -242,6 +243,9 @@ def _pair_spec(pair: Pair, checkpoints: Checkpoints, digests: Digests) -> PairSp
         text_to_image=spec(checkpoints.text_to_image, digests.of("text_to_image")),
         spatial=spec(checkpoints.spatial, digests.of("spatial")),
         controlnets=tuple(map(spec, checkpoints.controlnets, digests.controlnets)),
+        loras=tuple(
+            LoraSpec(source=lora.file, sha256=sha256_of(Path(lora.file)), scale=lora.scale) for lora in pair.loras
+        ),
     )
 
 

@@ -121,9 +121,13 @@ class Checkpoint:
         files = [self.place(component) / "config.json", *self.weights(component)[1]]
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
 
+    def stored_type(self, component: Component) -> torch.dtype:
+        """What a component's weights are stored in, going by the first."""
+        return next(iter(_open_weights(self, component).values()))().dtype
+
     def fp32_bytes(self, component: Component, prefixes: tuple[str, ...]) -> int:
         """The size in fp32 of those of a component's weights whose names start with one of `prefixes`."""
-        headers = (_safetensors_header(file) for file in self.weights(component)[1])
+        headers = (safetensors_header(file) for file in self.weights(component)[1])
         return sum(4 * math.prod(shape) for h in headers for name, shape in h.items() if name.startswith(prefixes))
 
 
@@ -156,8 +160,7 @@ def open_checkpoints(
     Raises:
         RealCompoError: a model cannot be had, lacks a file, or has an architecture that is not supported.
     """
-    base = _open("text_to_image", text_to_image, COMPONENTS["text_to_image"], download)
-    _check_files(base, base.components)
+    base = open_text_to_image(text_to_image, download=download)
     if controlnets:
         controls = tuple(_open("spatial", source, ("controlnet",), download) for source in controlnets)
         checkpoints = Checkpoints(base, base, controls)
@@ -165,6 +168,17 @@ def open_checkpoints(
         checkpoints = Checkpoints(base, _open("spatial", spatial, COMPONENTS["spatial"], download))
     check_supported(base, checkpoints.spatial, checkpoints.controlnets)
     return checkpoints
+
+
+def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
+    """Find the text-to-image model and check that its files are there.
+
+    Raises:
+        RealCompoError: it cannot be had, or lacks a file.
+    """
+    base = _open("text_to_image", source, COMPONENTS["text_to_image"], download)
+    _check_files(base, base.components)
+    return base
 
 
 def share_unet(checkpoints: Checkpoints) -> bool:
@@ -336,7 +350,7 @@ def _files_of(model: Model, components: Sequence[Component]) -> list[str]:
     )
 
 
-def _safetensors_header(file: Path) -> dict[str, list[int]]:
+def safetensors_header(file: Path) -> dict[str, list[int]]:
     """Names and shapes of the tensors in a safetensors file."""
     with file.open("rb") as f:
         try:

@@ -16,6 +16,14 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A .safetensors file, and how much of it is fused into the text-to-image model."""
+
+    file: str
+    scale: float
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two models that RealCompo composes. Each is a hub id, or a folder (relative to the repository's root).
 
@@ -27,6 +35,7 @@ class Pair:
     spatial: str
     about: str
     controls: tuple[Control, ...] = ()
+    loras: tuple[Lora, ...] = ()
 
 
 def _controlled(name: str, text_to_image: str, control: Control, about: str) -> Pair:

@@ -97,11 +97,20 @@ class ModelSpec(_Spec):
     sha256: str  # of its weights
 
 
+class LoraSpec(_Spec):
+    """A LoRA that is fused into the text-to-image model."""
+
+    source: str
+    sha256: str
+    scale: float
+
+
 class PairSpec(_Spec):
     name: str
     text_to_image: ModelSpec
     spatial: ModelSpec  # the text-to-image model again where ControlNets make it spatial
     controlnets: tuple[ModelSpec, ...] = ()  # one for each of the manifest's `controls`
+    loras: tuple[LoraSpec, ...] = ()
 
 
 class MapSpec(_Spec):

@@ -5,7 +5,7 @@ and complex compositions. Everything is a function of the `numpy.random.Generato
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -34,12 +34,14 @@ GAP = 0.03  # between boxes, of the side
 GROUND_TINT = (1.0, 0.97, 0.92)
 FLAT_GROUND = tuple(0.54 * channel for channel in GROUND_TINT)
 GROUND_NEARNESS = 0.6  # of the ground at the bottom edge in depth maps; 0 at the top
+PAPER_SHADOW, PAPER_HEIGHT = 0.5, 0.05  # of paper shapes: how dark, and how far from the shape, of the side
 THICKNESS = 0.8  # how far objects come out of the page, in depth a side of theirs
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0..1, origin top left
 Point = tuple[float, float]  # x, y
-Style = Literal["realistic", "flat"]
+Style = Literal["realistic", "flat", "papercut"]
 STYLES: tuple[Style, ...] = get_args(Style)
+PAIR_STYLES: tuple[Style, ...] = ("realistic", "flat")  # of the text-to-image and of the spatial model
 Array = NDArray[np.floating[Any]]
 
 
@@ -132,12 +134,17 @@ def holds(relation: str, a: Box, b: Box) -> bool:
 
 
 def render(scene: Scene, style: Style, rng: np.random.Generator) -> Array:
-    """The scene as (64, 64, 3) float32 RGB in 0..1. `rng` draws the realistic style's light and noise."""
-    image = _realistic_ground(rng) if style == "realistic" else np.full((SIDE, SIDE, 3), FLAT_GROUND, np.float32)
+    """The scene as (64, 64, 3) float32 RGB in 0..1. `rng` draws the light and noise of the ground, if it has any.
+
+    Papercut: flat shapes in front of the realistic ground, each with a shadow of its own outline.
+    """
+    image = np.full((SIDE, SIDE, 3), FLAT_GROUND, np.float32) if style == "flat" else _realistic_ground(rng)
     if style == "realistic":
         for thing in scene.things:
             image *= _shadow(thing.box)[..., None]
     for thing in _back_to_front(scene):
+        if style == "papercut":
+            image *= 1 - PAPER_SHADOW * _blurred(coverage(_moved(thing, PAPER_HEIGHT)))[..., None]
         covered, shading, highlight = _draw(thing)
         color = np.asarray(COLORS[thing.color], np.float32)
         if style == "realistic":
@@ -207,6 +214,20 @@ def _shadow(box: Box) -> Array:
     u = (_XX - (x0 + x1) / 2 - 0.12 * (x1 - x0)) / (0.55 * (x1 - x0))
     v = (_YY - y1 + 0.02 * (y1 - y0)) / (0.16 * (y1 - y0))
     return 1 - 0.55 * np.exp(-(u**4) - v**2)
+
+
+def _moved(thing: Thing, by: float) -> Thing:
+    """The object further right and down."""
+    x0, y0, x1, y1 = thing.box
+    return replace(thing, box=(x0 + by, y0 + by, x1 + by, y1 + by))
+
+
+def _blurred(image: Array) -> Array:
+    """Averaged twice over 3x3 pixels."""
+    for _ in range(2):
+        padded = np.pad(image, 1, mode="edge")
+        image = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).mean((2, 3))
+    return image
 
 
 def _draw(thing: Thing) -> tuple[Array, Array, Array]:

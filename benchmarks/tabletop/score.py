@@ -13,7 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from benchmarks.tabletop.scenes import COLORS, KINDS, SIDE, Array, Box, Scene, Style, Thing, render, sample_scene
+from benchmarks.tabletop.scenes import (
+    COLORS,
+    KINDS,
+    SIDE,
+    STYLES,
+    Array,
+    Box,
+    Scene,
+    Style,
+    Thing,
+    render,
+    sample_scene,
+)
 from benchmarks.tabletop.scenes import coverage as silhouette
 
 MIN_CHROMA = 0.22  # max - min of RGB; the realistic ground stays below 0.1
@@ -37,6 +49,7 @@ class Scores:
     in_region: asked objects of which one of that kind, whatever its colour, covers its silhouette with an IoU of at
         least 0.5; what a segmentation or depth map asks for, as they tell kinds and no colours.
     realism: shading and texture like the realistic renderings (1) or like the flat ones (0).
+    papercut: shading and texture like the renderings of cut paper; 0 is the style farthest from them.
     """
 
     object_recall: float
@@ -45,6 +58,7 @@ class Scores:
     in_box: float
     in_region: float
     realism: float
+    papercut: float
 
 
 def score_image(image: Array, scene: Scene) -> Scores:
@@ -58,7 +72,8 @@ def score_image(image: Array, scene: Scene) -> Scores:
         count_accuracy=float(looks),
         in_box=_in_box(asked, found),
         in_region=_in_region(asked, patches),
-        realism=realism(image),
+        realism=resemblance(image, "realistic"),
+        papercut=resemblance(image, "papercut"),
     )
 
 
@@ -85,13 +100,14 @@ def _find_patches(image: Array) -> list[tuple[Thing, Mask]]:
     return found
 
 
-def realism(image: Array) -> float:
-    """How far each shading and texture statistic has moved from the flat renderings' mean to the realistic ones'.
+def resemblance(image: Array, style: Style) -> float:
+    """How near each shading and texture statistic is to that of a style's renderings.
 
-    A statistic counts 1 within one standard deviation of the realistic mean, 0 at the flat mean or as far beyond.
+    A statistic counts 1 within one standard deviation of the style's mean, 0 at the mean of the style that is farthest
+    from it there, or as far beyond.
     """
-    mean, deviation, flat = _realism_reference()
-    miss = np.maximum(np.abs(_statistics(image) - mean) - deviation, 0) / (np.abs(flat - mean) - deviation)
+    mean, deviation, farthest = _reference(style)
+    miss = np.maximum(np.abs(_statistics(image) - mean) - deviation, 0) / (np.abs(farthest - mean) - deviation)
     return float(np.clip(1 - miss, 0, 1).mean())
 
 
@@ -172,7 +188,7 @@ def _statistics(image: Array) -> NDArray[np.float64]:
     inside = ndimage.binary_erosion(things, iterations=2)
     ground = ~ndimage.binary_dilation(things, iterations=2)
     if inside.sum() < MIN_AREA or ground.sum() < MIN_AREA:
-        return _realism_reference()[2]  # nothing to judge: as flat as can be
+        return _rendered_statistics("flat").mean(0)  # nothing to judge: as flat as can be
     rows = np.arange(SIDE)[:, None].repeat(SIDE, 1)[ground]
     slope, level = np.polyfit(rows / SIDE, gray[ground], 1)
     grain = (gray - ndimage.uniform_filter(gray, 3))[ndimage.binary_erosion(ground)].std()
@@ -183,13 +199,16 @@ def _statistics(image: Array) -> NDArray[np.float64]:
 
 
 @cache
-def _realism_reference() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of the realistic renderings' statistics, and mean of the flat ones'."""
-    values = {style: _reference_statistics(style) for style in ("realistic", "flat")}
-    return values["realistic"].mean(0), values["realistic"].std(0), values["flat"].mean(0)
+def _reference(style: Style) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of a style's statistics, and for each the mean of another style that is farthest from it."""
+    own = _rendered_statistics(style)
+    others = np.stack([_rendered_statistics(other).mean(0) for other in STYLES if other != style])
+    farthest = np.abs(others - own.mean(0)).argmax(0)
+    return own.mean(0), own.std(0), others[farthest, np.arange(len(farthest))]
 
 
-def _reference_statistics(style: Style) -> NDArray[np.float64]:
+@cache
+def _rendered_statistics(style: Style) -> NDArray[np.float64]:
     seeds = ((7, index) for index in range(REFERENCES))
     renderings = (render(sample_scene(rng), style, rng) for rng in map(np.random.default_rng, seeds))
     return np.stack([_statistics(image) for image in renderings])

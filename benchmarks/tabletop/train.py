@@ -43,7 +43,7 @@ from benchmarks.tabletop.data import (
     vae_input,
 )
 from benchmarks.tabletop.fit import fit, one_cycle, trapezoid
-from benchmarks.tabletop.scenes import STYLES, Style
+from benchmarks.tabletop.scenes import PAIR_STYLES, Style
 from export.attention import record_maps
 from export.checkpoints import Model
 
@@ -64,7 +64,7 @@ def main(
     torch.manual_seed(SEED)
     work.mkdir(parents=True, exist_ok=True)
     vae = train_vae(work) if start is None else train_decoder(load_vae(start), work)
-    data = {style: encode_scenes(vae, style, work) for style in STYLES}
+    data = {style: encode_scenes(vae, style, work) for style in PAIR_STYLES}
     if start is None:
         spatial, text_to_image = _train_trunk(data, work)
     else:

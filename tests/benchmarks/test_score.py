@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.tabletop.scenes import COLORS, KINDS, Scene, Thing, render, sample_scene
-from benchmarks.tabletop.score import find_things, iou, mean_scores, realism, score_image
+from benchmarks.tabletop.scenes import COLORS, KINDS, STYLES, Scene, Thing, render, sample_scene
+from benchmarks.tabletop.score import find_things, iou, mean_scores, resemblance, score_image
 
 
 def rendered(index, style):
@@ -15,7 +15,7 @@ def rendered(index, style):
     return render(scene, style, rng), scene
 
 
-@pytest.mark.parametrize("style", ["realistic", "flat"])
+@pytest.mark.parametrize("style", STYLES)
 def test_renderings_score_full_marks(style):
     scores = mean_scores(score_image(*rendered(i, style)) for i in range(100))
     assert scores.object_recall >= 0.99
@@ -29,24 +29,31 @@ def test_renderings_score_full_marks(style):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_look_is_named(kind, color):
     thing = Thing(kind, color, (0.3, 0.3, 0.6, 0.6))
-    for style in ("realistic", "flat"):
+    for style in STYLES:
         (found,) = find_things(render(Scene("", "attribute", (thing,)), style, np.random.default_rng(0)))
         assert (found.kind, found.color) == (kind, color)
         assert iou(found.box, thing.box) > 0.75
 
 
 def test_realism_tells_the_renderings_apart():
-    realistic = [realism(rendered(i, "realistic")[0]) for i in range(50)]
-    flat = [realism(rendered(i, "flat")[0]) for i in range(50)]
+    realistic = [resemblance(rendered(i, "realistic")[0], "realistic") for i in range(50)]
+    flat = [resemblance(rendered(i, "flat")[0], "realistic") for i in range(50)]
     assert np.mean(realistic) > 0.9 and np.mean(flat) < 0.15
     assert min(realistic) > max(flat)
+
+
+def test_every_style_is_most_like_itself():
+    for style in STYLES:
+        assert np.mean([resemblance(rendered(i, style)[0], style) for i in range(50)]) > 0.9
+    paper = [resemblance(rendered(i, style)[0], "papercut") for i in range(50) for style in ("realistic", "flat")]
+    assert np.mean(paper) < 0.6  # with each of the others it has something in common
 
 
 def test_realism_falls_as_shading_goes():
     """Blending a realistic rendering into the flat one of the same scene lowers realism step by step."""
     scene = sample_scene(np.random.default_rng(4))
     ends = [render(scene, style, np.random.default_rng(0)) for style in ("realistic", "flat")]
-    values = [realism((1 - w) * ends[0] + w * ends[1]) for w in (0, 0.25, 0.5, 0.75, 1)]
+    values = [resemblance((1 - w) * ends[0] + w * ends[1], "realistic") for w in (0, 0.25, 0.5, 0.75, 1)]
     assert values == sorted(values, reverse=True) and values[0] - values[-1] > 0.7
 
 
