@@ -1,9 +1,12 @@
-"""Twins: what a gradient graph is verified by where it is too large to run.
+"""Twins: what a graph is verified by where it is too large to run. A twin has the same operators and the same weights
+for a smaller image.
 
 A backward needs nearly all that the forward computes, so that one row of SDXL at 1024x1024 pixels takes tens of
-gigabytes, wherever it runs. A twin has the same operators and the same weights for a smaller image.
+gigabytes, wherever it runs. And a decoder's norms average over millions of numbers, which ONNX Runtime adds up in fp32
+one after the other: at 1024x1024 pixels a single one is off by 1e-4.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,16 +27,18 @@ from runtime.errors import RealCompoError
 # What ONNX Runtime or PyTorch take to run a gradient graph, beside what PyTorch's autograd keeps of the forward.
 OVERHEAD = 1.5
 SMALLEST_SIDE = 4  # of what a twin is halved from, in latents and below
+MOST_PIXELS = 512 * 512  # of an image that a decoder is verified with
 CONSTANT_SIZE = 200  # elements: shapes and the like, which may differ
 
 
 def runnable_geometry(graph: nn.Module, role: Role, geometry: Geometry) -> Geometry:
-    """The sizes at which this machine can run one row of the graph: the bundle's own or, of a gradient graph, halved
-    as often as needed.
+    """The sizes at which this machine can run one row of the graph: the bundle's own, or halved as often as needed.
 
     Raises:
         RealCompoError: the smallest is too large.
     """
+    if role == "vae_decoder":
+        return next((sizes for sizes in _halved(geometry) if math.prod(sizes.image_size) <= MOST_PIXELS), geometry)
     if not isinstance(graph, AttentionGradient):
         return geometry
     weights = sum(weight.nbytes for weight in graph.parameters())

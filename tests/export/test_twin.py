@@ -64,6 +64,13 @@ def test_with_less_memory_it_is_as_large_a_twin_as_fits(
         runnable_geometry(graph, ROLE, geometry)
 
 
+def test_decoders_of_large_images_are_verified_with_smaller_ones(checkpoints: Checkpoints) -> None:
+    graph, large = load_graph("vae_decoder", checkpoints, measure(checkpoints)), measure(checkpoints, 1024, 1536)
+    assert runnable_geometry(graph, "vae_decoder", large).image_size == (256, 384)
+    own = measure(checkpoints, 512, 512)
+    assert runnable_geometry(graph, "vae_decoder", own) is own
+
+
 def test_twins_are_the_same_graph(
     graph: AttentionGradient, checkpoints: Checkpoints, geometry: Geometry, tmp_path: Path
 ) -> None:
