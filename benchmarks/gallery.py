@@ -29,6 +29,7 @@ class Row:
     layout: Layout
     images: tuple[Image.Image, ...]  # text-to-image alone, spatial alone, RealCompo
     weight: np.ndarray  # (h,w) in 0..1, of the spatial model, mean over the evaluations
+    outlined: bool  # whether the regions' boxes are what is given
 
 
 def draw_row(bundle: Path, scene: Scene, sampling: Sampling, seed: int) -> Row:
@@ -44,7 +45,8 @@ def draw_row(bundle: Path, scene: Scene, sampling: Sampling, seed: int) -> Row:
     ]
     weights = torch.stack([step.spatial_weight[0] for step in drawn[-1].trace])
     images = tuple(output.images[0] for output in drawn)
-    return Row(_name(pipe.manifest), _given(pipe.manifest, layout), layout, images, weights.mean(0).numpy(force=True))
+    manifest, weight = pipe.manifest, weights.mean(0).numpy(force=True)
+    return Row(_name(manifest), _given(manifest, layout), layout, images, weight, outlined=not manifest.controls)
 
 
 def draw_gallery(rows: Sequence[Row], caption: str) -> Figure:
@@ -55,7 +57,7 @@ def draw_gallery(rows: Sequence[Row], caption: str) -> Figure:
         for place, picture in zip(line, pictures, strict=False):
             place.imshow(picture, extent=(0, 1, 1, 0), interpolation="lanczos")
             bare(place)
-        if row.name == "layout":
+        if row.outlined:
             for region, color in zip(row.layout.regions, region_colors(row.layout), strict=True):
                 outline(line[0], region, color)
         line[-1].imshow(row.weight, extent=(0, 1, 1, 0), vmin=0, vmax=1, cmap="viridis")
@@ -68,7 +70,8 @@ def draw_gallery(rows: Sequence[Row], caption: str) -> Figure:
 
 
 def _name(manifest: Manifest) -> str:
-    return " and ".join(manifest.controls) or "layout"
+    given = " and ".join(manifest.controls) or "layout"
+    return "\n".join([given, *(Path(lora.source).stem for lora in manifest.pair.loras)])
 
 
 def _given(manifest: Manifest, layout: Layout) -> tuple[Image.Image, ...]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
 
 from export.audit import check_precision
 from export.checkpoints import Checkpoint, Checkpoints, open_checkpoints, share_unet
@@ -25,7 +24,7 @@ from export.to_engine import build_plan
 from export.to_onnx import export_onnx
 from export.tokenizer import tokenizer_files
 from export.twin import check_twin, runnable_geometry
-from export.verify import check_errors, expected_outputs, loaded_type, relative_errors
+from export.verify import Expected, check_errors, expected_outputs, loaded_type, relative_errors
 from runtime.bundle import (
     FORMAT_VERSION,
     MANIFEST,
@@ -168,45 +167,60 @@ def _build_parts(parts: list[Part], kept: dict[Role, EngineSpec], job: _Job) -> 
 
 def _build_part(part: Part, job: _Job) -> EngineSpec:
     """Export, verify and build one part in the scratch folder."""
-    geometry = job.geometry
-    precision = engine_precision(part.role, job.options.precision, geometry.wide_vae)
-    dtype = loaded_type(part.weight_bytes // 4, precision)
+    precision = engine_precision(part.role, job.options.precision, job.geometry.wide_vae)
+    exported = _export_part(part, precision, job)
+    release_memory()  # verifying and building the plan want it
+    check_precision(part.role, exported.files[0], precision)
+    check_twin(exported.files[0], exported.tested[0])
+    job.report(part.role, "verifying")
+    errors = relative_errors(exported.expected, exported.tested[0], exported.takes, job.geometry.vocabulary)
+    check_errors(part.role, errors, precision)
+    plan = None
+    if job.plan:
+        path, rows = job.scratch / part.file("engine"), profile_rows(part.role, job.plan.batch)
+        report = partial(job.report, part.role, "building plan")
+        plan = build_plan(exported.files, part.signature, job.plan, rows, path, report)
+    return EngineSpec(
+        role=part.role,
+        key=part.key,
+        graph=tuple(FileSpec(name=file.name, sha256=sha256_of(file)) for file in exported.files),
+        plan=plan,
+        inputs=part.signature.inputs,
+        outputs=part.signature.outputs,
+        precision=precision,
+        verification=errors,
+        verified_size=exported.size if exported.tested is not exported.files else None,
+        depends=part.depends,
+    )
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """A graph's files, and those to verify: the same or a twin's, what they take for an image of what size, and what
+    PyTorch makes of it."""
+
+    files: list[Path]
+    tested: list[Path]
+    takes: Signature
+    size: tuple[int, int]
+    expected: Expected
+
+
+def _export_part(part: Part, precision: Precision, job: _Job) -> _Exported:
+    dtype, geometry = loaded_type(part.weight_bytes // 4, precision), job.geometry
     _check_memory(part, dtype)
     graph = load_graph(part.role, job.checkpoints, geometry, LOSS_SCALES[job.options.precision], dtype)
     runnable = runnable_geometry(graph, part.role, geometry)
     takes = signature(part.role, runnable)
     expected = expected_outputs(graph, takes, geometry.vocabulary)
     lower(graph, precision)
-    export = partial(_export, graph, precision=precision, vocabulary=geometry.vocabulary)
+
+    def export(takes: Signature, path: Path) -> list[Path]:
+        return export_onnx(graph, takes, example_inputs(takes, TRACED_ROWS, geometry.vocabulary), path, precision)
+
     files = export(part.signature, job.scratch / part.file("onnx"))
     tested = files if runnable is geometry else export(takes, job.scratch / "twin.onnx")
-    del graph, export
-    release_memory()  # verifying and building the plan want it
-    check_precision(part.role, files[0], precision)
-    check_twin(files[0], tested[0])
-    job.report(part.role, "verifying")
-    errors = relative_errors(expected, tested[0], takes, geometry.vocabulary)
-    check_errors(part.role, errors, precision)
-    plan = None
-    if job.plan:
-        path, rows = job.scratch / part.file("engine"), profile_rows(part.role, job.plan.batch)
-        plan = build_plan(files, part.signature, job.plan, rows, path, partial(job.report, part.role, "building plan"))
-    return EngineSpec(
-        role=part.role,
-        key=part.key,
-        graph=tuple(FileSpec(name=file.name, sha256=sha256_of(file)) for file in files),
-        plan=plan,
-        inputs=part.signature.inputs,
-        outputs=part.signature.outputs,
-        precision=precision,
-        verification=errors,
-        verified_size=None if runnable is geometry else runnable.image_size,
-        depends=part.depends,
-    )
-
-
-def _export(graph: nn.Module, takes: Signature, path: Path, precision: Precision, vocabulary: int) -> list[Path]:
-    return export_onnx(graph, takes, example_inputs(takes, TRACED_ROWS, vocabulary), path, precision)
+    return _Exported(files, tested, takes, runnable.image_size, expected)
 
 
 def _check_memory(part: Part, dtype: torch.dtype) -> None:

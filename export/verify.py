@@ -112,7 +112,7 @@ def verify_bundle(folder: Path) -> Iterator[Check]:
 
 def _told_of_twin(size: tuple[int, int]) -> str:
     height, width = size
-    return f"too large to run where it was built, where these are of a twin for {width}x{height} pixels"
+    return f"of a twin for {width}x{height} pixels, when it was built"
 
 
 def _measured_again(engine: EngineSpec, path: Path, checkpoints: Checkpoints, geometry: Geometry) -> dict[str, float]:

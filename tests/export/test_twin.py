@@ -97,7 +97,7 @@ def test_a_bundle_tells_of_its_twins(pair: Pair, tmp_path: Path, monkeypatch: py
         assert engine.verified_size == ((16, 16) if "gradient" in role else None)
         assert max(engine.verification.values()) < 1e-4
     told = {check.role: check.why for check in verify_bundle(tmp_path)}
-    assert "a twin for 16x16 pixels" in told[ROLE] and told["spatial"] == ""
+    assert "of a twin for 16x16 pixels" in told[ROLE] and told["spatial"] == ""
 
 
 def measure_half(pair: Pair) -> Geometry:
