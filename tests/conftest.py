@@ -19,6 +19,7 @@ def pytest_configure() -> None:
     """Processes that run tests side by side share the cores, as PyTorch's threads; ONNX Runtime's follow those."""
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+    os.environ.pop("COLUMNS", None)  # which they are given; it would fix the width of rich's tables for good
 
 
 @pytest.fixture(scope="session")

@@ -78,5 +78,5 @@ def test_no_common_resolution_is_an_error() -> None:
         attention_head_dim=2,
         norm_num_groups=4,
     )
-    with pytest.raises(RealCompoError, match="no resolution with cross-attention in both"):
+    with pytest.raises(RealCompoError, match="no resolution with cross-attention in down and up blocks"):
         find_map_layers(unet, (16, 16))
