@@ -239,4 +239,6 @@ def how_to_rebuild(folder: Path, manifest: Manifest | None = None, backend: Back
     """The sentence that ends every error about a bundle: the command that builds it anew, for its own backend or one
     that is given."""
     pair, own = (manifest.pair.name, manifest.backend) if manifest else ("PAIR", "onnx")
-    return f"Build it with: python -m export build {pair} --out {folder} --backend {backend or own}"
+    fused = manifest.pair.loras if manifest else ()
+    loras = "".join(f" --lora {lora.source}:{lora.scale:g}" for lora in fused)
+    return f"Build it with: python -m export build {pair}{loras} --out {folder} --backend {backend or own}"

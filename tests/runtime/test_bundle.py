@@ -69,6 +69,14 @@ def test_missing_file(copy: Path) -> None:
     assert_refused(copy, "grounding.onnx does not load", verify=False)
 
 
+def test_missing_file_of_a_styled_bundle(copy: Path) -> None:
+    """What builds it again names its LoRAs."""
+    lora = {"source": "style.safetensors", "sha256": "0", "scale": 0.8}
+    edit_manifest(copy, lambda manifest: manifest["pair"].update(loras=[lora]))
+    (copy / "tokenizer.json").unlink()
+    assert_refused(copy, r"python -m export build \S+ --lora style.safetensors:0\.8 --out")
+
+
 def test_changed_file(copy: Path) -> None:
     with (copy / "spatial.onnx").open("ab") as file:
         file.write(b"x")
