@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from export.audit import audit
 from export.build import Options, build
 from export.checkpoints import open_checkpoints
 from export.geometry import Geometry, measure
-from export.pairs import Control, Pair, find_pair
+from export.lora import fuse_loras
+from export.pairs import Control, Lora, Pair, find_pair
 from export.precision import engine_precision
 from export.roles import signature
 from export.single_file import convert_single_files
@@ -42,6 +44,7 @@ from runtime.errors import RealCompoError
 from tests.export.conftest import make_vae
 from tests.export.test_controlled_runs import assert_follows, relative_distance, start
 from tests.export.test_gradient import Case, Oracle, check, check_by_finite_differences
+from tests.export.test_lora import add_lora
 
 TOKENS = 6
 WORDS = ["a", "red", "ball", "!", "<|startoftext|>", "<|endoftext|>"]
@@ -359,6 +362,34 @@ TINY = Architecture(
     },
     scheduler=ARCHITECTURES["sdxl-openpose"].scheduler,
 )
+
+
+@torch.no_grad()
+def test_loras_of_sdxl_are_fused(pair: Pair, tmp_path: Path) -> None:
+    """Into the UNet and the second text encoder, as the stock pipeline has them beside the weights."""
+    beside = stock(pair, "ddim", controlled=False)
+    given = {
+        f"{part}_lora_{name}": value
+        for seed, part in enumerate(("unet", "text_encoder_2"))
+        for name, value in add_lora(getattr(stock(pair, "ddim", controlled=False), part), seed).items()
+    }
+    StableDiffusionXLPipeline.save_lora_weights(tmp_path, weight_name="lora.safetensors", **given)
+    fused = fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "lora.safetensors"), 0.7),)), tmp_path / "loras")
+    assert open_checkpoints(fused.text_to_image, fused.spatial, [pair.controls[0].model]).text_to_image.is_xl
+    plain = beside.text_encoder_2(torch.tensor([[4, 0, 1, 2, 5, 3]])).text_embeds
+    beside.load_lora_weights(tmp_path / "lora.safetensors", adapter_name="x")
+    beside.set_adapters("x", 0.7)
+    options: dict[str, Any] = {
+        "height": 16,
+        "width": 16,
+        "num_inference_steps": 2,
+        "generator": torch.Generator().manual_seed(0),
+        "output_type": "latent",
+    }
+    found = stock(fused, "ddim", controlled=False)(PROMPT, **options).images
+    options["generator"].manual_seed(0)
+    torch.testing.assert_close(found, beside(PROMPT, **options).images, rtol=1e-3, atol=1e-4)
+    assert (beside.text_encoder_2(torch.tensor([[4, 0, 1, 2, 5, 3]])).text_embeds - plain).abs().max() > 1e-2
 
 
 def test_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
