@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.quality import Sampling, layout_of, outputs
+from benchmarks.quality import RegionKind, Sampling, layout_of, outputs
 from benchmarks.tabletop.scenes import Scene
 from runtime import Layout, RealCompo
 from runtime.bundle import Manifest
@@ -29,7 +29,7 @@ class Row:
     layout: Layout
     images: tuple[Image.Image, ...]  # text-to-image alone, spatial alone, RealCompo
     weight: np.ndarray  # (h,w) in 0..1, of the spatial model, mean over the evaluations
-    outlined: bool  # whether the regions' boxes are what is given
+    outlined: bool  # whether the regions themselves are what is given
 
 
 def draw_row(bundle: Path, scene: Scene, sampling: Sampling, seed: int) -> Row:
@@ -38,7 +38,7 @@ def draw_row(bundle: Path, scene: Scene, sampling: Sampling, seed: int) -> Row:
     Raises:
         RealCompoError: the bundle does not load, or is not for scenes like these.
     """
-    pipe, layout = RealCompo.load(bundle), layout_of(scene)
+    pipe, layout = RealCompo.load(bundle), layout_of(scene, sampling.regions)
     drawn = [
         next(outputs(pipe, [scene], sampling, gradient=mode, seed=seed, trace=mode == "exact"))
         for mode in ("text_to_image", "spatial", "exact")
@@ -46,7 +46,8 @@ def draw_row(bundle: Path, scene: Scene, sampling: Sampling, seed: int) -> Row:
     weights = torch.stack([step.spatial_weight[0] for step in drawn[-1].trace])
     images = tuple(output.images[0] for output in drawn)
     manifest, weight = pipe.manifest, weights.mean(0).numpy(force=True)
-    return Row(_name(manifest), _given(manifest, layout), layout, images, weight, outlined=not manifest.controls)
+    name, given = _name(manifest, sampling.regions), _given(manifest, layout)
+    return Row(name, given, layout, images, weight, outlined=not manifest.controls)
 
 
 def draw_gallery(rows: Sequence[Row], caption: str) -> Figure:
@@ -69,8 +70,8 @@ def draw_gallery(rows: Sequence[Row], caption: str) -> Figure:
     return figure
 
 
-def _name(manifest: Manifest) -> str:
-    given = " and ".join(manifest.controls) or "layout"
+def _name(manifest: Manifest, regions: RegionKind) -> str:
+    given = " and ".join(manifest.controls) or {"box": "layout"}.get(regions, regions)
     return "\n".join([given, *(Path(lora.source).stem for lora in manifest.pair.loras)])
 
 

@@ -1,7 +1,8 @@
 """`python -m benchmarks gallery`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -10,13 +11,19 @@ from benchmarks import machine
 from benchmarks.commands.options import GuidanceScale, Sampler
 from benchmarks.figures import as_png
 from benchmarks.gallery import draw_gallery, draw_row
-from benchmarks.quality import Sampling, held_out_scenes
+from benchmarks.quality import RegionKind, Sampling, held_out_scenes
 from benchmarks.results import hand_over, write_file
 from runtime.cli import plain_errors
 
 
 def gallery(
-    bundle: Annotated[list[Path], typer.Argument(help="Bundles of Tabletop pairs; each is a row.")],
+    bundle: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="BUNDLE[:REGIONS]...",
+            help="Bundles of Tabletop pairs; each is a row. REGIONS is box (the default), mask or keypoints.",
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Picture to write, a PNG.")],
     scene: Annotated[int, typer.Option(min=0, help="Which of the held-out scenes.")] = 3,
     steps: Annotated[int, typer.Option(min=1)] = 20,
@@ -30,10 +37,18 @@ def gallery(
         before, chosen = machine.describe(), held_out_scenes(scene + 1)[scene]
         sampling, rows = Sampling(steps, sampler, guidance_scale, 1, coefficient_scale), []
         with Console(stderr=True).status("drawing") as status:
-            for folder in bundle:
-                status.update(f"drawing with {folder}")
-                rows.append(draw_row(folder, chosen, sampling, seed))
+            for given in bundle:
+                status.update(f"drawing with {given}")
+                folder, kind = _parse(given)
+                rows.append(draw_row(folder, chosen, replace(sampling, regions=kind), seed))
         write_file(out, as_png(draw_gallery(rows, chosen.caption)))
         typer.echo(f"{out} is written")
-        found = {"caption": chosen.caption, "bundles": list(map(str, bundle)), "picture": str(out)}
+        found = {"caption": chosen.caption, "bundles": bundle, "picture": str(out)}
         hand_over("gallery", found, before, None)
+
+
+def _parse(given: str) -> tuple[Path, RegionKind]:
+    for kind in get_args(RegionKind):
+        if given.endswith(f":{kind}"):
+            return Path(given.removesuffix(f":{kind}")), kind
+    return Path(given), "box"

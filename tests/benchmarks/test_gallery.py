@@ -1,6 +1,7 @@
 """The gallery: every picture is what the pipeline draws of the scene."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,16 @@ def test_a_row_is_what_the_models_draw(tabletop_bundle: Path) -> None:
     assert row.weight.shape == (16, 16) and before_the_switch <= row.weight.min() <= row.weight.max() <= 1
 
 
+def test_regions_may_be_given_as_keypoints(tabletop_bundle: Path) -> None:
+    scene = held_out_scenes(1)[0]
+    boxes, points = (
+        draw_row(tabletop_bundle, scene, replace(SAMPLING, regions=kind), seed=4) for kind in ("box", "keypoints")
+    )
+    assert points.name == "keypoints" and all(region.keypoints for region in points.layout.regions)
+    assert np.array_equal(np.asarray(points.images[0]), np.asarray(boxes.images[0]))  # text-to-image sees neither
+    assert not np.array_equal(np.asarray(points.images[2]), np.asarray(boxes.images[2]))
+
+
 def test_a_gallery_has_a_line_for_each_bundle(tabletop_bundle: Path) -> None:
     scene = held_out_scenes(1)[0]
     row = draw_row(tabletop_bundle, scene, SAMPLING, seed=0)
@@ -44,7 +55,7 @@ def test_a_gallery_has_a_line_for_each_bundle(tabletop_bundle: Path) -> None:
 
 def test_the_command_writes_a_picture(tabletop_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "gallery.png"
-    found = CliRunner().invoke(app, ["gallery", str(tabletop_bundle), "--steps", "2", "--out", str(out)])
+    found = CliRunner().invoke(app, ["gallery", f"{tabletop_bundle}:keypoints", "--steps", "2", "--out", str(out)])
     assert found.exit_code == 0, found.output
     assert json.loads(found.stdout.splitlines()[-1])["picture"] == str(out)
     assert Image.open(out).size[0] > 500
