@@ -23,9 +23,14 @@ class Streams:
 
     @contextmanager
     def own(self) -> Iterator[None]:
-        """Put the block's work on the own stream: after what the caller has enqueued, before what it enqueues later."""
+        """Put the block's work on the own stream: after what the caller has enqueued, before what it enqueues later.
+
+        On a CPU PyTorch has one thread for it: its operators between engines are so small that a second one takes
+        longer to wake than they take, and the engines have threads of their own.
+        """
         if self._own is None:
-            yield
+            with _one_torch_thread():
+                yield
             return
         caller = torch.cuda.current_stream(self._own.device)
         self._own.wait_stream(caller)
@@ -60,6 +65,16 @@ class Streams:
             wait([first])  # whatever happened: its engine must be idle when the caller goes on
             self._thread_works = False
         return [first.result(), *others]
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _on_streams(calls: Sequence[Callable[[], T]], second: torch.cuda.Stream) -> list[T]:

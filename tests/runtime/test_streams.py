@@ -69,3 +69,17 @@ def _runner(role: str, work) -> Runner:
             return {}
 
     return Working()
+
+
+def test_pytorch_has_one_thread_on_a_cpu_while_it_lasts():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with Streams(torch.device("cpu"), second=True).own():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with pytest.raises(ValueError, match="stopped"), Streams(torch.device("cpu")).own():
+            raise ValueError("stopped")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
