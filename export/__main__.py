@@ -162,6 +162,9 @@ def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, prog
 def _fuse_loras(pair: Pair, given: Sequence[str], folder: Path, progress: "_PartProgress") -> Pair:
     if not given:
         return pair
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # diffusers' pipelines want image processors, which warn of torchvision; we have none
     from export.lora import fuse_loras, parse_loras
     from export.staging import disk_errors
 
