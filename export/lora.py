@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -162,11 +163,13 @@ def _fitting(lora: Lora) -> Iterator[None]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """diffusers warns of text encoders that a file says nothing of."""
+    """diffusers warns of text encoders that a file says nothing of, and PEFT of layers."""
     before = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(before)
 
