@@ -4,7 +4,6 @@ Graphs, engines, memory and speed depend on shapes alone, so all of these can be
 """
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from export.checkpoints import no_progress_bar
 from export.pairs import Pair
+from export.staging import whole_folder
 from runtime.errors import RealCompoError
 
 SEED = 20240218
@@ -164,11 +164,8 @@ def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, repo
 def _write_whole(place: Path, make: Callable[[], Any]) -> None:
     """Save a new model in half precision, under a temporary name until it is all there."""
     torch.manual_seed(SEED)
-    scratch = place.with_name(f".{place.name}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    with no_progress_bar(), _half_precision():  # never all of them in fp32
+    with whole_folder(place) as scratch, no_progress_bar(), _half_precision():  # never all of them in fp32
         make().save_pretrained(scratch)
-    scratch.rename(place)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from export.audit import check_precision
 from export.checkpoints import Checkpoint, Checkpoints, open_checkpoints, share_unet
 from export.geometry import Geometry, measure
-from export.memory import available_memory, gigabytes, release_memory
+from export.memory import WAYS_OUT, available_memory, gigabytes, release_memory
 from export.pairs import Pair
 from export.parts import Digests, Part, plan_parts, weight_digests
 from export.plan_options import TENSORRTS_OWN, BuilderOptions, PlanOptions, option_name, plan_options, profile_rows
@@ -230,7 +230,7 @@ def _check_memory(part: Part, dtype: torch.dtype) -> None:
     if available is not None and available < needed:
         raise RealCompoError(
             f"{part.role}: its export takes about {gigabytes(needed)} of memory, {gigabytes(available)} are available; "
-            "end other programs, raise the container's limit or build on a larger machine"
+            f"{WAYS_OUT}"
         )
 
 

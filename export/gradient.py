@@ -88,7 +88,7 @@ class _OpenUpsample(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, output_size: int | None = None) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, 2H, 2W)."""
-        assert output_size is None, "latents are halved evenly: `export.graphs.measure` sees to it"
+        assert output_size is None, "latents are halved evenly: `export.geometry.measure` sees to it"
         repeated = hidden_states[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
         return self.conv(repeated.flatten(4, 5).flatten(2, 3))
 

@@ -29,6 +29,7 @@ from export.checkpoints import (
     safetensors_header,
 )
 from export.pairs import Lora, Pair
+from export.staging import whole_folder
 from runtime.bundle import sha256_of
 from runtime.errors import RealCompoError
 
@@ -78,11 +79,9 @@ def fuse_loras(pair: Pair, folder: Path, report: Report = lambda stage: None) ->
     base = open_text_to_image(pair.text_to_image)
     place = folder / f"text_to_image-{_key(base, pair.loras)[:12]}"
     if not place.is_dir():
-        scratch = place.with_name(f".{place.name}")
-        shutil.rmtree(scratch, ignore_errors=True)
-        _copy_rest(base, scratch)
-        _save_fused(base, pair.loras, scratch, report)
-        scratch.rename(place)
+        with whole_folder(place) as scratch:
+            _copy_rest(base, scratch)
+            _save_fused(base, pair.loras, scratch, report)
     return replace(pair, text_to_image=str(place), spatial=str(place) if pair.controls else pair.spatial)
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path("/")
+WAYS_OUT = "end other programs, raise the container's limit or build on a larger machine"  # where it is too little
 
 
 def available_memory(root: Path = ROOT) -> int | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.memory import available_memory, gigabytes
+from export.memory import WAYS_OUT, available_memory, gigabytes
 
 Send = Callable[..., None]
 Tensor = tuple[str, str, list[int]]  # name, dtype, shape with -1 for the batch
@@ -119,8 +119,8 @@ def check_memory(layers: int, weight_bytes: int, available: int | None, send: Se
     send(memory=needed)
     if available is not None and available < needed:
         raise Refused(
-            f"TensorRT takes about {gigabytes(needed)} of memory for it, {gigabytes(available)} are available; end "
-            "other programs, raise the container's limit or build on a larger machine"
+            f"TensorRT takes about {gigabytes(needed)} of memory for it, {gigabytes(available)} are available; "
+            f"{WAYS_OUT}"
         )
 
 

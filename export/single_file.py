@@ -6,7 +6,6 @@ architecture, and a tokenizer has to be given.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from export.architectures import ARCHITECTURES, Architecture, make_controlnet
 from export.checkpoints import COMPONENTS, MODELS, Model, component_folder, no_progress_bar
 from export.pairs import Control, Pair
+from export.staging import whole_folder
 from export.supported import MainComponent
 from runtime.bundle import sha256_of
 from runtime.errors import RealCompoError
@@ -139,18 +139,16 @@ def _convert_once(source: _Source, folder: Path, report: Report) -> Path:
     place = folder / f"{source.model}-{source.key()[:12]}"
     if place.is_dir():
         return place
-    scratch = place.with_name(f".{place.name}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    for component in source.components:
-        report(f"converting {source.file.name}: {component}")
-        with no_progress_bar():
-            _convert(component, source).save_pretrained(component_folder(scratch, component))
-    if source.model == "text_to_image":
-        PNDMScheduler(**source.architecture.scheduler).save_pretrained(scratch / "scheduler")
-        (scratch / "tokenizer").mkdir()
-    for name, content in source.tokenizer.items():
-        (scratch / "tokenizer" / name).write_bytes(content)
-    scratch.rename(place)
+    with whole_folder(place) as scratch:
+        for component in source.components:
+            report(f"converting {source.file.name}: {component}")
+            with no_progress_bar():
+                _convert(component, source).save_pretrained(component_folder(scratch, component))
+        if source.model == "text_to_image":
+            PNDMScheduler(**source.architecture.scheduler).save_pretrained(scratch / "scheduler")
+            (scratch / "tokenizer").mkdir()
+        for name, content in source.tokenizer.items():
+            (scratch / "tokenizer" / name).write_bytes(content)
     return place
 
 

@@ -40,6 +40,16 @@ def scratch_folder(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def whole_folder(place: Path) -> Iterator[Path]:
+    """A folder under a temporary name, which becomes `place` when the block has filled it; a failed one is left for the
+    next attempt to clear away."""
+    scratch = place.with_name(f".{place.name}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    yield scratch
+    scratch.rename(place)
+
+
+@contextmanager
 def disk_errors(out: Path, needed: int = 0) -> Iterator[None]:
     """Turn what the disk refuses into one clear line."""
     try:

@@ -19,7 +19,7 @@ from torch.func import functional_call
 
 from export.geometry import Geometry
 from export.gradient import AttentionGradient
-from export.memory import available_memory, gigabytes
+from export.memory import WAYS_OUT, available_memory, gigabytes
 from export.roles import example_inputs, signature
 from runtime.bundle import Role
 from runtime.errors import RealCompoError
@@ -49,7 +49,7 @@ def runnable_geometry(graph: nn.Module, role: Role, geometry: Geometry) -> Geome
             return sizes
     raise RealCompoError(
         f"{role}: to verify it takes about {gigabytes(needed)} of memory, {gigabytes(available or 0)} are available; "
-        "end other programs, raise the container's limit or build on a larger machine"
+        f"{WAYS_OUT}"
     )
 
 

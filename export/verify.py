@@ -16,8 +16,8 @@ from export.checkpoints import Checkpoints, open_checkpoints
 from export.geometry import Geometry, measure
 from export.parts import weight_digests
 from export.precision import DTYPES
+from export.reference import computed_in_fp32
 from export.roles import Signature, example_inputs, load_graph
-from export.wide import computed_in_fp32
 from export.widen import runnable_on_cpu
 from runtime.bundle import EngineSpec, Manifest, Precision, Role, check_files, read_manifest
 from runtime.errors import RealCompoError
@@ -116,8 +116,7 @@ def _told_of_twin(size: tuple[int, int]) -> str:
 
 
 def _measured_again(engine: EngineSpec, path: Path, checkpoints: Checkpoints, geometry: Geometry) -> dict[str, float]:
-    stored = sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
-    dtype = loaded_type(stored // DTYPES[engine.precision].itemsize, engine.precision)
+    dtype = loaded_type(_stored_bytes(path) // DTYPES[engine.precision].itemsize, engine.precision)
     graph = load_graph(engine.role, checkpoints, geometry, dtype=dtype)
     signature = _signature_of(engine)
     expected = expected_outputs(graph, signature, geometry.vocabulary)
@@ -176,9 +175,14 @@ def _open_session(path: Path, signature: Signature) -> onnxruntime.InferenceSess
 
 def _session_options(path: Path) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    if sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*")) > OPTIMIZED_BYTES:
+    if _stored_bytes(path) > OPTIMIZED_BYTES:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
+
+
+def _stored_bytes(path: Path) -> int:
+    """Of a graph with its external data."""
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
 
 
 def _run_onnx(session: onnxruntime.InferenceSession, inputs: dict[str, torch.Tensor]) -> Outputs:

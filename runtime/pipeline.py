@@ -27,7 +27,7 @@ from runtime.rows import Row, make_rows
 from runtime.sampling import Step, make_table
 from runtime.spatial import PerControl, SpatialModel, Strengths
 from runtime.text import PromptEncoder, open_tokenizers
-from runtime.texts import TextModel
+from runtime.text_encoder import TextEncoder
 
 Callback = Callable[[int, int, Tensor, Tensor], None]
 
@@ -67,7 +67,7 @@ class RealCompo:
     def __init__(self, manifest: Manifest, tokenizers: Sequence[PromptEncoder], engines: Engines) -> None:
         self.manifest = manifest
         self.device = engines.device
-        self._texts = TextModel(manifest, tokenizers, engines.runners["text_encoder"], engines.device)
+        self._texts = TextEncoder(manifest, tokenizers, engines.runners["text_encoder"], engines.device)
         self._runners = engines.runners
         self._streams = engines.streams
         self._make_graph = TorchGraph if engines.capturable else None

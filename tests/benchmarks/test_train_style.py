@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,7 @@ SHIPPED = PAIR / "lora-papercut.safetensors"
 
 
 def tabletop_with(lora: Path) -> Pair:
-    pair = find_pair("tabletop")
-    return Pair(pair.name, pair.text_to_image, pair.spatial, pair.about, loras=(Lora(str(lora), 1.0),))
+    return replace(find_pair("tabletop"), loras=(Lora(str(lora), 1.0),))
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """LoRA files fused at build, against diffusers' pipeline with the same files loaded beside the weights."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def outputs(pipeline: StableDiffusionPipeline) -> tuple[Tensor, Tensor]:
 def test_a_fused_model_is_the_stock_one_with_the_lora_beside_it(
     pair: Pair, lora: Path, tmp_path: Path, scale: float
 ) -> None:
-    fused = fuse_loras(replace_loras(pair, Lora(str(lora), scale)), tmp_path)
+    fused = fuse_loras(replace(pair, loras=(Lora(str(lora), scale),)), tmp_path)
     beside = stock(pair)
     plain = outputs(beside)
     beside.load_lora_weights(lora, adapter_name="x")
@@ -80,13 +81,9 @@ def test_a_fused_model_is_the_stock_one_with_the_lora_beside_it(
         assert (wanted - before).abs().max() > 1e-2
 
 
-def replace_loras(pair: Pair, *loras: Lora) -> Pair:
-    return Pair(pair.name, pair.text_to_image, pair.spatial, pair.about, pair.controls, loras)
-
-
 def test_two_loras_add_up(pair: Pair, lora: Path, tmp_path: Path) -> None:
-    once = fuse_loras(replace_loras(pair, Lora(str(lora), 1.0)), tmp_path)
-    twice = fuse_loras(replace_loras(pair, Lora(str(lora), 0.4), Lora(str(lora), 0.6)), tmp_path)
+    once = fuse_loras(replace(pair, loras=(Lora(str(lora), 1.0),)), tmp_path)
+    twice = fuse_loras(replace(pair, loras=(Lora(str(lora), 0.4), Lora(str(lora), 0.6))), tmp_path)
     assert once.text_to_image != twice.text_to_image
     for found, wanted in zip(outputs(stock(twice)), outputs(stock(once)), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
@@ -103,24 +100,24 @@ def test_kohya_s_names_are_read(pair: Pair, lora: Path, tmp_path: Path) -> None:
         renamed[f"{prefix}_{layer.replace('.', '_')}.{end}"] = weight
         renamed[f"{prefix}_{layer.replace('.', '_')}.alpha"] = torch.tensor(6.0)
     save_file(renamed, tmp_path / "kohya.safetensors")
-    kohya = fuse_loras(replace_loras(pair, Lora(str(tmp_path / "kohya.safetensors"), 1.0)), tmp_path / "kohya")
-    peft = fuse_loras(replace_loras(pair, Lora(str(lora), 1.0)), tmp_path / "peft")
+    kohya = fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "kohya.safetensors"), 1.0),)), tmp_path / "kohya")
+    peft = fuse_loras(replace(pair, loras=(Lora(str(lora), 1.0),)), tmp_path / "peft")
     for found, wanted in zip(outputs(stock(kohya)), outputs(stock(peft)), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_fused_once_and_leaves_the_spatial_model_alone(pair: Pair, lora: Path, tmp_path: Path) -> None:
     stages: list[str] = []
-    fused = fuse_loras(replace_loras(pair, Lora(str(lora), 1.0)), tmp_path, stages.append)
+    fused = fuse_loras(replace(pair, loras=(Lora(str(lora), 1.0),)), tmp_path, stages.append)
     assert fused.spatial == pair.spatial and "fusing LoRAs: lora.safetensors" in stages
     stages.clear()
-    assert fuse_loras(replace_loras(pair, Lora(str(lora), 1.0)), tmp_path, stages.append) == fused
+    assert fuse_loras(replace(pair, loras=(Lora(str(lora), 1.0),)), tmp_path, stages.append) == fused
     assert stages == ["fusing LoRAs: reading"]
     assert not share_unet(open_checkpoints(fused.text_to_image, fused.spatial))
 
 
 def test_controlnets_stand_over_the_fused_model(controlled_pair: Pair, lora: Path, tmp_path: Path) -> None:
-    fused = fuse_loras(replace_loras(controlled_pair, Lora(str(lora), 1.0)), tmp_path)
+    fused = fuse_loras(replace(controlled_pair, loras=(Lora(str(lora), 1.0),)), tmp_path)
     assert fused.spatial == fused.text_to_image != controlled_pair.text_to_image
 
 
@@ -158,11 +155,11 @@ def test_files_that_do_not_fit(
 ) -> None:
     save_file(change(load_file(lora)), tmp_path / "bad.safetensors")
     with pytest.raises(RealCompoError, match=f"--lora .*bad.safetensors does not fit .*{message}"):
-        fuse_loras(replace_loras(pair, Lora(str(tmp_path / "bad.safetensors"), 1.0)), tmp_path / "out")
+        fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "bad.safetensors"), 1.0),)), tmp_path / "out")
     assert not list((tmp_path / "out").glob("text_to_image-*"))
 
 
 def test_damaged_file(pair: Pair, tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"12345678")
     with pytest.raises(RealCompoError, match="is damaged"):
-        fuse_loras(replace_loras(pair, Lora(str(tmp_path / "bad.safetensors"), 1.0)), tmp_path)
+        fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "bad.safetensors"), 1.0),)), tmp_path)

@@ -41,7 +41,7 @@ from export.verify import verify_bundle
 from runtime import Layout, RealCompo, Region
 from runtime.bundle import read_manifest, write_manifest
 from runtime.errors import RealCompoError
-from tests.export.conftest import make_vae
+from tests.export.conftest import make_controlnet, make_vae
 from tests.export.test_controlled_runs import assert_follows, relative_distance, start
 from tests.export.test_gradient import Case, Oracle, check, check_by_finite_differences
 from tests.export.test_lora import add_lora
@@ -130,11 +130,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     (base / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER))
     save_tokenizer(base / "tokenizer", "<|endoftext|>")
     save_tokenizer(base / "tokenizer_2", "!")
-    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
-    for convolution in (*controlnet.controlnet_down_blocks, controlnet.controlnet_mid_block):
-        torch.nn.init.normal_(convolution.weight, std=0.5)
-    torch.nn.init.normal_(controlnet.controlnet_cond_embedding.conv_out.weight, std=0.5)
-    controlnet.save_pretrained(folder / "depth")
+    make_controlnet(unet).save_pretrained(folder / "depth")
     return Pair("tiny-xl", str(base), str(base), "", (Control("depth", str(folder / "depth")),))
 
 

@@ -23,7 +23,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class TextModel:
+class TextEncoder:
     """The text encoder and its tokenizers: SDXL has two, whose tokens are the same but for the padding."""
 
     manifest: Manifest
