@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import Module
 from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection
 
-from export.checkpoints import (
+from export.checkpoints.folders import (
     Checkpoint,
     load_controlnet,
     load_text_encoder,
@@ -40,9 +40,9 @@ from export.checkpoints import (
     load_vae,
     open_checkpoints,
 )
-from runtime.controls import ControlKind, control_image
-from runtime.layout import Layout
-from runtime.text import Prompt, Token, region_tokens
+from runtime.layouts.layout import Layout
+from runtime.spatial.control_images import ControlKind, control_image
+from runtime.text.tokens import Prompt, Token, region_tokens
 
 Model = Literal["text_to_image", "spatial"]
 BOTH: tuple[Model, ...] = ("text_to_image", "spatial")

@@ -9,7 +9,7 @@ from typing import Any
 import onnx_ir
 from onnxscript.optimizer import fold_constants
 
-from export.to_onnx import FOLDED_SIZE
+from export.onnx.to_onnx import FOLDED_SIZE
 
 # Nodes that compute nothing: they move, name or repeat elements.
 _MOVES = {"Cast", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten", "Gather", "GatherND", "Identity", "Pad"}

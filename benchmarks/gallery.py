@@ -12,9 +12,9 @@ from PIL import Image
 from benchmarks.quality import RegionKind, Sampling, layout_of, outputs
 from benchmarks.tabletop.scenes import Scene
 from runtime import Layout, RealCompo
-from runtime.bundle import Manifest
-from runtime.controls import control_picture
-from runtime.layout_pictures import bare, outline, region_colors
+from runtime.bundle.manifest import Manifest
+from runtime.layouts.pictures import bare, outline, region_colors
+from runtime.spatial.control_images import control_picture
 
 COLUMNS = ("given", "text-to-image alone", "spatial alone", "RealCompo", "weight of spatial, mean")
 BLANK = (232, 232, 232)

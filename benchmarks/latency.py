@@ -30,8 +30,8 @@ from benchmarks.contenders import (
     make_case,
 )
 from benchmarks.timing import Sample, paired_ratios, percentiles, take
-from export.verify import checkpoints_at_hand
-from runtime.bundle import Manifest, Precision, how_to_rebuild, read_manifest
+from export.onnx.verify import checkpoints_at_hand
+from runtime.bundle.manifest import Manifest, Precision, how_to_rebuild, read_manifest
 from runtime.errors import RealCompoError
 
 STOCK = "stock"

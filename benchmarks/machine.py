@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from export.checkpoints import ROOT
+from export.checkpoints.folders import ROOT
 
 PACKAGES = (
     "torch",

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from benchmarks.contenders import Case, Contender, Drawer, Rows, Sampling, Target, choose, contenders, make_case
 from benchmarks.timing import Sample, take
-from runtime.bundle import read_manifest
+from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
 
 ROOT = Path(__file__).resolve().parent.parent  # not export's: that would load diffusers

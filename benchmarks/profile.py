@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from benchmarks.contenders import UNET_ROLES, Target
-from export.roles import Signature, example_inputs
+from export.graphs.roles import Signature, example_inputs
 from runtime.backends.base import ELEMENT_TYPES, output_shape
-from runtime.bundle import EngineSpec, Role, read_manifest
+from runtime.bundle.manifest import EngineSpec, Role, read_manifest
 from runtime.errors import RealCompoError
 
 TENSORRT_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}

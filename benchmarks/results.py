@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from runtime.bundle import write_atomically
+from runtime.bundle.manifest import write_atomically
 
 
 def hand_over(benchmark: str, found: dict[str, Any], machine: dict[str, Any], file: Path | None) -> None:

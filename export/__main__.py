@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from export.pairs import PAIRS, Pair, find_pair
-from runtime.bundle import (
+from runtime.bundle.manifest import (
     MANIFEST,
     Backend,
     EngineSpec,
@@ -125,7 +125,7 @@ def build(
         rows = _parse_batch(batch)
         from export.build import Options
         from export.build import build as build_bundle
-        from export.plan_options import BuilderOptions
+        from export.plans.plan_options import BuilderOptions
 
         builder = BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache)
         options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), builder, force)
@@ -142,7 +142,7 @@ def build(
 
 
 def _fill_with_random_weights(pair: Pair, folder: Path, given: list[str], progress: "_PartProgress") -> Pair:
-    from export.architectures import with_random_weights
+    from export.checkpoints.random_weights import with_random_weights
     from export.staging import disk_errors
 
     if given:
@@ -152,7 +152,7 @@ def _fill_with_random_weights(pair: Pair, folder: Path, given: list[str], progre
 
 
 def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, progress: "_PartProgress") -> Pair:
-    from export.single_file import convert_single_files
+    from export.checkpoints.single_file import convert_single_files
     from export.staging import disk_errors
 
     with disk_errors(folder):
@@ -165,7 +165,7 @@ def _fuse_loras(pair: Pair, given: Sequence[str], folder: Path, progress: "_Part
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # diffusers' pipelines want image processors, which warn of torchvision; we have none
-    from export.lora import fuse_loras, parse_loras
+    from export.checkpoints.lora import fuse_loras, parse_loras
     from export.staging import disk_errors
 
     with disk_errors(folder):
@@ -222,7 +222,7 @@ def quantize(
 ) -> None:
     """Write a bundle with 8-bit UNets beside an fp32 one, calibrated on what they see while it draws."""
     with plain_errors():
-        from export.quantize import quantize_bundle
+        from export.onnx.quantize import quantize_bundle
 
         with console.status("quantizing") as status:
             manifest = quantize_bundle(bundle, out, mode, layout, steps, status.update)
@@ -236,7 +236,7 @@ def widen(
 ) -> None:
     """Write a bf16 bundle that runs without bf16 arithmetic, as on CPUs: the same rounding, fp32 in between."""
     with plain_errors():
-        from export.widen import widen_bundle
+        from export.onnx.widen import widen_bundle
 
         console.print(_engine_table(out, widen_bundle(bundle, out)))
         console.print(f"{out / MANIFEST} is ready")
@@ -246,7 +246,7 @@ def widen(
 def verify(bundle: Bundle) -> None:
     """Check a bundle's hashes and graphs, and measure its errors again where the checkpoints are at hand."""
     with plain_errors():
-        from export.verify import verify_bundle
+        from export.onnx.verify import verify_bundle
 
         for check in verify_bundle(bundle):
             figures = _figures(check.errors) if check.errors else "outputs are finite"
@@ -366,7 +366,7 @@ def _plan_table(manifest: Manifest) -> Table:
 
 
 def _layer_table(folder: Path, manifest: Manifest) -> Table:
-    from export.audit import audit
+    from export.onnx.audit import audit
 
     table = Table("engine", "operator", *get_args(Precision), title="What computes in which type")
     for role, engine in manifest.engines.items():

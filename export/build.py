@@ -8,24 +8,31 @@ from typing import Protocol
 
 import torch
 
-from export.audit import check_precision
-from export.checkpoints import Checkpoint, Checkpoints, open_checkpoints, share_unet
-from export.geometry import Geometry, measure
-from export.memory import WAYS_OUT, available_memory, gigabytes, release_memory
+from export.checkpoints.folders import Checkpoint, Checkpoints, open_checkpoints, share_unet
+from export.checkpoints.tokenizer import tokenizer_files
+from export.graphs.geometry import Geometry, measure
+from export.graphs.roles import Signature, example_inputs, load_graph, signature
+from export.graphs.spatial import MAX_REGIONS
+from export.onnx.audit import check_precision
+from export.onnx.precision import LOSS_SCALES, engine_precision, lower
+from export.onnx.to_onnx import export_onnx
+from export.onnx.twin import check_twin, runnable_geometry
+from export.onnx.verify import Expected, check_errors, expected_outputs, loaded_type, relative_errors
 from export.pairs import Pair
 from export.parts import Digests, Part, plan_parts, weight_digests
-from export.plan_options import TENSORRTS_OWN, BuilderOptions, PlanOptions, option_name, plan_options, profile_rows
-from export.precision import LOSS_SCALES, engine_precision, lower
+from export.plans.memory import WAYS_OUT, available_memory, gigabytes, release_memory
+from export.plans.plan_options import (
+    TENSORRTS_OWN,
+    BuilderOptions,
+    PlanOptions,
+    option_name,
+    plan_options,
+    profile_rows,
+)
+from export.plans.to_engine import build_plan
 from export.resume import finished, reason
-from export.roles import Signature, example_inputs, load_graph, signature
-from export.spatial import MAX_REGIONS
 from export.staging import check_space, disk_errors, remove_stale, scratch_folder
-from export.to_engine import build_plan
-from export.to_onnx import export_onnx
-from export.tokenizer import tokenizer_files
-from export.twin import check_twin, runnable_geometry
-from export.verify import Expected, check_errors, expected_outputs, loaded_type, relative_errors
-from runtime.bundle import (
+from runtime.bundle.manifest import (
     FORMAT_VERSION,
     MANIFEST,
     Backend,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from runtime.controls import CONTROL_KINDS, ControlKind
 from runtime.errors import RealCompoError
+from runtime.spatial.control_images import CONTROL_KINDS, ControlKind
 
 
 @dataclass(frozen=True)

@@ -8,27 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
-from export import (
-    attention,
-    decompositions,
-    gradient,
-    graphs,
-    plan_options,
-    plan_worker,
-    precision,
-    roles,
-    spatial,
-    to_engine,
-    to_onnx,
-)
-from export.checkpoints import Checkpoint, Checkpoints, Model
-from export.geometry import Geometry
-from export.plan_options import PlanOptions, profile_rows
-from export.roles import Signature, signature
-from export.supported import Component
-from export.to_onnx import OPSETS
-from runtime import balancer
-from runtime.bundle import Precision, Role
+from export.checkpoints.folders import Checkpoint, Checkpoints, Model
+from export.checkpoints.supported import Component
+from export.graphs import attention, decompositions, gradient, models, roles, spatial
+from export.graphs.geometry import Geometry
+from export.graphs.roles import Signature, signature
+from export.onnx import precision, to_onnx
+from export.onnx.to_onnx import OPSETS
+from export.plans import plan_options, plan_worker, to_engine
+from export.plans.plan_options import PlanOptions, profile_rows
+from runtime.bundle.manifest import Precision, Role
+from runtime.denoising import balancer
 
 HASH = "sha256:"  # begins what is the hash of something longer
 _HASH_DIGITS = 24
@@ -38,7 +28,7 @@ _SOURCES = (
     balancer,
     decompositions,
     gradient,
-    graphs,
+    models,
     precision,
     roles,
     spatial,

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from export.parts import HASH, Part
-from runtime.bundle import EngineSpec, FileSpec, engine_files, sha256_of
+from runtime.bundle.manifest import EngineSpec, FileSpec, engine_files, sha256_of
 
 
 def finished(part: Part, out: Path) -> EngineSpec | None:

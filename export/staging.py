@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from runtime.bundle import Role
+from runtime.bundle.manifest import Role
 from runtime.errors import RealCompoError
 
 _SCRATCH = ".build"

@@ -20,15 +20,15 @@ from PIL import Image
 
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
-from runtime.bundle import write_atomically
+from runtime.bundle.manifest import write_atomically
 from runtime.cli import plain_errors
-from runtime.controls import CONTROL_KINDS, control_picture
+from runtime.layouts.schema import layout_schema
 from runtime.options import BOTH, Model, check_count
 from runtime.output import Output
 from runtime.pipeline import Callback
 from runtime.planners import PLANNERS, layout_json, make_planner
-from runtime.schema import layout_schema
-from runtime.spatial import PerControl
+from runtime.spatial.control_images import CONTROL_KINDS, control_picture
+from runtime.spatial.kind import PerControl
 
 EXAMPLES = """
 Examples:
@@ -288,7 +288,7 @@ def _prepare_traces(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     with _needing_matplotlib("--traces"):
-        import runtime.pictures  # noqa: F401
+        import runtime.trace_pictures  # noqa: F401
 
 
 @contextmanager
@@ -302,7 +302,7 @@ def _needing_matplotlib(what: str) -> Iterator[None]:
 def _write_traces(
     folder: Path, output: Output, prompt: str, layout: Layout | None, map_resolution: tuple[int, int]
 ) -> None:
-    from runtime.pictures import write_pictures
+    from runtime.trace_pictures import write_pictures
 
     with writing(folder):
         for path in write_pictures(folder, output, prompt, layout, map_resolution):
@@ -311,7 +311,7 @@ def _write_traces(
 
 def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
     with _needing_matplotlib("a picture of a layout"):
-        from runtime.layout_pictures import draw_layout, png
+        from runtime.layouts.pictures import draw_layout, png
     blank = Image.new("RGB", (width, height), BLANK)
     return Image.open(BytesIO(png(draw_layout(blank, layout.prompt or "", layout)))).convert("RGB")
 

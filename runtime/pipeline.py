@@ -11,23 +11,23 @@ from PIL.Image import Image
 from torch import Tensor
 
 from runtime.backends import Engines, load_engines
-from runtime.balancer import Regions, fusing_weights
-from runtime.bundle import Manifest, check_files, how_to_rebuild, needed_roles, read_manifest
-from runtime.capture import Graphs, TorchGraph
-from runtime.conditions import Request, make_regions, make_request, pad_regions
-from runtime.controlnets import ControlNets
+from runtime.bundle.manifest import Manifest, check_files, how_to_rebuild, needed_roles, read_manifest
+from runtime.denoising.balancer import Regions, fusing_weights
+from runtime.denoising.capture import Graphs, TorchGraph
+from runtime.denoising.evaluation import Evaluation, State, evaluate, start_state
+from runtime.denoising.models import Conditions, Models
+from runtime.denoising.rows import Row, make_rows
 from runtime.errors import RealCompoError
-from runtime.evaluation import Evaluation, State, evaluate, start_state
-from runtime.gligen import Gligen
-from runtime.layout import Layout
-from runtime.models import Conditions, Models
+from runtime.layouts.layout import Layout
 from runtime.options import BOTH, Kind, Model, Options, check_count
 from runtime.output import Output, Stats, TraceStep, to_images
-from runtime.rows import Row, make_rows
-from runtime.sampling import Step, make_table
-from runtime.spatial import PerControl, SpatialModel, Strengths
-from runtime.text import PromptEncoder, open_tokenizers
-from runtime.text_encoder import TextEncoder
+from runtime.request import Request, make_regions, make_request, pad_regions
+from runtime.sampling.tables import Step, make_table
+from runtime.spatial.controlnets import ControlNets
+from runtime.spatial.gligen import Gligen
+from runtime.spatial.kind import PerControl, SpatialModel, Strengths
+from runtime.text.encoder import TextEncoder
+from runtime.text.tokens import PromptEncoder, open_tokenizers
 
 Callback = Callable[[int, int, Tensor, Tensor], None]
 

@@ -8,7 +8,7 @@ import torch
 from filelock import FileLock
 
 from export.build import Options, build
-from export.checkpoints import ROOT
+from export.checkpoints.folders import ROOT
 from export.pairs import find_pair
 from runtime import RealCompo
 

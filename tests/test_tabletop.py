@@ -14,7 +14,7 @@ from diffusers import (
 )
 
 from benchmarks.quality import RegionKind, Sampling, held_out_scenes, score_mode
-from export.checkpoints import ROOT
+from export.checkpoints.folders import ROOT
 from runtime import Layout, RealCompo, Region
 
 PAIR = ROOT / "engines" / "tabletop"

@@ -11,12 +11,12 @@ from benchmarks.gpus import GPUS, find_ceilings
 from benchmarks.results import hand_over, write_file
 from benchmarks.roofline import Work, analyse
 from benchmarks.roofline_report import draw_figure, tables
-from runtime.bundle import read_manifest
+from runtime.bundle.manifest import read_manifest
 from runtime.cli import plain_errors
-from runtime.controlnets import ControlNets
-from runtime.gligen import Gligen
 from runtime.options import Options
-from runtime.sampling import make_table
+from runtime.sampling.tables import make_table
+from runtime.spatial.controlnets import ControlNets
+from runtime.spatial.gligen import Gligen
 
 
 def roofline(

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.tabletop.scenes import Scene, depth_map, label_map
-from runtime.palette import ade20k
+from runtime.layouts.palette import ade20k
 
 Kind = Literal["segmentation", "depth"]
 

@@ -13,9 +13,9 @@ from runtime.backends.base import Runner
 from runtime.backends.devices import CudaDriver, parse_device
 from runtime.backends.halves import HalvedRunner
 from runtime.backends.plans import FLAVOURS, MODULES, Flavour, check_plans, import_flavour, open_library
-from runtime.bundle import Manifest, Role
+from runtime.backends.streams import Streams
+from runtime.bundle.manifest import Manifest, Role
 from runtime.errors import RealCompoError
-from runtime.streams import Streams
 
 if TYPE_CHECKING:
     from runtime.backends.onnxruntime import OnnxRuntimeRunner

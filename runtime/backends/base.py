@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from runtime.bundle import EngineSpec, Manifest, TensorSpec, how_to_rebuild
+from runtime.bundle.manifest import EngineSpec, Manifest, TensorSpec, how_to_rebuild
 from runtime.errors import RealCompoError
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 
 from runtime.backends.base import Runner, check_inputs
-from runtime.streams import Streams
+from runtime.backends.streams import Streams
 
 
 class HalvedRunner:

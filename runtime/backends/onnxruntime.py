@@ -10,7 +10,7 @@ import torch
 from runtime.backends.base import ELEMENT_TYPES, check_inputs, check_names, output_shape
 from runtime.backends.cache import cache_folder
 from runtime.backends.devices import parse_device
-from runtime.bundle import EngineSpec, Manifest, TensorSpec, how_to_rebuild
+from runtime.bundle.manifest import EngineSpec, Manifest, TensorSpec, how_to_rebuild
 from runtime.errors import RealCompoError
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from runtime.backends.base import ELEMENT_TYPES, check_names
 from runtime.backends.devices import Driver
-from runtime.bundle import EngineSpec, Manifest, PlanSpec, how_to_rebuild
+from runtime.bundle.manifest import EngineSpec, Manifest, PlanSpec, how_to_rebuild
 from runtime.errors import RealCompoError
 
 Flavour = Literal["tensorrt-rtx", "tensorrt"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from runtime.backends.base import ELEMENT_TYPES, Runner, check_inputs, output_shape
 from runtime.backends.cache import cache_folder
 from runtime.backends.plans import Library, load_plan, out_of_memory
-from runtime.bundle import EngineSpec, FileSpec, Manifest, Role, how_to_rebuild, write_atomically
+from runtime.bundle.manifest import EngineSpec, FileSpec, Manifest, Role, how_to_rebuild, write_atomically
 from runtime.errors import RealCompoError
 
 # What may run beside the other model, and so needs scratch memory of its own

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runtime.errors import RealCompoError
-from runtime.layout import Layout
+from runtime.layouts.layout import Layout
 
 PLANNERS = ("offline", "chat")
 Planner = Callable[[str], Layout]

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.errors import RealCompoError
-from runtime.layout import Layout, Region
+from runtime.layouts.layout import Layout, Region
 from runtime.planners import check_prompt
-from runtime.text import mentions
+from runtime.text.tokens import mentions
 
 if TYPE_CHECKING:
     from openai import OpenAI

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from runtime.errors import RealCompoError
-from runtime.layout import Layout, Region
+from runtime.layouts.layout import Layout, Region
 from runtime.planners import check_prompt
 from runtime.planners.placement import Group, Relation, Side, place
 from runtime.planners.vocabulary import (
@@ -30,7 +30,7 @@ from runtime.planners.vocabulary import (
     is_plural,
     singular,
 )
-from runtime.text import mentions
+from runtime.text.tokens import mentions
 
 MOST_OBJECTS = 30  # GLIGEN's slots
 

@@ -11,7 +11,7 @@ from itertools import combinations, permutations
 from typing import Literal
 
 from runtime.errors import RealCompoError
-from runtime.geometry import Box
+from runtime.layouts.geometry import Box
 
 Kind = Literal["left of", "above", "on", "in front of", "next to"]  # others are these with the groups swapped
 Side = Literal["left", "center", "right", "top", "middle", "bottom"]

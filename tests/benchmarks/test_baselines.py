@@ -28,8 +28,8 @@ from benchmarks.baselines import (
     stock_spatial,
     stock_text_to_image,
 )
-from export.attention import find_map_layers as exported_map_layers
-from export.checkpoints import ROOT
+from export.checkpoints.folders import ROOT
+from export.graphs.attention import find_map_layers as exported_map_layers
 from runtime import Layout, Region
 
 PAIR = ROOT / "engines" / "tabletop"

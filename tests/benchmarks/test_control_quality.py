@@ -9,7 +9,7 @@ from benchmarks.quality import held_out_scenes
 from benchmarks.tabletop.control_quality import Mode, Sampling, draw_all, is_unsettled, load_pipeline, score
 from benchmarks.tabletop.scenes import Scene, Thing
 from benchmarks.tabletop.score import Scores
-from export.checkpoints import ROOT
+from export.checkpoints.folders import ROOT
 from runtime.errors import RealCompoError
 
 PAIR = ROOT / "engines" / "tabletop"

@@ -5,7 +5,7 @@ import torch
 from benchmarks.tabletop.controls import control_images, control_map
 from benchmarks.tabletop.scenes import Scene, Thing, sample_scene
 from runtime import Layout, Region
-from runtime.controls import control_image
+from runtime.spatial.control_images import control_image
 
 SCENE = Scene("", "attribute", (Thing("ring", "red", (0.25, 0.25, 0.75, 0.75)),))
 

@@ -10,11 +10,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.costs import Cost, cost_of
-from export.checkpoints import Checkpoints, load_unet, open_checkpoints
-from export.geometry import Geometry, measure
+from export.checkpoints.folders import Checkpoints, load_unet, open_checkpoints
+from export.graphs.geometry import Geometry, measure
+from export.graphs.roles import example_inputs, load_graph, signature
 from export.pairs import find_pair
-from export.roles import example_inputs, load_graph, signature
-from runtime.bundle import Role, needed_roles, read_manifest
+from runtime.bundle.manifest import Role, needed_roles, read_manifest
 
 ROWS = 3
 

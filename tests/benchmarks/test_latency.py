@@ -16,7 +16,7 @@ from benchmarks.__main__ import app
 from benchmarks.contenders import GRADIENT_ROLES, UNET_ROLES, Rows, Sampling, Target, choose, contenders, make_case
 from benchmarks.latency import PARITY, Settings, check_parity, find_target, measure
 from runtime import RealCompoError
-from runtime.bundle import FileSpec, read_manifest, sha256_of, write_manifest
+from runtime.bundle.manifest import FileSpec, read_manifest, sha256_of, write_manifest
 
 SAMPLING = Sampling(steps=2, guidance_scale=7.5)  # three evaluations, the first of the spatial model alone
 HEADLINES = {"surrogate_vs_stock", "exact_vs_stock", "eager_vs_exact", "eager_vs_surrogate"}

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.baselines import PAPER, RELEASED_LAYOUT, EagerRealCompo, Form, Result, Settings
-from export.checkpoints import ROOT
+from export.checkpoints.folders import ROOT
 from runtime import Layout, RealCompo, Region
-from runtime.evaluation import coefficient_gradient, start_state
-from runtime.models import Models
+from runtime.denoising.evaluation import coefficient_gradient, start_state
+from runtime.denoising.models import Models
 from runtime.output import Output
 from runtime.pipeline import Run
 

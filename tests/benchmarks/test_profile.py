@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.profile import profile_engine, summarize_onnx
 from runtime import RealCompoError
-from runtime.bundle import read_manifest
+from runtime.bundle.manifest import read_manifest
 
 
 def node(name: str, kind: str, start: int, took: int) -> dict[str, object]:

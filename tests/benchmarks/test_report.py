@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from export.checkpoints import ROOT
+from export.checkpoints.folders import ROOT
 
 MACHINE = {
     "cpu": "<b>A CPU & more</b>",

@@ -4,7 +4,7 @@ from diffusers import ControlNetModel
 
 from benchmarks.tabletop import data, train_controlnet
 from benchmarks.tabletop.train import Denoiser, load_denoiser
-from export.checkpoints import ROOT
+from export.checkpoints.folders import ROOT
 
 PAIR = ROOT / "engines" / "tabletop"
 

@@ -7,8 +7,8 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from benchmarks.tabletop import data, train_style
-from export.checkpoints import ROOT
-from export.lora import fuse_loras
+from export.checkpoints.folders import ROOT
+from export.checkpoints.lora import fuse_loras
 from export.pairs import Lora, Pair, find_pair
 
 PAIR = ROOT / "engines" / "tabletop"

@@ -14,10 +14,10 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from export.build import Options, build
-from export.checkpoints import Checkpoints, open_checkpoints
-from export.geometry import Geometry, measure
+from export.checkpoints.folders import Checkpoints, open_checkpoints
+from export.graphs.geometry import Geometry, measure
 from export.pairs import Control, Pair
-from runtime.controls import ControlKind
+from runtime.spatial.control_images import ControlKind
 
 TOKENS, WIDTH = 6, 16
 WORDS = ["a", "red", "ball", "<|startoftext|>", "<|endoftext|>"]

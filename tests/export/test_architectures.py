@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from export import architectures
-from export.architectures import ARCHITECTURES, Architecture, make_controlnet, with_random_weights
-from export.checkpoints import load_controlnet, load_unet, open_checkpoints, share_unet
-from export.geometry import measure
+from export.checkpoints import random_weights as architectures
+from export.checkpoints.folders import load_controlnet, load_unet, open_checkpoints, share_unet
+from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet, with_random_weights
+from export.graphs.geometry import measure
 from export.pairs import Pair, find_pair
 from runtime.errors import RealCompoError
 

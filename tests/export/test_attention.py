@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from export.attention import find_map_layers
-from export.graphs import NoiseOfEpsilon, TextToImage
+from export.graphs.attention import find_map_layers
+from export.graphs.models import NoiseOfEpsilon, TextToImage
 from runtime.errors import RealCompoError
 
 

@@ -6,8 +6,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.audit import audit, check_precision
-from runtime.bundle import Role, needed_roles, read_manifest
+from export.onnx.audit import audit, check_precision
+from runtime.bundle.manifest import Role, needed_roles, read_manifest
 from runtime.errors import RealCompoError
 
 HALF, FULL = TensorProto.FLOAT16, TensorProto.FLOAT

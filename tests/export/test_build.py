@@ -12,10 +12,10 @@ from diffusers import AutoencoderKL
 
 import export.build
 from export.build import Options, build
+from export.onnx.verify import verify_bundle
 from export.pairs import Pair
-from export.plan_options import BuilderOptions
-from export.verify import verify_bundle
-from runtime.bundle import Role, check_files, needed_roles, read_manifest
+from export.plans.plan_options import BuilderOptions
+from runtime.bundle.manifest import Role, check_files, needed_roles, read_manifest
 from runtime.errors import RealCompoError
 
 CHEAP = ("grounding", "vae_decoder")  # the parts that export in about a second
@@ -93,7 +93,7 @@ def test_a_part_that_is_not_whole_is_built_again(own_bundle: Path, pair: Pair) -
 
 def test_large_weights_stand_beside_their_graph(own_bundle: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     remove_part(own_bundle, "grounding")
-    monkeypatch.setattr("export.to_onnx.EXTERNAL_DATA_BYTES", 1000)
+    monkeypatch.setattr("export.onnx.to_onnx.EXTERNAL_DATA_BYTES", 1000)
     manifest = build(pair, own_bundle, Options())
     graph, data = (own_bundle / file.name for file in manifest.engines["grounding"].graph)
     assert data.name == f"{graph.name}.data"

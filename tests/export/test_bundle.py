@@ -10,11 +10,11 @@ import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer
 
-from export.checkpoints import Checkpoints
-from export.geometry import Geometry
-from export.roles import example_inputs, load_graph, signature
-from export.verify import check_errors, expected_outputs, relative_errors
-from runtime.bundle import Manifest, Role, check_files, needed_roles, read_manifest, sha256_of
+from export.checkpoints.folders import Checkpoints
+from export.graphs.geometry import Geometry
+from export.graphs.roles import example_inputs, load_graph, signature
+from export.onnx.verify import check_errors, expected_outputs, relative_errors
+from runtime.bundle.manifest import Manifest, Role, check_files, needed_roles, read_manifest, sha256_of
 from runtime.errors import RealCompoError
 from tests.export.conftest import TOKENS, WIDTH, WORDS
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
-from export.checkpoints import Checkpoint, Checkpoints, load_unet, open_checkpoints
+from export.checkpoints.folders import Checkpoint, Checkpoints, load_unet, open_checkpoints
+from export.checkpoints.tokenizer import tokenizer_json
 from export.pairs import PAIRS, Control, Pair, find_pair
-from export.tokenizer import tokenizer_json
 from runtime.errors import RealCompoError
 
 

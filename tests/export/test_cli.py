@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 import export.build
 from export.__main__ import app
 from export.pairs import Pair
-from runtime.bundle import sha256_of
+from runtime.bundle.manifest import sha256_of
 
 
 def run(*arguments: object) -> Result:

@@ -27,10 +27,10 @@ from benchmarks.roofline import Work
 from export.pairs import Pair
 from runtime import Layout, RealCompo, Region
 from runtime.__main__ import app
-from runtime.controls import CONTROL_KINDS, ControlKind
 from runtime.errors import RealCompoError
 from runtime.options import Options
 from runtime.output import Output
+from runtime.spatial.control_images import CONTROL_KINDS, ControlKind
 from tests.export.conftest import TOKENS
 
 LAYOUT = Layout([Region("red ball", box=(0.1, 0.1, 0.6, 0.6)), Region("a", box=(0.5, 0.4, 0.9, 1.0), tokens=[1])])
@@ -51,7 +51,7 @@ def control_image(layout: Layout, kind: ControlKind, size: tuple[int, int]) -> T
 @pytest.fixture(autouse=True, scope="module")
 def drawn_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("runtime.controlnets", "benchmarks.baselines"):
+        for module in ("runtime.spatial.controlnets", "benchmarks.baselines"):
             patch.setattr(f"{module}.control_image", control_image)
         yield
 

@@ -11,18 +11,18 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
-from export.checkpoints import Checkpoints, open_checkpoints
-from export.geometry import Geometry, measure
-from export.gradient import AttentionGradient
-from export.graphs import ControlNet, ControlNetAndUNet, NoiseOfEpsilon
+from export.checkpoints.folders import Checkpoints, open_checkpoints
+from export.graphs.geometry import Geometry, measure
+from export.graphs.gradient import AttentionGradient
+from export.graphs.models import ControlNet, ControlNetAndUNet, NoiseOfEpsilon
+from export.graphs.roles import example_inputs, load_graph, signature
+from export.onnx.to_onnx import export_onnx
+from export.onnx.verify import verify_bundle
 from export.pairs import Pair
-from export.roles import example_inputs, load_graph, signature
-from export.to_onnx import export_onnx
-from export.verify import verify_bundle
 from runtime import Layout, Region
-from runtime.bundle import needed_roles, read_manifest
-from runtime.controlnets import ControlNets
+from runtime.bundle.manifest import needed_roles, read_manifest
 from runtime.output import Stats
+from runtime.spatial.controlnets import ControlNets
 from tests.export.conftest import make_controlnet
 from tests.export.test_gradient import (
     Case,

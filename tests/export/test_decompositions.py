@@ -6,7 +6,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
-from export.decompositions import (
+from export.graphs.decompositions import (
     convolution_backward,
     decompositions,
     native_group_norm,
@@ -16,7 +16,7 @@ from export.decompositions import (
     squeeze,
     var_mean,
 )
-from export.gradient import _OpenUpsample
+from export.graphs.gradient import _OpenUpsample
 
 
 @pytest.mark.parametrize("size", [7, 8])

@@ -14,15 +14,15 @@ from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from export.attention import find_map_layers
-from export.checkpoints import ROOT, Checkpoints
-from export.geometry import Geometry
-from export.gradient import AttentionGradient
-from export.graphs import NoiseOfEpsilon, Spatial, TextToImage
-from export.roles import Signature, example_inputs, signature
-from export.spatial import MAX_REGIONS
-from export.to_onnx import FOLDED_SIZE, export_onnx
-from runtime.bundle import Role, TensorSpec, read_manifest
+from export.checkpoints.folders import ROOT, Checkpoints
+from export.graphs.attention import find_map_layers
+from export.graphs.geometry import Geometry
+from export.graphs.gradient import AttentionGradient
+from export.graphs.models import NoiseOfEpsilon, Spatial, TextToImage
+from export.graphs.roles import Signature, example_inputs, signature
+from export.graphs.spatial import MAX_REGIONS
+from export.onnx.to_onnx import FOLDED_SIZE, export_onnx
+from runtime.bundle.manifest import Role, TensorSpec, read_manifest
 
 Tensors = dict[str, Tensor]
 ROLES: tuple[Role, ...] = ("text_to_image_gradient", "spatial_gradient")
@@ -212,8 +212,8 @@ def test_narrow_stable_diffusion_against_autograd(narrow: Case) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_tabletop_against_autograd(role: Role, tabletop_bundle: Path) -> None:
-    from export.checkpoints import open_checkpoints
-    from export.geometry import measure
+    from export.checkpoints.folders import open_checkpoints
+    from export.graphs.geometry import measure
 
     pair = ROOT / "engines" / "tabletop"
     geometry = measure(open_checkpoints(str(pair / "text_to_image"), str(pair / "spatial")))

@@ -8,12 +8,12 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from export.checkpoints import Checkpoints, open_checkpoints
-from export.geometry import Geometry, measure
-from export.graphs import NoiseOfVelocity
+from export.checkpoints.folders import Checkpoints, open_checkpoints
+from export.graphs.geometry import Geometry, measure
+from export.graphs.models import NoiseOfVelocity
+from export.graphs.roles import example_inputs, load_graph, signature
 from export.pairs import Pair
-from export.roles import example_inputs, load_graph, signature
-from runtime.bundle import Role, needed_roles
+from runtime.bundle.manifest import Role, needed_roles
 from runtime.errors import RealCompoError
 from tests.export.conftest import TOKENS, WIDTH
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from export.checkpoints import ROOT
+from export.checkpoints.folders import ROOT
 from export.pairs import Pair
-from runtime.bundle import check_files, read_manifest
+from runtime.bundle.manifest import check_files, read_manifest
 
 pytestmark = pytest.mark.tensorrt_rtx
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu12")
@@ -20,10 +20,10 @@ TICKS = os.sysconf("SC_CLK_TCK")
 # A builder that has run for some seconds is in TensorRT's C++, which calls nobody back until it is through.
 BUILD_PLAN = """
 from pathlib import Path
-from export.plan_options import plan_options
-from export.roles import Signature
-from export.to_engine import build_plan
-from runtime.bundle import read_manifest
+from export.plans.plan_options import plan_options
+from export.graphs.roles import Signature
+from export.plans.to_engine import build_plan
+from runtime.bundle.manifest import read_manifest
 from runtime.cli import plain_errors
 folder = Path({folder!r})
 engine = read_manifest(folder).engines["spatial_gradient"]
@@ -40,7 +40,7 @@ def worker_of(process: subprocess.Popen[str], seconds: float) -> int:
     while process.poll() is None:
         for child in map(int, children.read_text().split()):
             command = Path(f"/proc/{child}/cmdline").read_bytes()
-            if b"export.plan_worker" in command and cpu_seconds(child) >= seconds:
+            if b"export.plans.plan_worker" in command and cpu_seconds(child) >= seconds:
                 return child
         time.sleep(0.02)
     raise AssertionError(f"it ended before: {process.communicate()}")

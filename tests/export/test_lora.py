@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from export.checkpoints import ROOT, open_checkpoints, share_unet
-from export.lora import fuse_loras, parse_loras
+from export.checkpoints.folders import ROOT, open_checkpoints, share_unet
+from export.checkpoints.lora import fuse_loras, parse_loras
 from export.pairs import Lora, Pair
 from runtime.errors import RealCompoError
 

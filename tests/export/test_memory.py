@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from export.memory import available_memory
+from export.plans.memory import available_memory
 
 
 @pytest.fixture

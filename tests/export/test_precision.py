@@ -7,17 +7,17 @@ import torch
 from torch import nn
 
 from export.build import Options, build
-from export.checkpoints import Checkpoints
-from export.geometry import Geometry
+from export.checkpoints.folders import Checkpoints
+from export.graphs.geometry import Geometry
+from export.graphs.roles import example_inputs, load_graph, signature
+from export.onnx.precision import LOSS_SCALES, lower
+from export.onnx.verify import expected_outputs
+from export.onnx.widen import widen_bundle
 from export.pairs import Pair
-from export.precision import LOSS_SCALES, lower
-from export.roles import example_inputs, load_graph, signature
-from export.verify import expected_outputs
-from export.widen import widen_bundle
 from runtime import RealCompo, Region
-from runtime.bundle import Role, read_manifest
+from runtime.bundle.manifest import Role, read_manifest
 from runtime.errors import RealCompoError
-from runtime.layout import Layout
+from runtime.layouts.layout import Layout
 
 UNETS: tuple[Role, ...] = ("text_to_image", "spatial", "text_to_image_gradient", "spatial_gradient")
 

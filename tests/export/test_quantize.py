@@ -13,15 +13,15 @@ from torch import nn
 from typer.testing import CliRunner
 
 from export.__main__ import app
-from export.checkpoints import load_unet, open_checkpoints
+from export.checkpoints.folders import load_unet, open_checkpoints
+from export.graphs.roles import Signature
+from export.onnx.quantize import TOLERANCE, quantizable, quantize_bundle, record
+from export.onnx.verify import verify_bundle
 from export.pairs import find_pair
-from export.plan_options import plan_options
-from export.quantize import TOLERANCE, quantizable, quantize_bundle, record
-from export.roles import Signature
-from export.to_engine import build_plan
-from export.verify import verify_bundle
+from export.plans.plan_options import plan_options
+from export.plans.to_engine import build_plan
 from runtime import Layout, RealCompo
-from runtime.bundle import read_manifest, sha256_of, write_manifest
+from runtime.bundle.manifest import read_manifest, sha256_of, write_manifest
 from runtime.errors import RealCompoError
 
 LAYOUT = Path(__file__).parents[2] / "examples" / "red_ball_blue_cube.json"

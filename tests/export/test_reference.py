@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.reference import computed_in_fp32
+from export.onnx.reference import computed_in_fp32
 
 
 class Small(nn.Module):

@@ -26,20 +26,20 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from benchmarks.baselines import EagerRealCompo, Form, Settings, find_map_layers
-from export.architectures import ARCHITECTURES, Architecture, with_random_weights
-from export.attention import find_map_layers as exported_map_layers
-from export.audit import audit
 from export.build import Options, build
-from export.checkpoints import open_checkpoints
-from export.geometry import Geometry, measure
-from export.lora import fuse_loras
+from export.checkpoints.folders import open_checkpoints
+from export.checkpoints.lora import fuse_loras
+from export.checkpoints.random_weights import ARCHITECTURES, Architecture, with_random_weights
+from export.checkpoints.single_file import convert_single_files
+from export.graphs.attention import find_map_layers as exported_map_layers
+from export.graphs.geometry import Geometry, measure
+from export.graphs.roles import signature
+from export.onnx.audit import audit
+from export.onnx.precision import engine_precision
+from export.onnx.verify import verify_bundle
 from export.pairs import Control, Lora, Pair, find_pair
-from export.precision import engine_precision
-from export.roles import signature
-from export.single_file import convert_single_files
-from export.verify import verify_bundle
 from runtime import Layout, RealCompo, Region
-from runtime.bundle import read_manifest, write_manifest
+from runtime.bundle.manifest import read_manifest, write_manifest
 from runtime.errors import RealCompoError
 from tests.export.conftest import make_controlnet, make_vae
 from tests.export.test_controlled_runs import assert_follows, relative_distance, start

@@ -9,10 +9,10 @@ from diffusers import UNet2DConditionModel
 
 import export.build
 from export.build import Options, build
-from export.checkpoints import open_checkpoints, share_unet
+from export.checkpoints.folders import open_checkpoints, share_unet
 from export.pairs import Pair
 from runtime import Layout, RealCompo, Region
-from runtime.bundle import read_manifest
+from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
 from tests.export.conftest import make_unet
 

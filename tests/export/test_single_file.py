@@ -12,8 +12,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from export.__main__ import app
-from export.architectures import ARCHITECTURES, Architecture, make_controlnet
-from export.checkpoints import (
+from export.checkpoints.folders import (
     Checkpoints,
     load_controlnet,
     load_text_encoder,
@@ -21,10 +20,11 @@ from export.checkpoints import (
     load_vae,
     open_checkpoints,
 )
-from export.geometry import Geometry, measure
+from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
+from export.checkpoints.single_file import convert_single_files
+from export.checkpoints.tokenizer import tokenizer_json
+from export.graphs.geometry import Geometry, measure
 from export.pairs import Control, Pair
-from export.single_file import convert_single_files
-from export.tokenizer import tokenizer_json
 from runtime.errors import RealCompoError
 
 Weights = dict[str, Tensor]
@@ -172,7 +172,7 @@ def test_a_file_is_converted_once(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         Path(folder).name for folder in (first.text_to_image, first.spatial)
     )
-    monkeypatch.setattr("export.single_file._convert", None)  # would fail if it were called
+    monkeypatch.setattr("export.checkpoints.single_file._convert", None)  # would fail if it were called
     assert convert_single_files(files, tmp_path, tokenizer) == first
 
 

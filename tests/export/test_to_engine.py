@@ -11,15 +11,15 @@ import onnx
 import pytest
 import torch
 
-import export.to_engine
-from export import plan_worker
+import export.plans.to_engine
 from export.build import Options, build
+from export.graphs.roles import Signature
 from export.pairs import Pair
-from export.plan_options import BuilderOptions, PlanOptions, plan_options, profile_rows
-from export.plan_worker import PlanRequest, Refused, check_memory, make_config
-from export.roles import Signature
-from export.to_engine import build_plan
-from runtime.bundle import EngineSpec, Role, TensorSpec, check_files, needed_roles, read_manifest, sha256_of
+from export.plans import plan_worker
+from export.plans.plan_options import BuilderOptions, PlanOptions, plan_options, profile_rows
+from export.plans.plan_worker import PlanRequest, Refused, check_memory, make_config
+from export.plans.to_engine import build_plan
+from runtime.bundle.manifest import EngineSpec, Role, TensorSpec, check_files, needed_roles, read_manifest, sha256_of
 from runtime.errors import RealCompoError
 
 pytestmark = pytest.mark.tensorrt_rtx
@@ -159,7 +159,7 @@ def test_how_a_worker_s_death_is_told(
 ) -> None:
     (tmp_path / "python").write_text(f"#!/bin/sh\ncat > /dev/null\n{ending}\n")
     (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(export.to_engine.sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(export.plans.to_engine.sys, "executable", str(tmp_path / "python"))
     with pytest.raises(RealCompoError, match=message):
         build_plan(files(bundle, grounding), takes(grounding), options, BATCH, tmp_path / "plan.engine")
 

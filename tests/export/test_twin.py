@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from export.build import Options, build
-from export.checkpoints import Checkpoints, open_checkpoints
-from export.geometry import Geometry, measure
-from export.gradient import AttentionGradient
+from export.checkpoints.folders import Checkpoints, open_checkpoints
+from export.graphs.geometry import Geometry, measure
+from export.graphs.gradient import AttentionGradient
+from export.graphs.roles import example_inputs, load_graph, signature
+from export.onnx.to_onnx import export_onnx
+from export.onnx.twin import OVERHEAD, check_twin, kept_for_backward, runnable_geometry
+from export.onnx.verify import verify_bundle
 from export.pairs import Pair
-from export.roles import example_inputs, load_graph, signature
-from export.to_onnx import export_onnx
-from export.twin import OVERHEAD, check_twin, kept_for_backward, runnable_geometry
-from export.verify import verify_bundle
 from runtime.errors import RealCompoError
 
 ROLE = "text_to_image_gradient"
@@ -31,7 +31,7 @@ def graph(checkpoints: Checkpoints, geometry: Geometry) -> AttentionGradient:
 
 
 def limit(monkeypatch: pytest.MonkeyPatch, available: int | None) -> None:
-    monkeypatch.setattr("export.twin.available_memory", lambda: available)
+    monkeypatch.setattr("export.onnx.twin.available_memory", lambda: available)
 
 
 def test_what_the_backward_keeps_grows_with_the_image(

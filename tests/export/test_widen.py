@@ -9,13 +9,13 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from export.checkpoints import Checkpoints
-from export.geometry import Geometry
-from export.precision import lower
-from export.roles import example_inputs, load_graph, signature
-from export.to_onnx import export_onnx
-from export.verify import TOLERANCE, expected_outputs, relative_errors
-from export.widen import runnable_on_cpu, widen_bundle
+from export.checkpoints.folders import Checkpoints
+from export.graphs.geometry import Geometry
+from export.graphs.roles import example_inputs, load_graph, signature
+from export.onnx.precision import lower
+from export.onnx.to_onnx import export_onnx
+from export.onnx.verify import TOLERANCE, expected_outputs, relative_errors
+from export.onnx.widen import runnable_on_cpu, widen_bundle
 from runtime.errors import RealCompoError
 
 

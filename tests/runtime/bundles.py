@@ -13,9 +13,8 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from export.gradient import trace_gradient
-from runtime.balancer import attention_loss
-from runtime.bundle import (
+from export.graphs.gradient import trace_gradient
+from runtime.bundle.manifest import (
     EngineSpec,
     FileSpec,
     Manifest,
@@ -27,6 +26,7 @@ from runtime.bundle import (
     sha256_of,
     write_manifest,
 )
+from runtime.denoising.balancer import attention_loss
 
 CONTEXT, WIDTH, SLOTS, LATENT, MAP, IMAGE = 12, 8, 5, 8, 4, 32
 LATENT_SCALE = 0.7

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import pad
 
-from runtime.balancer import (
+from runtime.denoising.balancer import (
     SURROGATE_UNIT,
     Regions,
     attention_loss,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from runtime import RealCompo, RealCompoError
-from runtime.bundle import sha256_of, write_atomically
+from runtime.bundle.manifest import sha256_of, write_atomically
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from runtime import Layout, RealCompoError, Region
-from runtime.controls import ControlKind, control_image, label_map
-from runtime.palette import Palette, ade20k
+from runtime.layouts.palette import Palette, ade20k
+from runtime.spatial.control_images import ControlKind, control_image, label_map
 
 EXAMPLES = Path("examples")
 

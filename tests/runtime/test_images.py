@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from runtime import RealCompoError
-from runtime.images import read_depth, read_labels
-from runtime.palette import ade20k, class_id
+from runtime.layouts.images import read_depth, read_labels
+from runtime.layouts.palette import ade20k, class_id
 
 LABELS = np.array([[0, 1, 23], [149, 255, 7]], dtype=np.uint8)
 
@@ -111,7 +111,7 @@ def test_palette_of_ade20k() -> None:
     ("label", "message"),
     [
         ("sofaa", "'sofaa' is not an ADE20K class; close to it: sofa"),
-        ("unicorn-shaped", "'unicorn-shaped' is not an ADE20K class; runtime/ade20k.csv lists them"),
+        ("unicorn-shaped", "'unicorn-shaped' is not an ADE20K class; runtime/layouts/ade20k.csv lists them"),
         (255, "class id 255 is out of range; ids are 0 to 254"),
         (-1, "class id -1 is out of range"),
     ],

@@ -7,7 +7,7 @@ from matplotlib.contour import ContourSet
 from PIL import Image
 
 from runtime import Layout, Region
-from runtime.layout_pictures import draw_layout, region_colors
+from runtime.layouts.pictures import draw_layout, region_colors
 
 MASK = np.zeros((20, 10), dtype=bool)
 MASK[10:, 2:5] = True  # down to the lower edge

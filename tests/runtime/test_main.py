@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.__main__ import app, writing
-from runtime.controls import ControlKind, control_image
+from runtime.spatial.control_images import ControlKind, control_image
 
 PROMPT = "a red ball and a blue cube"
 REGIONS = [

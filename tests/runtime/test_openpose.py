@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from runtime import Layout, RealCompoError
-from runtime.controls import control_image
-from runtime.openpose import coco_18, draw_people, read_openpose
+from runtime.layouts.openpose import coco_18, draw_people, read_openpose
+from runtime.spatial.control_images import control_image
 
 # As OpenPose's manual lists them (doc/02_output.md).
 COCO = [

@@ -10,7 +10,7 @@ from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PND
 from torch import Tensor, nn
 
 from runtime import Layout, RealCompo, RealCompoError, Region
-from runtime.bundle import Role
+from runtime.bundle.manifest import Role
 from runtime.options import BOTH, Model
 from tests.runtime.bundles import CONTEXT, LATENT, LATENT_SCALE, SCHEDULER, SLOTS, WIDTH, Part, make_tokenizer
 

@@ -15,7 +15,7 @@ from runtime.planners import layout_json, make_planner
 from runtime.planners.offline import plan
 from runtime.planners.placement import split
 from runtime.planners.vocabulary import MARKS, QUANTITIES, singular
-from runtime.text import PromptEncoder, mentions, region_tokens
+from runtime.text.tokens import PromptEncoder, mentions, region_tokens
 from tests.runtime.bundles import CONTEXT, make_tokenizer
 
 Box = tuple[float, float, float, float]

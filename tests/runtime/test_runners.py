@@ -13,8 +13,8 @@ from runtime.backends.base import ELEMENT_TYPES, Runner
 from runtime.backends.halves import HalvedRunner
 from runtime.backends.onnxruntime import OnnxRuntimeRunner
 from runtime.backends.plans import FLAVOURS, Flavour
-from runtime.bundle import Role, read_manifest
-from runtime.streams import Streams
+from runtime.backends.streams import Streams
+from runtime.bundle.manifest import Role, read_manifest
 from tests.runtime.bundles import CONTEXT, LATENT, MAP, SLOTS, WIDTH, Part
 from tests.runtime.recording import add_plans, recording_engines, recording_library
 

@@ -9,7 +9,7 @@ from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PND
 from torch import Tensor
 
 from runtime import RealCompoError
-from runtime.sampling import advance, history_weights, make_table, start_history
+from runtime.sampling.tables import advance, history_weights, make_table, start_history
 from tests.runtime.bundles import SCHEDULER
 
 ORACLES: dict[str, Callable[[dict[str, Any]], Any]] = {

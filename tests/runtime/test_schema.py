@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.schema import LayoutFile, RegionFile
+from runtime.layouts.schema import LayoutFile, RegionFile
 
 PAGE = Path("docs/layouts.md").read_text()
 EXAMPLES = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)

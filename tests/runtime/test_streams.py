@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from runtime.backends.base import Runner
-from runtime.bundle import EngineSpec
+from runtime.backends.streams import Streams
+from runtime.bundle.manifest import EngineSpec
 from runtime.output import Stats
-from runtime.streams import Streams
 
 CPU = torch.device("cpu")
 

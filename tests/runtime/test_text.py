@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from runtime import Layout, RealCompoError, Region
-from runtime.text import PromptEncoder, region_tokens, warn_of_losses
+from runtime.text.tokens import PromptEncoder, region_tokens, warn_of_losses
 from tests.runtime.bundles import CONTEXT, make_tokenizer
 
 BOX = (0.0, 0.0, 1.0, 1.0)

@@ -1,0 +1,364 @@
+"""Checkpoints: diffusers folders of Stable Diffusion 1.x and SDXL, read from safetensors and never from pickle."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+from export.checkpoints.supported import XL, Component, MainComponent, check_supported
+from runtime.bundle.manifest import sha256_of
+from runtime.errors import RealCompoError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Model = Literal["text_to_image", "spatial"]
+MODELS: tuple[Model, ...] = get_args(Model)
+COMPONENTS: dict[Model, tuple[MainComponent, ...]] = {
+    "text_to_image": ("text_encoder", "unet", "vae"),
+    "spatial": ("unet",),
+}
+_PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's folder, up to the suffix of its weights
+    "unet": "unet/diffusion_pytorch_model",
+    "vae": "vae/diffusion_pytorch_model",
+    "text_encoder": "text_encoder/model",
+    "text_encoder_2": "text_encoder_2/model",
+    "controlnet": "diffusion_pytorch_model",
+}
+
+_NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model's folder in diffusers' layout, and where it came from."""
+
+    model: Model
+    source: str
+    revision: str | None
+    folder: Path
+
+    @property
+    def is_xl(self) -> bool:
+        """Whether it is an SDXL."""
+        return self.config("unet").get("addition_embed_type") == XL
+
+    @property
+    def zero_negative(self) -> bool:
+        """Whether no negative prompt is told as zeros, as it was in SDXL's training; diffusers' default for SDXL."""
+        described = self.read_json("model_index.json") if (self.folder / "model_index.json").is_file() else {}
+        return self.is_xl and bool(described.get("force_zeros_for_empty_prompt", True))
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """What a pair takes of it; a ControlNet is its own."""
+        second: tuple[Component, ...] = ("text_encoder_2",) if self.model == "text_to_image" and self.is_xl else ()
+        return COMPONENTS[self.model] + second
+
+    def read_json(self, path: str) -> dict[str, Any]:
+        """A JSON file of the folder.
+
+        Raises:
+            RealCompoError: it is missing or not a JSON object.
+        """
+        file = self.existing(path)
+        try:
+            content = json.loads(file.read_text())
+        except ValueError as error:
+            raise RealCompoError(f"{file} is damaged: {error}. {_mend(self.model)}") from error
+        if not isinstance(content, dict):
+            raise RealCompoError(f"{file} is damaged: it is no JSON object. {_mend(self.model)}")
+        return content
+
+    def existing(self, path: str) -> Path:
+        """A file of the folder.
+
+        Raises:
+            RealCompoError: it is missing.
+        """
+        file = self.folder / path
+        if file.is_file():
+            return file
+        pickled = " (there is a .bin; pickled weights are not read)" if list(file.parent.glob("*.bin")) else ""
+        raise RealCompoError(f"{file} is missing{pickled}. {_mend(self.model)}")
+
+    def place(self, component: Component) -> Path:
+        """The folder of a component."""
+        return component_folder(self.folder, component)
+
+    def config(self, component: Component) -> dict[str, Any]:
+        return self.read_json(str(Path(_PLACES[component]).with_name("config.json")))
+
+    def weights(self, component: Component) -> tuple[str | None, list[Path]]:
+        """The safetensors files of a component, and their variant ("fp16" where there is no other).
+
+        Raises:
+            RealCompoError: a file is missing.
+        """
+        stem = Path(_PLACES[component])
+        for variant, suffix in ((None, ""), ("fp16", ".fp16")):
+            if (whole := self.folder / f"{stem}{suffix}.safetensors").is_file():
+                return variant, [whole]
+            if (self.folder / (index := f"{stem}.safetensors.index{suffix}.json")).is_file():
+                shards = sorted(set(self.read_json(index)["weight_map"].values()))
+                return variant, [self.existing(str(stem.with_name(shard))) for shard in shards]
+        return None, [self.existing(f"{stem}.safetensors")]
+
+    def digest(self, component: Component) -> str:
+        """sha256 over a component's config and weights."""
+        files = [self.place(component) / "config.json", *self.weights(component)[1]]
+        return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
+
+    def stored_type(self, component: Component) -> torch.dtype:
+        """What a component's weights are stored in, going by the first."""
+        return next(iter(_open_weights(self, component).values()))().dtype
+
+    def fp32_bytes(self, component: Component, prefixes: tuple[str, ...]) -> int:
+        """The size in fp32 of those of a component's weights whose names start with one of `prefixes`."""
+        headers = (safetensors_header(file) for file in self.weights(component)[1])
+        return sum(4 * math.prod(shape) for h in headers for name, shape in h.items() if name.startswith(prefixes))
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The two models of a pair. The spatial one uses the text encoder and the VAE of the other; it is GLIGEN, or the
+    other itself with ControlNets."""
+
+    text_to_image: Checkpoint
+    spatial: Checkpoint
+    controlnets: tuple[Checkpoint, ...] = ()
+
+    def of(self, model: Model) -> Checkpoint:
+        return self.text_to_image if model == "text_to_image" else self.spatial
+
+
+def component_folder(folder: Path, component: Component) -> Path:
+    """Where a checkpoint's folder has a component; a ControlNet has its folder to itself."""
+    return (folder / _PLACES[component]).parent
+
+
+def open_checkpoints(
+    text_to_image: str, spatial: str, controlnets: Sequence[str] = (), *, download: bool = True
+) -> Checkpoints:
+    """Find the models of a pair and check, before any weight is read, that they are there and whole.
+
+    Args:
+        controlnets: those that make the text-to-image model spatial; then `spatial` is that model again.
+
+    Raises:
+        RealCompoError: a model cannot be had, lacks a file, or has an architecture that is not supported.
+    """
+    base = open_text_to_image(text_to_image, download=download)
+    if controlnets:
+        controls = tuple(_open("spatial", source, ("controlnet",), download) for source in controlnets)
+        checkpoints = Checkpoints(base, base, controls)
+    else:
+        checkpoints = Checkpoints(base, _open("spatial", spatial, COMPONENTS["spatial"], download))
+    check_supported(base, checkpoints.spatial, checkpoints.controlnets)
+    return checkpoints
+
+
+def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
+    """Find the text-to-image model and check that its files are there.
+
+    Raises:
+        RealCompoError: it cannot be had, or lacks a file.
+    """
+    base = _open("text_to_image", source, COMPONENTS["text_to_image"], download)
+    _check_files(base, base.components)
+    return base
+
+
+def share_unet(checkpoints: Checkpoints) -> bool:
+    """Whether the spatial UNet is the text-to-image one, or that with GLIGEN's layers added: every other weight is the
+    same.
+
+    GLIGEN trains its own layers alone (arXiv 2301.07093), so that this holds for the model it was made from.
+    """
+    if checkpoints.controlnets:
+        return True
+    base, grounded = (_open_weights(checkpoints.of(model), "unet") for model in MODELS)
+    if set(base) != {name for name in grounded if not _is_grounding(name)}:
+        return False
+    return all(torch.equal(base[name](), grounded[name]()) for name in base)  # stops at the first that differs
+
+
+def _is_grounding(name: str) -> bool:
+    return name.startswith("position_net.") or ".fuser." in name
+
+
+def _open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Callable[[], torch.Tensor]]:
+    """What reads each weight of a component, by name."""
+    read: dict[str, Callable[[], torch.Tensor]] = {}
+    for path in checkpoint.weights(component)[1]:
+        file = safe_open(path, framework="pt")
+        names = file.keys()
+        read |= {name: partial(file.get_tensor, name) for name in names}
+    return read
+
+
+def load_unet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+    """The UNet in `dtype` but for norms, which are in fp32; in evaluation mode, its weights frozen."""
+    return _fill(empty_unet(checkpoint), checkpoint, "unet", dtype)
+
+
+def load_controlnet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> ControlNetModel:
+    """The ControlNet in `dtype` but for norms, which are in fp32; in evaluation mode, its weights frozen."""
+    return _fill(empty_controlnet(checkpoint), checkpoint, "controlnet", dtype)
+
+
+def load_vae(checkpoint: Checkpoint) -> AutoencoderKL:
+    """The VAE in fp32, in evaluation mode, its weights frozen."""
+    options = {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}  # True needs accelerate
+    return _load(checkpoint, "vae", AutoencoderKL.from_pretrained, **options)
+
+
+def load_text_encoder(checkpoint: Checkpoint) -> CLIPTextModel:
+    """The text encoder in fp32, in evaluation mode, its weights frozen."""
+    return _load(checkpoint, "text_encoder", CLIPTextModel.from_pretrained, dtype=torch.float32)
+
+
+def load_text_encoder_2(checkpoint: Checkpoint) -> CLIPTextModelWithProjection:
+    """SDXL's second text encoder in fp32, in evaluation mode, its weights frozen."""
+    return _load(checkpoint, "text_encoder_2", CLIPTextModelWithProjection.from_pretrained, dtype=torch.float32)
+
+
+def empty_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
+    """The UNet's structure, without weights."""
+    with torch.device("meta"), _readable(checkpoint, "unet"):
+        return UNet2DConditionModel.from_config(checkpoint.config("unet"))
+
+
+def empty_controlnet(checkpoint: Checkpoint) -> ControlNetModel:
+    """The ControlNet's structure, without weights."""
+    with torch.device("meta"), _readable(checkpoint, "controlnet"):
+        return ControlNetModel.from_config(checkpoint.config("controlnet"))
+
+
+def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch.dtype) -> Any:
+    """Give a model its weights one by one, so that memory holds nothing besides. Those that the file has in the wanted
+    type already stay in the file, which is mapped."""
+    exact = {f"{name}." for name, module in model.named_modules() if isinstance(module, _NORMS)}
+    with _readable(checkpoint, component):
+        read = _open_weights(checkpoint, component)
+        empty = model.state_dict()
+        _check_complete(checkpoint, component, sorted(empty.keys() - read.keys()))
+        weights = {}
+        for name, wanted in empty.items():
+            found = read[name]()
+            if found.shape != wanted.shape:
+                raise ValueError(f"{name} has shape {tuple(found.shape)} instead of {tuple(wanted.shape)}")
+            norm = name[: name.rindex(".") + 1] in exact
+            weights[name] = found.to(torch.float32 if norm else dtype)
+        model.load_state_dict(weights, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callable[..., Any], **options: Any) -> Any:
+    with _readable(checkpoint, component), no_progress_bar():
+        model, info = from_pretrained(
+            checkpoint.place(component),
+            variant=checkpoint.weights(component)[0],
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
+        )
+    _check_complete(checkpoint, component, sorted(info["missing_keys"]))
+    return model.eval().requires_grad_(False)
+
+
+def _check_complete(checkpoint: Checkpoint, component: Component, missing: Sequence[str]) -> None:
+    if missing:
+        raise RealCompoError(
+            f"{checkpoint.place(component)} lacks {len(missing)} weights of its architecture, among them {missing[0]}"
+            f". {_mend(checkpoint.model)}"
+        )
+
+
+@contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """Transformers' bar would break through the build's own."""
+    enabled = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            enable_progress_bar()
+
+
+@contextmanager
+def _readable(checkpoint: Checkpoint, component: Component) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        cause = str(error).strip().split("\n")[0]
+        raise RealCompoError(
+            f"{checkpoint.place(component)} cannot be loaded: {cause}. {_mend(checkpoint.model)}"
+        ) from error
+
+
+def _open(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
+    """A checkpoint that has these components' files."""
+    checkpoint = _find(model, source, components, download)
+    _check_files(checkpoint, components)
+    return checkpoint
+
+
+def _check_files(checkpoint: Checkpoint, components: Sequence[Component]) -> None:
+    for component in components:
+        checkpoint.config(component)
+        checkpoint.weights(component)
+
+
+def _find(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
+    for folder in (Path(source).expanduser(), ROOT / source):
+        if folder.is_dir():
+            return Checkpoint(model, source, None, folder)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+        raise RealCompoError(f"the folder {source} of the {model} model does not exist. {_mend(model)}")
+    files = _files_of(model, components)
+    try:
+        snapshot = Path(snapshot_download(source, allow_patterns=files, local_files_only=not download))
+    except Exception as error:  # whatever the hub client raises, the user's way on is the same
+        cause = str(error).strip().split("\n")[0]
+        raise RealCompoError(
+            f"{source} (the {model} model) is no folder, and the hub does not give it: {cause}. {_mend(model)}"
+        ) from error
+    return Checkpoint(model, source, snapshot.name, snapshot)
+
+
+def _files_of(model: Model, components: Sequence[Component]) -> list[str]:
+    further: tuple[Component, ...] = ("text_encoder_2",) if model == "text_to_image" else ()  # where there is one
+    stems = [Path(_PLACES[component]) for component in (*components, *further)]
+    patterns = [str(path) for stem in stems for path in (stem.with_name("config.json"), f"{stem}*.safetensors*")]
+    return patterns + (
+        ["tokenizer/*", "tokenizer_2/*", "scheduler/*.json", "model_index.json"] if model == "text_to_image" else []
+    )
+
+
+def safetensors_header(file: Path) -> dict[str, list[int]]:
+    """Names and shapes of the tensors in a safetensors file."""
+    with file.open("rb") as f:
+        try:
+            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
+            return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+        except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
+            raise RealCompoError(f"{file} is damaged: it has no safetensors header") from error
+
+
+def _mend(model: Model) -> str:
+    return f"Give a diffusers folder with --{model.replace('_', '-')} DIR"

@@ -1,0 +1,244 @@
+"""The bundle: a folder of engines described by `manifest.json`, and the checks made before anything in it runs."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from runtime.errors import RealCompoError
+from runtime.spatial.control_images import ControlKind
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+Role = Literal[
+    "text_encoder",
+    "text_to_image",
+    "spatial",
+    "text_to_image_gradient",
+    "spatial_gradient",
+    "grounding",
+    "controlnet",
+    "vae_decoder",
+]
+Backend = Literal["onnx", "tensorrt-rtx", "tensorrt"]
+Precision = Literal["fp32", "fp16", "bf16"]
+Quantization = Literal["int8", "fp8"]
+
+
+def _inside_bundle(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or "\\" in path or len(pure.parts) != 1 or pure.parts[0] in ("", ".", ".."):
+        raise ValueError(f"{path!r} leaves the bundle folder; only plain file names are allowed")
+    return path
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Version(BaseModel):
+    format_version: int
+
+
+class FileSpec(_Spec):
+    """A file beside the manifest."""
+
+    name: Annotated[str, AfterValidator(_inside_bundle)]
+    sha256: str
+
+
+class TensorSpec(_Spec):
+    """An engine's input or output. Dimensions are sizes, or names of symbolic sizes such as `batch`."""
+
+    name: str
+    dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "bool"]
+    shape: tuple[int | str, ...]
+
+
+class PlanSpec(_Spec):
+    """A serialized TensorRT plan, and what it was built with."""
+
+    file: FileSpec
+    flavour: Literal["tensorrt-rtx", "tensorrt"]
+    version: str
+    compute_capabilities: tuple[str, ...]
+    gpu: str | None = None  # that a tensorrt plan was built on, and for
+    flags: dict[str, bool | int]
+    profile: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]  # input: min, opt, max shapes
+
+
+class EngineSpec(_Spec):
+    """One engine: its ONNX graph, the plan built from it if any, and how far it was from PyTorch."""
+
+    role: Role
+    key: str  # hash of all that the part depends on; a part whose key is unchanged is not built again
+    graph: tuple[FileSpec, ...]  # the .onnx file first, then its external data
+    plan: PlanSpec | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision: Precision
+    quantization: Quantization | None = None  # of linear layers and convolutions; the rest is of `precision`
+    verification: dict[str, float]  # output: relative error against PyTorch; quantized, against the engine before
+    verified_size: tuple[int, int] | None = None  # (height, width) of the twin that the figures are of, if of one
+    depends: dict[str, str] = {}  # what the key is a hash of, to tell what has changed
+
+    def input(self, name: str) -> TensorSpec:
+        """The input of that name, which there must be."""
+        return next(tensor for tensor in self.inputs if tensor.name == name)
+
+
+class ModelSpec(_Spec):
+    source: str  # hub id or folder
+    revision: str | None
+    sha256: str  # of its weights
+
+
+class LoraSpec(_Spec):
+    """A LoRA that is fused into the text-to-image model."""
+
+    source: str
+    sha256: str
+    scale: float
+
+
+class PairSpec(_Spec):
+    name: str
+    text_to_image: ModelSpec
+    spatial: ModelSpec  # the text-to-image model again where ControlNets make it spatial
+    controlnets: tuple[ModelSpec, ...] = ()  # one for each of the manifest's `controls`
+    loras: tuple[LoraSpec, ...] = ()
+
+
+class MapSpec(_Spec):
+    """Which cross-attention layers the maps average, and their (height, width)."""
+
+    resolution: tuple[int, int]
+    layers: dict[Literal["text_to_image", "spatial"], tuple[str, ...]]
+
+
+def needed_roles(shared_unet: bool = False, controlled: bool = False) -> tuple[Role, ...]:
+    """The engines of a bundle. Where both models have one UNet, the spatial one's engines do the other's work.
+
+    Args:
+        controlled: whether ControlNets make the spatial model, and not GLIGEN.
+    """
+    unneeded = {"grounding" if controlled else "controlnet"}
+    if shared_unet:
+        unneeded |= {"text_to_image", "text_to_image_gradient"}
+    return tuple(role for role in get_args(Role) if role not in unneeded)
+
+
+class Manifest(_Spec):
+    format_version: int
+    pair: PairSpec
+    backend: Backend
+    precision: Precision
+    batch: tuple[int, int, int]  # min, opt, max UNet rows
+    shared_unet: bool = False  # the spatial UNet told of no layout is the text-to-image one: one engine for both
+    controls: tuple[ControlKind, ...] = ()  # what each ControlNet reads, in their order; none where GLIGEN is spatial
+    engines: dict[Role, EngineSpec]
+    maps: MapSpec
+    loss_scale: float
+    latent_shape: tuple[int, int, int]  # (channels, height, width)
+    latent_scale: float  # latents are the VAE's times this
+    image_size: tuple[int, int]  # (height, width) in pixels
+    max_regions: int
+    tokenizer: FileSpec
+    tokenizer_2: FileSpec | None = None  # of SDXL's second text encoder, where tokens are the same and padding is not
+    zero_negative: bool = False  # an empty negative prompt is told as zeros
+    max_tokens: int
+    scheduler: dict[str, Any]  # diffusers' scheduler config
+
+    @property
+    def tokenizers(self) -> list[FileSpec]:
+        """One for each text encoder."""
+        return [file for file in (self.tokenizer, self.tokenizer_2) if file]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the bundle in `folder`.
+
+    Raises:
+        RealCompoError: no manifest, not one this version reads, or one with a bad field.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise RealCompoError(f"{folder} is not a bundle: it has no {MANIFEST}. {how_to_rebuild(folder)}")
+    content = path.read_bytes()
+    try:
+        version = _Version.model_validate_json(content).format_version
+        if version != FORMAT_VERSION:  # before the rest is read: another version has other fields
+            raise RealCompoError(
+                f"{path} has format version {version}; this runtime reads {FORMAT_VERSION}. {how_to_rebuild(folder)}"
+            )
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "the file"
+        raise RealCompoError(f"{path} is damaged: {field}: {first['msg']}. {how_to_rebuild(folder)}") from error
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Check that every file of the bundle is there and has the recorded hash.
+
+    Raises:
+        RealCompoError: a file is missing, is a link out of the folder, or has changed.
+    """
+    for file in bundle_files(manifest):
+        path = folder / file.name
+        if not path.is_file():
+            raise RealCompoError(f"{path} is missing. {how_to_rebuild(folder, manifest)}")
+        if path.resolve().parent != folder.resolve():
+            raise RealCompoError(f"{path} is a link that leaves the bundle folder. {how_to_rebuild(folder, manifest)}")
+        if (found := sha256_of(path)) != file.sha256:
+            raise RealCompoError(
+                f"{path} is corrupted: its sha256 is {found[:12]}..., the manifest says {file.sha256[:12]}.... "
+                f"{how_to_rebuild(folder, manifest)}"
+            )
+
+
+def bundle_files(manifest: Manifest) -> list[FileSpec]:
+    """Every file that the manifest names."""
+    return [*manifest.tokenizers, *(file for engine in manifest.engines.values() for file in engine_files(engine))]
+
+
+def engine_files(engine: EngineSpec) -> list[FileSpec]:
+    """An engine's graph, and its plan if it has one."""
+    return [*engine.graph, *([engine.plan.file] if engine.plan else [])]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest, which makes the folder a bundle: last, and in one step."""
+    write_atomically(folder / MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name in the same folder, then rename, so that `path` is never half written."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def how_to_rebuild(folder: Path, manifest: Manifest | None = None, backend: Backend | None = None) -> str:
+    """The sentence that ends every error about a bundle: the command that builds it anew, for its own backend or one
+    that is given."""
+    pair, own = (manifest.pair.name, manifest.backend) if manifest else ("PAIR", "onnx")
+    fused = manifest.pair.loras if manifest else ()
+    loras = "".join(f" --lora {lora.source}:{lora.scale:g}" for lora in fused)
+    return f"Build it with: python -m export build {pair}{loras} --out {folder} --backend {backend or own}"

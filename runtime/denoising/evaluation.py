@@ -1,0 +1,113 @@
+"""One evaluation, a row of the sampler's table: predict, balance, fuse, step.
+
+It reads and writes tensors that stay where they are and takes no number of its row from Python, so that the same
+function runs as it is on a CPU and as one CUDA graph on a GPU.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from runtime.denoising.balancer import (
+    Attention,
+    attention_loss,
+    drop_non_finite,
+    exact_gradient,
+    fuse,
+    mixed_attention,
+    surrogate_gradient,
+)
+from runtime.denoising.models import Models, Prediction
+from runtime.denoising.rows import Row
+from runtime.options import BOTH, Kind, Model
+from runtime.output import Stats
+from runtime.sampling.tables import advance, start_history
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run carries from row to row, for B images."""
+
+    history: Tensor  # (kept,B,4,h,w), see `sampling.start_history`
+    coefficients: Tensor  # (B,2,h,w), text-to-image first
+    skipped: Tensor  # () int64: updates left out because their gradient was not finite
+    row: Row  # of the evaluation to come
+
+    @property
+    def latents(self) -> Tensor:
+        return self.history[0]
+
+    def tensors(self) -> list[Tensor]:
+        return [self.history, self.coefficients, self.skipped, *self.row]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation leaves besides its state. The tensors are valid until the next one."""
+
+    attention: Attention | None  # before the update, if traced
+    gradient: Tensor | None  # (B,2,h,w) that the coefficients moved down
+    stats: Stats  # the calls it made
+
+
+def start_state(latents: Tensor, coefficients: Tensor, row: Row) -> State:
+    """The state before the first row, in memory of its own."""
+    skipped = torch.zeros((), dtype=torch.int64, device=latents.device)
+    return State(start_history(latents), coefficients.clone(), skipped, Row(*(part.clone() for part in row)))
+
+
+def evaluate(models: Models, state: State, kind: Kind, map_resolution: tuple[int, int], traced: bool) -> Evaluation:
+    """Carry the state over one row."""
+    predictions = models.predict(state.latents, state.row, kind)
+    attention = _attention(models, state, predictions, map_resolution) if traced else None
+    gradient = coefficient_gradient(models, state, predictions, kind, map_resolution)
+    if gradient is not None:
+        gradient, broken = drop_non_finite(gradient)
+        state.skipped.add_(broken)
+        state.coefficients.sub_(state.row.step_size * gradient)
+    advance(state.history, _combine(predictions, state.coefficients), state.row.weights)
+    return Evaluation(attention, gradient, models.stats)
+
+
+def coefficient_gradient(
+    models: Models,
+    state: State,
+    predictions: Mapping[Model, Prediction],
+    kind: Kind,
+    map_resolution: tuple[int, int],
+) -> Tensor | None:
+    """What the coefficients (B,2,h,w) move down at this row, if they move."""
+    if kind.gradient is None:
+        return None
+    text, spatial = (predictions[model] for model in BOTH)
+    if kind.gradient == "exact":
+        return _exact_gradient(models, state, text, spatial, kind)
+    return surrogate_gradient(state.coefficients, text.maps, spatial.maps, models.conditions.regions, map_resolution)
+
+
+def _exact_gradient(models: Models, state: State, text: Prediction, spatial: Prediction, kind: Kind) -> Tensor:
+    """The gradient of the models' attention losses at the latents that a trial step leads to."""
+    noise_text, noise_spatial = (
+        prediction.noise if kind.trial_guidance else prediction.conditional for prediction in (text, spatial)
+    )
+    kept, added = state.row.trial.unbind(1)
+    trial = kept * state.latents + added * fuse(noise_text, noise_spatial, state.coefficients)
+    cotangent = added * models.loss_gradient(trial, state.row, kind)
+    return exact_gradient(state.coefficients, noise_text, noise_spatial, cotangent)
+
+
+def _attention(
+    models: Models, state: State, predictions: Mapping[Model, Prediction], map_resolution: tuple[int, int]
+) -> Attention:
+    """What the balancer sees of this row's models."""
+    maps, regions = [prediction.maps for prediction in predictions.values()], models.conditions.regions
+    if len(maps) == 1:
+        return attention_loss(maps[0], *regions)
+    return mixed_attention(state.coefficients, maps[0], maps[1], regions, map_resolution)
+
+
+def _combine(predictions: Mapping[Model, Prediction], coefficients: Tensor) -> Tensor:
+    noises = [prediction.noise for prediction in predictions.values()]
+    return noises[0] if len(noises) == 1 else fuse(noises[0], noises[1], coefficients)

@@ -1,0 +1,64 @@
+"""Classes of segmentation: their ids, names and colours."""
+
+import csv
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from runtime.errors import FieldError, RealCompoError
+from runtime.layouts.images import UNLABELLED
+
+
+@dataclass(frozen=True, eq=False)
+class Palette:
+    """A class's id is its place in `names` and `colors`, (classes, 3) uint8 RGB."""
+
+    names: tuple[str, ...]
+    colors: np.ndarray
+
+    def paint(self, labels: np.ndarray) -> np.ndarray:
+        """The colours of class ids, uint8 (H,W) -> (H,W,3); UNLABELLED is black.
+
+        Raises:
+            RealCompoError: a class that the palette lacks.
+        """
+        used = np.unique(labels)
+        lacking = used[(used >= len(self.names)) & (used != UNLABELLED)]
+        if lacking.size:
+            raise RealCompoError(
+                f"class id {lacking[0]} is not in the palette, whose ids are 0 to {len(self.names) - 1}, and "
+                f"{UNLABELLED} for no class"
+            )
+        table = np.zeros((UNLABELLED + 1, 3), dtype=np.uint8)
+        table[: len(self.colors)] = self.colors
+        return table[labels]
+
+
+@cache
+def ade20k() -> Palette:
+    """The 150 classes of ADE20K in the colours that segmentation ControlNets were trained on."""
+    with Path(__file__).with_name("ade20k.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    colors = [[int(row[channel]) for channel in ("red", "green", "blue")] for row in rows]
+    return Palette(tuple(row["name"] for row in rows), np.array(colors, dtype=np.uint8))
+
+
+def class_id(label: int | str, field: str = "label") -> int:
+    """The id of a class given by its id or its ADE20K name.
+
+    Raises:
+        FieldError: a name that ADE20K lacks, or an id that no palette can have.
+    """
+    if not isinstance(label, str):
+        if 0 <= label < UNLABELLED:
+            return int(label)
+        raise FieldError(field, f"class id {label} is out of range; ids are 0 to {UNLABELLED - 1}")
+    names = ade20k().names
+    if label in names:
+        return names.index(label)
+    close = get_close_matches(label, names, n=3)
+    hint = f"close to it: {', '.join(close)}" if close else "runtime/layouts/ade20k.csv lists them"
+    raise FieldError(field, f"{label!r} is not an ADE20K class; {hint}")

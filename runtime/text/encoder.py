@@ -1,0 +1,61 @@
+"""What the UNets are told of texts: hidden states, and SDXL's also the whole text's projection and the image's size."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from runtime.backends.base import Runner
+from runtime.bundle.manifest import Manifest
+from runtime.output import Stats
+from runtime.spatial.kind import Tensors
+from runtime.text.tokens import Prompt, PromptEncoder, warn_of_losses
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Distinct texts."""
+
+    prompts: Mapping[str, Prompt]
+    hidden_states: Mapping[str, Tensor]  # (L,D) each
+    pooled: Mapping[str, Tensor]  # (P,) each
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """The text encoder and its tokenizers: SDXL has two, whose tokens are the same but for the padding."""
+
+    manifest: Manifest
+    tokenizers: Sequence[PromptEncoder]
+    runner: Runner
+    device: torch.device
+
+    def encode(self, prompts: Sequence[str], phrases: Sequence[str], stats: Stats) -> Encoded:
+        """Each distinct text once, all in one call; only prompts warn, for a phrase's words are its prompt's."""
+        texts = list(dict.fromkeys([*prompts, *phrases]))
+        tokenized = [[tokenizer.encode(text) for text in texts] for tokenizer in self.tokenizers]
+        first = dict(zip(texts, tokenized[0], strict=True))
+        for text in dict.fromkeys(prompts):
+            warn_of_losses(first[text])
+        names = [tensor.name for tensor in self.runner.spec.inputs]
+        ids = [tokenizer.ids(found) for tokenizer, found in zip(self.tokenizers, tokenized, strict=True)]
+        inputs = {name: of_one.to(self.device) for name, of_one in zip(names, ids, strict=True)}
+        encoded = stats.run(self.runner, **inputs)
+        hidden_states, pooled = (encoded[name].clone() for name in ("encoder_hidden_states", "pooled_output"))
+        return Encoded(first, dict(zip(texts, hidden_states, strict=True)), dict(zip(texts, pooled, strict=True)))
+
+    def rows(self, encoded: Encoded, negatives: Sequence[str], prompts: Sequence[str]) -> Tensors:
+        """What UNets and ControlNets take, a row for each negative prompt and then one for each prompt."""
+        rows = {"encoder_hidden_states": self._stack(encoded.hidden_states, negatives, prompts)}
+        if self.manifest.tokenizer_2:
+            size = self.manifest.image_size
+            time_ids = torch.tensor([*size, 0, 0, *size], dtype=torch.float32, device=self.device)  # nothing cut off
+            text_embeds = self._stack(encoded.pooled, negatives, prompts)
+            rows |= {"text_embeds": text_embeds, "time_ids": time_ids.repeat(len(text_embeds), 1)}
+        return rows
+
+    def _stack(self, of: Mapping[str, Tensor], negatives: Sequence[str], prompts: Sequence[str]) -> Tensor:
+        zeroed = self.manifest.zero_negative
+        unconditional = [torch.zeros_like(of[text]) if zeroed and not text else of[text] for text in negatives]
+        return torch.stack([*unconditional, *(of[text] for text in prompts)])
