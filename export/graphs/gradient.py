@@ -29,8 +29,8 @@ class AttentionGradient(nn.Module):
     loss (B,), grad_latents (B, 4, h, w), region_maps (B, R, P).
 
     `runtime.denoising.balancer.attention_loss` is all there is to the loss; every row has its own, and its own
-    gradient. The loss is multiplied by `loss_scale` on the way back, and the gradient divided by it at the end: in fp16 what lies
-    between would underflow otherwise.
+    gradient. The loss is multiplied by `loss_scale` on the way back, and the gradient divided by it at the end: in fp16
+    what lies between would underflow otherwise.
     """
 
     def __init__(self, model: Denoiser, loss_scale: float = 1.0):
