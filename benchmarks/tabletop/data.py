@@ -40,7 +40,7 @@ def encode_scenes(vae: AutoencoderKL, style: Style, work: Path) -> Batch:
 
 
 def vae_input(pixels: torch.Tensor) -> torch.Tensor:
-    """(N, 64, 64, 3) uint8 -> (N, 3, 64, 64) float32 in -1..1."""
+    """(N, 128, 128, 3) uint8 -> (N, 3, 128, 128) float32 in -1..1."""
     return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -48,16 +48,17 @@ def scene_of(index: int) -> Scene:
     return sample_scene(np.random.default_rng((SEED, index)))
 
 
-def _render(index: int, style: Style) -> np.ndarray:
+def render_index(index: int, style: Style) -> np.ndarray:
+    """(128, 128, 3) uint8."""
     image = render(scene_of(index), style, np.random.default_rng((SEED, index, 1)))
     return (image * 255).round().astype(np.uint8)
 
 
 def render_many(style: Style, count: int, offset: int = 0) -> np.ndarray:
-    """(count, 64, 64, 3) uint8."""
+    """(count, 128, 128, 3) uint8."""
     with ProcessPoolExecutor() as pool:
         indices = range(offset, offset + count)
-        return np.stack(list(pool.map(_render, indices, [style] * count, chunksize=500)))
+        return np.stack(list(pool.map(render_index, indices, [style] * count, chunksize=500)))
 
 
 def rng_of(name: str, step: int) -> np.random.Generator:

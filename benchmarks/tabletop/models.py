@@ -48,13 +48,15 @@ def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def make_vae() -> AutoencoderKL:
+    """128x128 RGB <-> 16x16x4."""
     return AutoencoderKL(
-        sample_size=64,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
+        sample_size=128,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 96),
         layers_per_block=1,
-        norm_num_groups=8,
+        norm_num_groups=4,  # of at least 4 channels: smaller ones hide from one pixel how all are coloured
+        scaling_factor=1.0,
         mid_block_add_attention=False,
     )
 

@@ -1,17 +1,18 @@
-"""Tabletop scenes: captions with objects, boxes, their realistic and flat renderings, label maps and depth maps.
+"""Tabletop scenes: captions with objects, boxes, their renderings, label maps and depth maps.
 
 Categories follow T2I-CompBench (Huang et al., 2023, arXiv 2307.06350): attribute binding, numeracy, spatial relations
 and complex compositions. Everything is a function of the `numpy.random.Generator` passed in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 64  # pixels
+SIDE = 128  # pixels
 KINDS = ("ball", "cube", "cone", "ring")
 CLASS_IDS = {kind: i for i, kind in enumerate(KINDS, start=1)}  # of label maps, where the ground is 0
 COLORS: dict[str, tuple[float, float, float]] = {
@@ -34,14 +35,15 @@ GAP = 0.03  # between boxes, of the side
 GROUND_TINT = (1.0, 0.97, 0.92)
 FLAT_GROUND = tuple(0.54 * channel for channel in GROUND_TINT)
 GROUND_NEARNESS = 0.6  # of the ground at the bottom edge in depth maps; 0 at the top
+TONES, THIN_GLOSS, HARD_SHADOW = 3, 0.35, 0.2  # of coarse renderings
 PAPER_SHADOW, PAPER_HEIGHT = 0.5, 0.05  # of paper shapes: how dark, and how far from the shape, of the side
 THICKNESS = 0.8  # how far objects come out of the page, in depth a side of theirs
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0..1, origin top left
 Point = tuple[float, float]  # x, y
-Style = Literal["realistic", "flat", "papercut"]
+Style = Literal["realistic", "coarse", "flat", "papercut"]
 STYLES: tuple[Style, ...] = get_args(Style)
-PAIR_STYLES: tuple[Style, ...] = ("realistic", "flat")  # of the text-to-image and of the spatial model
+PAIR_STYLES: tuple[Style, ...] = ("realistic", "coarse")  # of the text-to-image and of the spatial model
 Array = NDArray[np.floating[Any]]
 
 
@@ -134,29 +136,44 @@ def holds(relation: str, a: Box, b: Box) -> bool:
 
 
 def render(scene: Scene, style: Style, rng: np.random.Generator) -> Array:
-    """The scene as (64, 64, 3) float32 RGB in 0..1. `rng` draws the light and noise of the ground, if it has any.
+    """The scene as (128, 128, 3) float32 RGB in 0..1. `rng` draws the light and texture of the ground, if it has any.
 
-    Papercut: flat shapes in front of the realistic ground, each with a shadow of its own outline.
+    Realistic: lit, glossy, textured, with soft shadows. Coarse: the same world in fewer tones, without texture or
+    penumbra. Flat: pure colours on one grey, what `realism` counts as none. Papercut: flat shapes in front of the
+    realistic ground, each with a shadow of its own outline.
     """
-    image = np.full((SIDE, SIDE, 3), FLAT_GROUND, np.float32) if style == "flat" else _realistic_ground(rng)
-    if style == "realistic":
+    image = _ground(style, rng)
+    if shadow := _SHADOWS.get(style):
         for thing in scene.things:
-            image *= _shadow(thing.box)[..., None]
+            image *= shadow(thing.box)[..., None]
     for thing in _back_to_front(scene):
         if style == "papercut":
             image *= 1 - PAPER_SHADOW * _blurred(coverage(_moved(thing, PAPER_HEIGHT)))[..., None]
-        covered, shading, highlight = _draw(thing)
-        color = np.asarray(COLORS[thing.color], np.float32)
-        if style == "realistic":
-            pixels = color * shading[..., None] + (1 - color * shading[..., None]) * highlight[..., None]
-        else:
-            pixels = np.broadcast_to(color, image.shape)
-        image = image * (1 - covered[..., None]) + pixels * covered[..., None]
+        covered = coverage(thing)[..., None]
+        image = image * (1 - covered) + _surface(thing, style) * covered
     return np.clip(image, 0, 1).astype(np.float32)
 
 
+def _surface(thing: Thing, style: Style) -> Array:
+    """The object's own pixels, wherever it is."""
+    color = np.asarray(COLORS[thing.color], np.float32)
+    if style in ("flat", "papercut"):
+        return np.broadcast_to(color, (SIDE, SIDE, 3))
+    _, shading, highlight = _draw(thing)
+    if style == "coarse":
+        shading, highlight = _posterised(shading, TONES), THIN_GLOSS * highlight
+    lit = color * shading[..., None]
+    return lit + (1 - lit) * highlight[..., None]
+
+
+def _posterised(shading: Array, tones: int) -> Array:
+    """0.35..1.15 in so many equal steps."""
+    step = 0.8 / tones
+    return 0.35 + step * (np.clip((shading - 0.35) // step, 0, tones - 1) + 0.5)
+
+
 def coverage(thing: Thing) -> Array:
-    """How much of each pixel the object covers: (64, 64) in 0..1."""
+    """How much of each pixel the object covers: (128, 128) in 0..1."""
     return _draw(thing)[0]
 
 
@@ -168,7 +185,7 @@ def landmarks(thing: Thing) -> list[Point]:
 
 
 def label_map(scene: Scene) -> NDArray[np.uint8]:
-    """(64, 64) class ids, `CLASS_IDS` of the kind that is seen in each pixel: kinds alone, no colours."""
+    """(128, 128) class ids, `CLASS_IDS` of the kind that is seen in each pixel: kinds alone, no colours."""
     labels = np.zeros((SIDE, SIDE), np.uint8)
     for thing in _back_to_front(scene):
         labels[coverage(thing) > 0.5] = CLASS_IDS[thing.kind]
@@ -176,7 +193,7 @@ def label_map(scene: Scene) -> NDArray[np.uint8]:
 
 
 def depth_map(scene: Scene) -> Array:
-    """(64, 64) float32 nearness in 0..1, near is bright: a ground that comes nearer downwards, and objects on it."""
+    """(128, 128) float32 nearness in 0..1, near is bright: a ground that comes nearer downwards, and objects on it."""
     depth = GROUND_NEARNESS * _YY / SIDE
     for thing in _back_to_front(scene):
         depth = np.where(coverage(thing) > 0.5, _nearness(thing), depth)
@@ -184,7 +201,7 @@ def depth_map(scene: Scene) -> Array:
 
 
 def _nearness(thing: Thing) -> Array:
-    """(64, 64): the ground's where the object stands on it, and as much more as its surface comes out of the page."""
+    """(128, 128): the ground's where the object stands on it, and as much more as its surface comes out of the page."""
     u, v, half = _local(thing.box)
     return GROUND_NEARNESS * thing.box[3] + THICKNESS * 2 * half / SIDE * _SURFACES[thing.kind](u, v)
 
@@ -197,23 +214,50 @@ def _back_to_front(scene: Scene) -> list[Thing]:
 _YY, _XX = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5  # pixel centres
 
 
-def _realistic_ground(rng: np.random.Generator) -> Array:
-    """A greyish wall-to-table gradient with smooth noise and fine grain."""
+def _ground(style: Style, rng: np.random.Generator) -> Array:
+    """(128, 128, 3): a greyish wall-to-table gradient, with the streaks and the grain of a table unless it is coarse."""
+    if style == "flat":
+        return np.full((SIDE, SIDE, 3), FLAT_GROUND, np.float32)
     top, bottom = rng.uniform(0.30, 0.42), rng.uniform(0.66, 0.78)
-    tint = np.asarray(GROUND_TINT, np.float32)
-    ramp = top + (bottom - top) * (_YY / SIDE)
-    coarse = np.kron(rng.normal(0, 1, (8, 8)), np.ones((8, 8)))
-    smooth = (coarse + np.roll(coarse, 4, 0) + np.roll(coarse, 4, 1) + np.roll(coarse, (4, 4), (0, 1))) / 4
-    grain = rng.normal(0, 0.012, (SIDE, SIDE))
-    return ((ramp + 0.03 * smooth + grain)[..., None] * tint).astype(np.float32)
+    light = top + (bottom - top) * (_YY / SIDE)
+    if style != "coarse":
+        clouds, streaks, grain = (rng.normal(0, 1, shape) for shape in ((9, 9), (33, 5), (SIDE, SIDE)))
+        light = light + 0.022 * _stretched(clouds) + 0.016 * _stretched(streaks) + 0.014 * grain
+    return (light[..., None] * np.asarray(GROUND_TINT)).astype(np.float32)
 
 
-def _shadow(box: Box) -> Array:
-    """Multiplier of the ground under a soft shadow cast down and to the right."""
+def _stretched(noise: Array) -> Array:
+    """Noise at (h, w) knots -> (128, 128), with cosines between them."""
+    return _weights(noise.shape[0]) @ noise @ _weights(noise.shape[1]).T
+
+
+@cache
+def _weights(knots: int) -> Array:
+    """(128, knots): how much of each knot a pixel takes."""
+    place = (np.arange(SIDE) + 0.5) / SIDE * (knots - 1)
+    distance = np.clip(np.abs(place[:, None] - np.arange(knots)), 0, 1)
+    return 0.5 + 0.5 * np.cos(np.pi * distance)
+
+
+def _soft_shadow(box: Box) -> Array:
+    """Multiplier of the ground under a shadow cast down and to the right, darkest where the object stands."""
+    u, v = _under(box)
+    return (1 - 0.5 * np.exp(-(u**4) - v**2)) * (1 - 0.25 * np.exp(-((1.1 * u) ** 4) - (3 * v) ** 2))
+
+
+def _hard_shadow(box: Box) -> Array:
+    u, v = _under(box)
+    return np.where(u**2 + v**2 < 0.8, 1 - HARD_SHADOW, 1)
+
+
+def _under(box: Box) -> tuple[Array, Array]:
+    """Places across and down in a shadow's own unit."""
     x0, y0, x1, y1 = (v * SIDE for v in box)
     u = (_XX - (x0 + x1) / 2 - 0.12 * (x1 - x0)) / (0.55 * (x1 - x0))
-    v = (_YY - y1 + 0.02 * (y1 - y0)) / (0.16 * (y1 - y0))
-    return 1 - 0.55 * np.exp(-(u**4) - v**2)
+    return u, (_YY - y1 + 0.02 * (y1 - y0)) / (0.16 * (y1 - y0))
+
+
+_SHADOWS: dict[Style, Callable[[Box], Array]] = {"realistic": _soft_shadow, "coarse": _hard_shadow}
 
 
 def _moved(thing: Thing, by: float) -> Thing:
@@ -223,15 +267,15 @@ def _moved(thing: Thing, by: float) -> Thing:
 
 
 def _blurred(image: Array) -> Array:
-    """Averaged twice over 3x3 pixels."""
+    """Averaged twice over 5x5 pixels."""
     for _ in range(2):
-        padded = np.pad(image, 1, mode="edge")
-        image = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).mean((2, 3))
+        padded = np.pad(image, 2, mode="edge")
+        image = np.lib.stride_tricks.sliding_window_view(padded, (5, 5)).mean((2, 3))
     return image
 
 
 def _draw(thing: Thing) -> tuple[Array, Array, Array]:
-    """Coverage, shading (multiplies the colour) and highlight (moves it to white), each (64, 64)."""
+    """Coverage, shading (multiplies the colour) and highlight (moves it to white), each (128, 128)."""
     u, v, half = _local(thing.box)
     distance, shading, highlight = _SHAPES[thing.kind](u, v)
     covered = np.clip(0.5 - distance * half, 0, 1)
@@ -239,7 +283,7 @@ def _draw(thing: Thing) -> tuple[Array, Array, Array]:
 
 
 def _local(box: Box) -> tuple[Array, Array, float]:
-    """Pixels' places in the box, -1..1 across and down, both (64, 64); and half its shorter side in pixels."""
+    """Pixels' places in the box, -1..1 across and down, both (128, 128); and half its shorter side in pixels."""
     x0, y0, x1, y1 = (v * SIDE for v in box)
     u = (_XX - (x0 + x1) / 2) / ((x1 - x0) / 2)
     v = (_YY - (y0 + y1) / 2) / ((y1 - y0) / 2)
