@@ -34,10 +34,10 @@ OPPONENT = torch.tensor([[0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]])  # red - green,
 
 def train_vae(work: Path, steps: int = STEPS) -> AutoencoderKL:
     """A VAE whose latents have zero mean and unit deviation in every channel."""
-    vae, pixels = models.make_vae().to(memory_format=torch.channels_last), pictures(work)
+    vae, pixels = models.make_vae(), pictures(work)
     fit("vae", vae, lambda step: vae_loss(vae, batch_of(pixels, step), step), steps, one_cycle(PEAK_RATE, steps), work)
     standardise(vae, vae_input(torch.from_numpy(pixels[:300])))
-    return vae.to(memory_format=torch.contiguous_format).eval()
+    return vae.eval()
 
 
 def pictures(work: Path) -> NDArray[np.uint8]:
@@ -75,7 +75,6 @@ def close_up(picture: NDArray[np.uint8], row: int, rng: np.random.Generator) -> 
 
 def vae_loss(vae: AutoencoderKL, x: torch.Tensor, step: int) -> torch.Tensor:
     """What is lost of pictures x (N, 3, H, W) in -1..1; and how far latents are from normal, and from their anchors."""
-    x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16):
         posterior = vae.encode(x).latent_dist
         z = posterior.sample(generator_of("vae", step))
