@@ -1,6 +1,6 @@
 """The Tabletop VAE: 128x128 RGB <-> 16x16x4, trained on close-ups of objects and on whole pictures.
 
-    python -m benchmarks.tabletop.autoencoder --work outputs/train
+python -m benchmarks.tabletop.autoencoder --work outputs/train
 """
 
 from concurrent.futures import ProcessPoolExecutor
