@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -62,20 +62,21 @@ def load_vae(work: Path) -> AutoencoderKL:
     """The latest average, standardised as `train_vae` leaves it if training has ended."""
     if (work / "vae" / "config.json").exists():
         return AutoencoderKL.from_pretrained(work / "vae", low_cpu_mem_usage=False).eval()
-    return _with_average(models.make_vae(), work / "vae.safetensors")
+    return fill(models.make_vae(), load_file(work / "vae.safetensors"), "average.")
 
 
 def load_average(work: Path, model: str) -> Denoiser:
-    prefix = "denoiser." if model == "spatial" else ""
-    return _with_average(Denoiser(), work / f"{model}.safetensors", prefix, work / "text_to_image.safetensors")
+    """What the spatial model's checkpoint lacks, the text model, it has from the text-to-image one."""
+    denoiser = fill(Denoiser(), load_file(work / "text_to_image.safetensors"), "average.")
+    if model == "spatial":
+        fill(denoiser, load_file(work / "spatial.safetensors"), "average.denoiser.")
+    return denoiser
 
 
-def _with_average[M: torch.nn.Module](module: M, path: Path, prefix: str = "", rest: Path | None = None) -> M:
-    """A module with a checkpoint's average; what that lacks, for it was frozen, from another one's."""
-    files = [load_file(file) for file in (rest, path) if file is not None]
-    for tensors, start in zip(files, ("average.", f"average.{prefix}")[-len(files) :], strict=True):
-        state = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
-        module.load_state_dict(state, strict=False)
+def fill(module: Any, tensors: Batch, prefix: str) -> Any:
+    """The module with those of the tensors whose names start with `prefix`, to be used as it is."""
+    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    module.load_state_dict(state, strict=False)
     return module.requires_grad_(False).eval()
 
 
