@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import CLIPTextModel
@@ -43,7 +41,6 @@ from export.graphs.attention import find_map_layers, record_maps
 
 STEPS = {"text_to_image": 4_000, "spatial": 2_000}
 RATE = {"text_to_image": 1.5e-3, "spatial": 1e-3}
-AUTOCAST = True  # UNets compute in bfloat16
 TOKEN_WEIGHT = 0.2
 VISIBLE = 750  # timesteps below which a noisy picture shows where its objects are
 PLACEMENT_WEIGHT = 0.5
@@ -132,10 +129,9 @@ class Denoiser(torch.nn.Module):
         """The velocity's error, and the token loss at timesteps below `visible`."""
         noisy, t, velocity = noised(sample.latents, step)
         kwargs = {"gligen": sample.gligen} if sample.gligen else None
-        with torch.autocast("cpu", torch.bfloat16, enabled=AUTOCAST):
-            predicted = self.unet(noisy, t, sample.text, cross_attention_kwargs=kwargs).sample
+        predicted = self.unet(noisy, t, sample.text, cross_attention_kwargs=kwargs).sample
         tokens = token_loss([map_.take() for map_ in self.maps], sample.boxes, sample.owners, t < visible)
-        return F.mse_loss(predicted.float(), velocity) + TOKEN_WEIGHT * tokens
+        return F.mse_loss(predicted, velocity) + TOKEN_WEIGHT * tokens
 
 
 def realistic_batch(denoiser: Denoiser, data: Batch, step: int) -> Sample:
@@ -143,7 +139,7 @@ def realistic_batch(denoiser: Denoiser, data: Batch, step: int) -> Sample:
     batch, rng = draw(data, "realistic", step)
     empty = rng.random(BATCH) < EMPTY_CAPTION
     text = denoiser.text_encoder(drop_captions(batch["ids"], empty)).last_hidden_state
-    return Sample(batch["latents"], text, batch["boxes"], batch["owners"] & ~_column(empty))
+    return Sample(batch["latents"], text, batch["boxes"], batch["owners"] & ~torch.from_numpy(empty)[:, None, None])
 
 
 def coarse_batch(denoiser: Denoiser, data: Batch, step: int) -> Sample:
@@ -165,10 +161,6 @@ def grounding(denoiser: Denoiser, batch: Batch, present: torch.Tensor) -> Batch:
         "positive_embeddings": F.pad(pooled * present[..., None], slots),
         "masks": F.pad(present.float(), slots[2:]),
     }
-
-
-def _column(flags: NDArray[np.bool_]) -> torch.Tensor:
-    return torch.from_numpy(flags)[:, None, None]
 
 
 def velocity_loss(
