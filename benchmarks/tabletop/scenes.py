@@ -4,7 +4,7 @@ Categories follow T2I-CompBench (Huang et al., 2023, arXiv 2307.06350): attribut
 and complex compositions. Everything is a function of the `numpy.random.Generator` passed in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, get_args
@@ -35,7 +35,7 @@ GAP = 0.03  # between boxes, of the side
 GROUND_TINT = (1.0, 0.97, 0.92)
 FLAT_GROUND = tuple(0.54 * channel for channel in GROUND_TINT)
 GROUND_NEARNESS = 0.6  # of the ground at the bottom edge in depth maps; 0 at the top
-TONES, THIN_GLOSS, HARD_SHADOW = 3, 0.35, 0.2  # of coarse renderings
+THIN_GLOSS = 0.15  # of coarse renderings, a share of the realistic one
 PAPER_SHADOW, PAPER_HEIGHT = 0.5, 0.05  # of paper shapes: how dark, and how far from the shape, of the side
 THICKNESS = 0.8  # how far objects come out of the page, in depth a side of theirs
 
@@ -138,14 +138,14 @@ def holds(relation: str, a: Box, b: Box) -> bool:
 def render(scene: Scene, style: Style, rng: np.random.Generator) -> Array:
     """The scene as (128, 128, 3) float32 RGB in 0..1. `rng` draws the light and texture of the ground, if it has any.
 
-    Realistic: lit, glossy, textured, with soft shadows. Coarse: the same world in fewer tones, without texture or
-    penumbra. Flat: pure colours on one grey, what `realism` counts as none. Papercut: flat shapes in front of the
-    realistic ground, each with a shadow of its own outline.
+    Realistic: lit, glossy, textured, with soft shadows. Coarse: the same world in two tones, with a trace of gloss,
+    without texture and shadows. Flat: pure colours on one grey, what `realism` counts as none. Papercut: flat shapes
+    in front of the realistic ground, each with a shadow of its own outline.
     """
     image = _ground(style, rng)
-    if shadow := _SHADOWS.get(style):
+    if style == "realistic":
         for thing in scene.things:
-            image *= shadow(thing.box)[..., None]
+            image *= _shadow(thing.box)[..., None]
     for thing in _back_to_front(scene):
         if style == "papercut":
             image *= 1 - PAPER_SHADOW * _blurred(coverage(_moved(thing, PAPER_HEIGHT)))[..., None]
@@ -160,15 +160,14 @@ def _pixels(color: Array, shading: Array, highlight: Array, style: Style) -> Arr
     if style in ("flat", "papercut"):
         return color
     if style == "coarse":
-        shading, highlight = _posterised(shading, TONES), THIN_GLOSS * highlight
+        shading, highlight = _posterised(shading), THIN_GLOSS * highlight
     lit = color * shading
     return lit + (1 - lit) * highlight
 
 
-def _posterised(shading: Array, tones: int) -> Array:
-    """0.35..1.15 in so many equal steps."""
-    step = 0.8 / tones
-    return 0.35 + step * (np.clip((shading - 0.35) // step, 0, tones - 1) + 0.5)
+def _posterised(shading: Array) -> Array:
+    """In light or in the shade."""
+    return np.where(shading > 0.7, 0.92, 0.55)
 
 
 def coverage(thing: Thing) -> Array:
@@ -238,26 +237,13 @@ def _weights(knots: int) -> Array:
     return 0.5 + 0.5 * np.cos(np.pi * distance)
 
 
-def _soft_shadow(box: Box) -> Array:
-    """Multiplier of the ground under a shadow cast down and to the right, darkest where the object stands."""
-    u, v = _under(box)
-    far = (u**2) ** 2  # numpy is slow at other powers
-    return (1 - 0.5 * np.exp(-far - v**2)) * (1 - 0.25 * np.exp(-1.5 * far - 9 * v**2))
-
-
-def _hard_shadow(box: Box) -> Array:
-    u, v = _under(box)
-    return np.where(u**2 + v**2 < 0.8, 1 - HARD_SHADOW, 1)
-
-
-def _under(box: Box) -> tuple[Array, Array]:
-    """Places across and down in a shadow's own unit."""
+def _shadow(box: Box) -> Array:
+    """Multiplier of the ground under a soft shadow cast down and to the right, darkest where the object stands."""
     x0, y0, x1, y1 = (v * SIDE for v in box)
     u = (_XX - (x0 + x1) / 2 - 0.12 * (x1 - x0)) / (0.55 * (x1 - x0))
-    return u, (_YY - y1 + 0.02 * (y1 - y0)) / (0.16 * (y1 - y0))
-
-
-_SHADOWS: dict[Style, Callable[[Box], Array]] = {"realistic": _soft_shadow, "coarse": _hard_shadow}
+    v = (_YY - y1 + 0.02 * (y1 - y0)) / (0.16 * (y1 - y0))
+    far = (u**2) ** 2  # numpy is slow at other powers
+    return (1 - 0.5 * np.exp(-far - v**2)) * (1 - 0.25 * np.exp(-1.5 * far - 9 * v**2))
 
 
 def _moved(thing: Thing, by: float) -> Thing:
