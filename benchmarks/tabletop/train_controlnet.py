@@ -23,7 +23,7 @@ STEPS: dict[Kind, int] = {"segmentation": 2_000, "depth": 1_200}
 PEAK_RATE = 1e-3
 FRESH_FACTOR = 3.0  # of the rate, for the layers that the UNet has not trained already
 EMPTY_CAPTION = 0.2  # of samples: without words, the map alone must tell what to draw
-EMBEDDING_CHANNELS = (16, 32, 64)  # two strides of 2: from 64x64 pixels to 16x16 latents
+EMBEDDING_CHANNELS = (8, 16, 32, 64)  # three strides of 2: from 128x128 pixels to 16x16 latents
 
 
 def main(
@@ -73,7 +73,7 @@ def control_loss(denoiser: Denoiser, controlnet: ControlNetModel, data: Batch, k
 
 
 def render_maps(kind: Kind, count: int) -> torch.Tensor:
-    """(count, 64, 64) uint8."""
+    """(count, 128, 128) uint8."""
     with ProcessPoolExecutor() as pool:
         return torch.from_numpy(np.stack(list(pool.map(_render_map, range(count), [kind] * count, chunksize=500))))
 

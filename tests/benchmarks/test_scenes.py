@@ -91,14 +91,14 @@ def test_depth_is_of_what_is_seen():
 def test_depth_by_hand():
     """A ball, 0.4 wide, that stands at 0.75: its middle is 0.8 * 0.4 nearer than the ground there, 0.6 * 0.75."""
     depth = depth_map(Scene("", "attribute", (Thing("ball", "red", (0.3, 0.35, 0.7, 0.75)),)))
-    assert depth.shape == (64, 64) and depth.dtype == np.float32
-    np.testing.assert_allclose(depth[:, 0], 0.6 * (np.arange(64) + 0.5) / 64, rtol=1e-6)
-    x = ((np.arange(64) + 0.5) / 64 - 0.5) / 0.2  # in radii from the middle; row 35 is 0.02 of one below it
-    assert x[44] < 1 < x[45]
-    for column in (32, 38, 44):
+    assert depth.shape == (128, 128) and depth.dtype == np.float32
+    np.testing.assert_allclose(depth[:, 0], 0.6 * (np.arange(128) + 0.5) / 128, rtol=1e-6)
+    x = ((np.arange(128) + 0.5) / 128 - 0.5) / 0.2  # in radii from the middle; row 70 is 0.004 of one below it
+    assert x[89] < 1 < x[90]
+    for column in (64, 76, 89):
         expected = 0.6 * 0.75 + 0.8 * 0.4 * (1 - x[column] ** 2) ** 0.5
-        assert depth[35, column] == pytest.approx(expected, abs=2e-3)
-    assert depth[35, 45] == depth[35, 0]
+        assert depth[70, column] == pytest.approx(expected, abs=2e-3)
+    assert depth[70, 90] == depth[70, 0]
 
 
 @pytest.mark.parametrize("scene", SCENES[:40], ids=lambda scene: scene.caption)
