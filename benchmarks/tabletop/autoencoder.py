@@ -19,7 +19,7 @@ from benchmarks.tabletop.data import SCENES, SEED, generator_of, render_index, r
 from benchmarks.tabletop.fit import fit, one_cycle
 from benchmarks.tabletop.scenes import SIDE, Style
 
-STEPS = 2_000
+STEPS = 1_500
 PEAK_RATE = 3e-3
 PICTURES = 3_000
 STYLES: tuple[Style, ...] = ("realistic", "coarse", "realistic", "coarse", "realistic", "papercut")  # in turns
