@@ -36,7 +36,7 @@ def train_vae(work: Path, steps: int = STEPS) -> AutoencoderKL:
     """A VAE whose latents have zero mean and unit deviation in every channel."""
     vae, pixels = models.make_vae(), pictures(work)
     fit("vae", vae, lambda step: vae_loss(vae, batch_of(pixels, step), step), steps, one_cycle(PEAK_RATE, steps), work)
-    standardise(vae, vae_input(torch.from_numpy(pixels[:300])))
+    standardise(vae, vae_input(torch.tensor(pixels[:300])))
     return vae.eval()
 
 
@@ -59,7 +59,7 @@ def batch_of(pixels: NDArray[np.uint8], step: int) -> torch.Tensor:
     """(24, 3, 64, 64) close-ups, or (8, 3, 128, 128) whole pictures, in -1..1."""
     rng = rng_of("vae", step)
     if step % WHOLE_EVERY == 0:
-        return vae_input(torch.from_numpy(pixels[np.sort(rng.choice(len(pixels), WHOLES, replace=False))]))
+        return vae_input(torch.from_numpy(pixels[rng.choice(len(pixels), WHOLES, replace=False)]))
     rows = rng.integers(len(pixels), size=CLOSE_UPS)
     return vae_input(torch.from_numpy(np.stack([close_up(pixels[row], row, rng) for row in rows])))
 
