@@ -18,6 +18,6 @@ def control_map(scene: Scene, kind: Kind) -> NDArray[np.uint8]:
 
 
 def control_images(maps: torch.Tensor, kind: Kind) -> torch.Tensor:
-    """Control maps (N, 128, 128) uint8 -> RGB (N, 3, 128, 128) float32 in 0..1: ids in ADE20K's colours, depth in grey."""
+    """Control maps (N, 128, 128) uint8 -> RGB (N, 3, 128, 128) in 0..1: ids in ADE20K's colours, depth in grey."""
     pixels = ade20k().paint(maps.numpy()) if kind == "segmentation" else np.stack([maps.numpy()] * 3, axis=-1)
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
