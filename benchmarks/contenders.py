@@ -17,7 +17,7 @@ from torch.nn import Module
 
 from runtime import Layout, RealCompo, Region
 from runtime.errors import RealCompoError
-from runtime.output import wait_for_device
+from runtime.stats import wait_for_device
 
 PROMPT = "a red ball and a blue cube"
 LAYOUT = Layout(

@@ -31,8 +31,9 @@ from benchmarks.contenders import (
 )
 from benchmarks.timing import Sample, paired_ratios, percentiles, take
 from export.onnx.verify import checkpoints_at_hand
-from runtime.bundle.manifest import Manifest, Precision, how_to_rebuild, read_manifest
+from runtime.bundle.manifest import Manifest, how_to_rebuild, read_manifest
 from runtime.errors import RealCompoError
+from runtime.words import Precision
 
 STOCK = "stock"
 # (ours, what it must equal): relative error of the final latents, from the same start.

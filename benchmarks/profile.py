@@ -19,10 +19,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from benchmarks.contenders import UNET_ROLES, Target
-from export.graphs.roles import Signature, example_inputs
+from export.graphs.engine import Signature, example_inputs
 from runtime.backends.base import ELEMENT_TYPES, output_shape
-from runtime.bundle.manifest import EngineSpec, Role, read_manifest
+from runtime.bundle.manifest import EngineSpec, read_manifest
 from runtime.errors import RealCompoError
+from runtime.words import Role
 
 TENSORRT_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 SLOWEST = 10  # nodes that are told

@@ -10,12 +10,13 @@ from tokenizers import Tokenizer
 
 from benchmarks.costs import Cost, cost_of
 from benchmarks.gpus import ELEMENT_BYTES, Ceilings, best_seconds
-from export.graphs.roles import Signature, example_inputs
+from export.graphs.engine import Signature, example_inputs
 from runtime.backends import load_engines
-from runtime.bundle.manifest import Manifest, Role, read_manifest
+from runtime.bundle.manifest import Manifest, read_manifest
 from runtime.denoising.models import GRADIENT_ROLES
 from runtime.errors import RealCompoError
 from runtime.options import Options
+from runtime.words import Role
 
 Bound = Literal["compute", "memory"]
 

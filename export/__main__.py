@@ -11,22 +11,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from export.pairs import PAIRS, Pair, find_pair
+from export.pairs import PAIRS, Pair
 from runtime.bundle.manifest import (
     MANIFEST,
-    Backend,
     EngineSpec,
     Manifest,
-    Precision,
-    Quantization,
-    Role,
     TensorSpec,
     engine_files,
-    needed_roles,
     read_manifest,
 )
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
+from runtime.words import Backend, Precision, Quantization, Role
 
 # What loads diffusers and ONNX is imported by the commands that need it, so that --help does not wait for them.
 
@@ -121,16 +117,18 @@ def build(
 ) -> None:
     """Build a bundle. Stopped half-way, the same command resumes; what has not changed is not built again."""
     with plain_errors(interrupted="stopped; the same command resumes"):
-        models = find_pair(pair, text_to_image, spatial or ())
         rows = _parse_batch(batch)
         from export.build import Options
         from export.build import build as build_bundle
+        from export.engines import engines_of
         from export.plans.plan_options import BuilderOptions
+        from export.spatial import find_pair
 
+        models = find_pair(pair, text_to_image, spatial or ())
         builder = BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache)
         options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), builder, force)
         started = time.monotonic()
-        with _PartProgress(len(needed_roles(controlled=bool(models.controls)))) as progress:
+        with _PartProgress(len(engines_of(models.kind))) as progress:
             if random_weights:
                 given = [*([text_to_image] if text_to_image else []), *(spatial or [])]
                 models = _fill_with_random_weights(models, out / "random-weights", given, progress)
@@ -314,7 +312,7 @@ def _bundle_table(manifest: Manifest) -> Table:
     table = Table(title=f"Pair {manifest.pair.name}", show_header=False)
     pair = manifest.pair
     controlnets = [
-        (f"ControlNet, {kind}", model) for kind, model in zip(manifest.controls, pair.controlnets, strict=True)
+        (f"ControlNet, {kind}", model) for kind, model in zip(manifest.spatial.controls, pair.attached, strict=True)
     ]
     for name, model in (("text-to-image", pair.text_to_image), *(controlnets or [("spatial", pair.spatial)])):
         revision = f"@{model.revision}" if model.revision else ""

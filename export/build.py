@@ -8,18 +8,20 @@ from typing import Protocol
 
 import torch
 
-from export.checkpoints.folders import Checkpoint, Checkpoints, open_checkpoints, share_unet
+from export.checkpoints.digests import Digests, weight_digests
+from export.checkpoints.folders import Checkpoint, Checkpoints
 from export.checkpoints.tokenizer import tokenizer_files
-from export.graphs.geometry import Geometry, measure
-from export.graphs.roles import Signature, example_inputs, load_graph, signature
-from export.graphs.spatial import MAX_REGIONS
+from export.engines import engines_of, load_graph, signature
+from export.graphs.engine import Signature, example_inputs
+from export.graphs.geometry import Geometry
+from export.measure import measure
 from export.onnx.audit import check_precision
-from export.onnx.precision import LOSS_SCALES, engine_precision, lower
+from export.onnx.precision import LOSS_SCALES, lower
 from export.onnx.to_onnx import export_onnx
 from export.onnx.twin import check_twin, runnable_geometry
 from export.onnx.verify import Expected, check_errors, expected_outputs, loaded_type, relative_errors
 from export.pairs import Pair
-from export.parts import Digests, Part, plan_parts, weight_digests
+from export.parts import Part, plan_parts
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes, release_memory
 from export.plans.plan_options import (
     TENSORRTS_OWN,
@@ -27,15 +29,14 @@ from export.plans.plan_options import (
     PlanOptions,
     option_name,
     plan_options,
-    profile_rows,
 )
 from export.plans.to_engine import build_plan
 from export.resume import finished, reason
+from export.spatial import KINDS, open_checkpoints, share_unet
 from export.staging import check_space, disk_errors, remove_stale, scratch_folder
 from runtime.bundle.manifest import (
     FORMAT_VERSION,
     MANIFEST,
-    Backend,
     EngineSpec,
     FileSpec,
     LoraSpec,
@@ -43,16 +44,14 @@ from runtime.bundle.manifest import (
     MapSpec,
     ModelSpec,
     PairSpec,
-    Precision,
-    Role,
     bundle_files,
     engine_files,
-    needed_roles,
     sha256_of,
     write_atomically,
     write_manifest,
 )
 from runtime.errors import RealCompoError
+from runtime.words import MAX_REGIONS, Backend, Precision, Role
 
 TRACED_ROWS = 2
 PLAN_OVERHEAD = 20_000_000  # bytes of every TensorRT-RTX plan that are not weights
@@ -109,23 +108,24 @@ def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> 
             does.
     """
     plan = _check_options(options)
-    checkpoints = open_checkpoints(pair.text_to_image, pair.spatial, [control.model for control in pair.controls])
+    checkpoints = open_checkpoints(pair)
     geometry = measure(checkpoints, options.height, options.width)
     tokenizers = tokenizer_files(checkpoints.text_to_image, geometry.max_tokens)
     with scratch_folder(out) as scratch:
         digests = weight_digests(checkpoints)
-        roles = needed_roles(shared := share_unet(checkpoints), bool(pair.controls))
-        parts = plan_parts(roles, checkpoints, digests, geometry, options.precision, plan)
+        shared = share_unet(checkpoints)
+        engines = engines_of(pair.kind, shared).values()
+        parts = plan_parts(engines, checkpoints, digests, geometry, options.precision, plan)
         kept = {} if options.force else {part.role: engine for part in parts if (engine := finished(part, out))}
         needed = _space_needed([part for part in parts if part.role not in kept], plan)
         check_space(out, needed)
         with disk_errors(out, needed):
             job = _Job(checkpoints, geometry, options, plan, out, scratch, report)
-            engines = _build_parts(parts, kept, job)
+            built = _build_parts(parts, kept, job)
             for name, content in tokenizers.items():
                 (scratch / name).write_bytes(content)
             tokenizer_specs = [FileSpec(name=name, sha256=sha256_of(scratch / name)) for name in tokenizers]
-            manifest = _manifest(pair, _pair_spec(pair, checkpoints, digests), engines, tokenizer_specs, shared, job)
+            manifest = _manifest(pair, _pair_spec(pair, checkpoints, digests), built, tokenizer_specs, shared, job)
             _publish_manifest(manifest, job)
         remove_stale(out, [*(file.name for file in bundle_files(manifest)), *(part.file("json") for part in parts)])
     return manifest
@@ -174,7 +174,7 @@ def _build_parts(parts: list[Part], kept: dict[Role, EngineSpec], job: _Job) -> 
 
 def _build_part(part: Part, job: _Job) -> EngineSpec:
     """Export, verify and build one part in the scratch folder."""
-    precision = engine_precision(part.role, job.options.precision, job.geometry.wide_vae)
+    precision = part.engine.precision(job.options.precision, job.geometry)
     exported = _export_part(part, precision, job)
     release_memory()  # verifying and building the plan want it
     check_precision(part.role, exported.files[0], precision)
@@ -184,11 +184,13 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
     check_errors(part.role, errors, precision)
     plan = None
     if job.plan:
-        path, rows = job.scratch / part.file("engine"), profile_rows(part.role, job.plan.batch)
+        path, rows = job.scratch / part.file("engine"), part.engine.rows(job.plan.batch)
         report = partial(job.report, part.role, "building plan")
         plan = build_plan(exported.files, part.signature, job.plan, rows, path, report)
     return EngineSpec(
         role=part.role,
+        model=part.engine.model,
+        alone=part.engine.alone,
         key=part.key,
         graph=tuple(FileSpec(name=file.name, sha256=sha256_of(file)) for file in exported.files),
         plan=plan,
@@ -263,7 +265,7 @@ def _pair_spec(pair: Pair, checkpoints: Checkpoints, digests: Digests) -> PairSp
         name=pair.name,
         text_to_image=spec(checkpoints.text_to_image, digests.of("text_to_image")),
         spatial=spec(checkpoints.spatial, digests.of("spatial")),
-        controlnets=tuple(map(spec, checkpoints.controlnets, digests.controlnets)),
+        attached=tuple(map(spec, checkpoints.attached, digests.attached)),
         loras=tuple(
             LoraSpec(source=lora.file, sha256=sha256_of(Path(lora.file)), scale=lora.scale) for lora in pair.loras
         ),
@@ -286,7 +288,7 @@ def _manifest(
         precision=job.options.precision,
         batch=job.options.batch,
         shared_unet=shared_unet,
-        controls=tuple(control.kind for control in pair.controls),
+        spatial=KINDS[pair.kind].spec(pair),
         engines=engines,
         maps=MapSpec(resolution=geometry.map_resolution, layers=geometry.map_layers),
         loss_scale=LOSS_SCALES[job.options.precision],

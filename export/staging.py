@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from runtime.bundle.manifest import Role
 from runtime.errors import RealCompoError
+from runtime.words import Role
 
 _SCRATCH = ".build"
 _PART_FILE = re.compile(rf"({'|'.join(get_args(Role))})-[0-9a-f]{{12}}\.(onnx|onnx\.data|engine|json)")

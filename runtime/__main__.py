@@ -2,12 +2,11 @@
 
 import json
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any
 
 try:
     import typer
@@ -21,14 +20,23 @@ from PIL import Image
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
 from runtime.bundle.manifest import write_atomically
-from runtime.cli import plain_errors
+from runtime.cli import (
+    check_folder,
+    check_picture,
+    check_writable,
+    knob_values,
+    plain_errors,
+    with_options,
+    write_picture,
+    writing,
+)
+from runtime.denoising.loop import Callback
+from runtime.knobs import check_count
 from runtime.layouts.schema import layout_schema
-from runtime.options import BOTH, Model, check_count
 from runtime.output import Output
-from runtime.pipeline import Callback
 from runtime.planners import PLANNERS, layout_json, make_planner
+from runtime.request import every_knob
 from runtime.spatial.control_images import CONTROL_KINDS, control_picture
-from runtime.spatial.kind import PerControl
 
 EXAMPLES = """
 Examples:
@@ -52,10 +60,8 @@ Examples:
 BLANK = "#e8e8e8"  # what regions are drawn on
 PLAN_SIDE = 512  # pixels of `plan`'s picture
 
-PlannerOption = Annotated[
-    str,
-    typer.Option(help=f"{' or '.join(PLANNERS)}: parse the prompt, or ask the model of OPENAI_MODEL."),
-]
+PLANNER_HELP = f"{' or '.join(PLANNERS)}: parse the prompt, or ask the model of OPENAI_MODEL."
+KNOBS = every_knob()
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -66,45 +72,15 @@ def main() -> None:
 
 
 @app.command(epilog=EXAMPLES)
+@with_options(KNOBS)
 def generate(
     bundle: Annotated[Path, typer.Argument(help="Folder that `python -m export build` wrote.")],
     out: Annotated[Path, typer.Option(help="Picture to write; several are numbered: image-0.png, image-1.png, ...")],
     prompt: Annotated[str | None, typer.Option(help="What to draw; without it, the layout's prompt.")] = None,
     layout: Annotated[Path | None, typer.Option(help="layout.json: the regions, and maybe the prompt.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Plan the layout from --prompt.")] = False,
-    planner: PlannerOption = "offline",
+    planner: Annotated[str | None, typer.Option(help=f"{PLANNER_HELP} [default: offline]")] = None,
     negative_prompt: Annotated[str, typer.Option(help="What to steer away from.")] = "",
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
-    seed: Annotated[int, typer.Option(help="Draws the starting noise and coefficients.")] = 0,
-    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "plms",
-    gradient: Annotated[
-        str,
-        typer.Option(help="exact, surrogate, none, fixed:W (weight of the spatial model), text_to_image or spatial."),
-    ] = "exact",
-    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is off.")] = 7.5,
-    switch_step: Annotated[
-        int | None,
-        typer.Option(
-            help="Evaluations before it use the spatial model alone. [default: 0.4 of the steps with GLIGEN, 0 with "
-            "ControlNets]"
-        ),
-    ] = None,
-    coefficient_scale: Annotated[float, typer.Option(help="How fast the coefficients move.")] = 1e6,
-    gradient_from: Annotated[
-        list[str] | None, typer.Option(help="Model whose attention loss exact uses; repeat it. [default: both]")
-    ] = None,
-    trial_guidance: Annotated[bool, typer.Option(help="Guide the predictions of exact's trial step.")] = False,
-    update_every: Annotated[int, typer.Option(help="Update the coefficients every k-th evaluation.")] = 1,
-    grounding_fraction: Annotated[float, typer.Option(help="Share of the evaluations with GLIGEN's gates on.")] = 1.0,
-    control_scale: Annotated[
-        list[float] | None, typer.Option(help="Of what ControlNets add; one for all, or repeat it. [default: 1]")
-    ] = None,
-    control_start: Annotated[
-        list[float] | None, typer.Option(help="Share of the evaluations before ControlNets come in. [default: 0]")
-    ] = None,
-    control_end: Annotated[
-        list[float] | None, typer.Option(help="Share of the evaluations after which they stay out. [default: 1]")
-    ] = None,
     num_images: Annotated[int, typer.Option(help="Pictures to draw.")] = 1,
     traces: Annotated[Path | None, typer.Option(help="Folder for pictures of what the balancer did.")] = None,
     backend: Annotated[
@@ -115,15 +91,16 @@ def generate(
     second_stream: Annotated[
         bool, typer.Option("--second-stream", help="Run both models' plans side by side.")
     ] = False,
+    **knobs: Any,
 ) -> None:
     """Draw a prompt, each object where the layout puts it. The last line printed is the picture's path."""
     with plain_errors():
         check_count("num_images", num_images)
         paths = _numbered(out, num_images)
-        _check_picture(out)
+        check_picture(out)
         if traces:
             _prepare_traces(traces)
-        placed = _plan_or_read(prompt, layout, planner if plan else None)
+        placed = _plan_or_read(prompt, layout, plan, planner)
         wanted = _choose_prompt(prompt, placed)
         pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream)
         with progress_bar() as callback:
@@ -131,35 +108,22 @@ def generate(
                 wanted,
                 layout=placed,
                 negative_prompt=negative_prompt,
-                steps=steps,
-                seed=seed,
-                sampler=sampler,
-                gradient=gradient,
-                guidance_scale=guidance_scale,
-                switch_step=switch_step,
-                coefficient_scale=coefficient_scale,
-                gradient_from=cast(list[Model], gradient_from or BOTH),  # checked with the other options
-                trial_guidance=trial_guidance,
-                update_every=update_every,
-                grounding_fraction=grounding_fraction,
-                control_scale=_per_control(control_scale, 1.0),
-                control_start=_per_control(control_start, 0.0),
-                control_end=_per_control(control_end, 1.0),
                 num_images=num_images,
                 trace=traces is not None,
                 callback=callback,
+                **knob_values(KNOBS, knobs),
             )
         if traces:
             _write_traces(traces, output, wanted, placed, pipe.manifest.maps.resolution)
         for path, image in zip(paths, output.images, strict=True):
-            _write_image(path, image)
+            write_picture(path, image)
             typer.echo(path)
 
 
 @app.command(epilog=PLAN_EXAMPLES)
 def plan(
     prompt: Annotated[str, typer.Option(help="What to draw.")],
-    planner: PlannerOption = "offline",
+    planner: Annotated[str, typer.Option(help=PLANNER_HELP)] = "offline",
     model: Annotated[str | None, typer.Option(help="Of the chat planner; by default OPENAI_MODEL.")] = None,
     base_url: Annotated[
         str | None, typer.Option(help="Of the chat planner's endpoint; by default OPENAI_BASE_URL or OpenAI's.")
@@ -177,16 +141,16 @@ def plan(
     with plain_errors():
         find = make_planner(planner, model=model, base_url=base_url, api_key=api_key, time_limit=time_limit)
         if out:
-            _check_writable(out)
+            check_writable(out)
         if picture:
-            _check_picture(picture)
+            check_picture(picture)
         placed = find(prompt)
         text = layout_json(placed)
         if out:
             with writing(out):
                 write_atomically(out, f"{text}\n".encode())
         if picture:
-            _write_image(picture, _draw_regions(placed, PLAN_SIDE, PLAN_SIDE))
+            write_picture(picture, _draw_regions(placed, PLAN_SIDE, PLAN_SIDE))
         typer.echo(text)
 
 
@@ -204,12 +168,12 @@ def show(
     with plain_errors():
         check_count("height", height)
         check_count("width", width)
-        _check_picture(out)
+        check_picture(out)
         placed = Layout.from_file(layout)
         if control is None:
-            _write_image(out, _draw_regions(placed, height, width))
+            write_picture(out, _draw_regions(placed, height, width))
         else:
-            _write_image(out, _draw_control(placed, control, height, width))
+            write_picture(out, _draw_control(placed, control, height, width))
         typer.echo(out)
 
 
@@ -237,21 +201,16 @@ def progress_bar() -> Iterator[Callback]:
             progress.stop()
 
 
-def _plan_or_read(prompt: str | None, path: Path | None, planner: str | None) -> Layout | None:
-    if planner is None:
+def _plan_or_read(prompt: str | None, path: Path | None, plan: bool, planner: str | None) -> Layout | None:
+    if not plan:
+        if planner is not None:
+            raise RealCompoError(f"--planner {planner} plans nothing without --plan; add --plan")
         return Layout.from_file(path) if path else None
     if path is not None:
         raise RealCompoError("--plan and --layout are both given; give one")
     if prompt is None:
         raise RealCompoError("--plan needs a prompt: give --prompt")
-    return make_planner(planner)(prompt)
-
-
-def _per_control(given: list[float] | None, default: float) -> PerControl:
-    """One number is for all ControlNets."""
-    if not given:
-        return default
-    return given[0] if len(given) == 1 else given
+    return make_planner(planner or "offline")(prompt)
 
 
 def _choose_prompt(prompt: str | None, layout: Layout | None) -> str:
@@ -266,27 +225,8 @@ def _numbered(out: Path, count: int) -> list[Path]:
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(count)]
 
 
-def _check_picture(out: Path) -> None:
-    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
-        raise RealCompoError(f"{out}: {out.suffix or 'no suffix'} is not a picture format; use .png")
-    _check_writable(out)
-
-
-def _check_writable(out: Path) -> None:
-    """Find out before the work starts, not after it."""
-    with writing(out):
-        if out.is_dir():
-            raise RealCompoError(f"{out} is a folder; give the name of a file in it")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-
-
 def _prepare_traces(folder: Path) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+    check_folder(folder)
     with _needing_matplotlib("--traces"):
         import runtime.trace_pictures  # noqa: F401
 
@@ -320,21 +260,6 @@ def _draw_control(layout: Layout, kind: str, height: int, width: int) -> Image.I
     if kind not in CONTROL_KINDS:
         raise RealCompoError(f"--control {kind} is unknown; use one of {', '.join(CONTROL_KINDS)}")
     return control_picture(layout, kind, (height, width))
-
-
-def _write_image(path: Path, image: Image.Image) -> None:
-    buffer = BytesIO()
-    image.save(buffer, format=Image.registered_extensions()[path.suffix.lower()])
-    with writing(path):
-        write_atomically(path, buffer.getvalue())
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RealCompoError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

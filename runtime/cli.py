@@ -1,12 +1,70 @@
-"""What the three command lines share: one plain line for what a user can mend, and exit codes."""
+"""What the command lines share: options made of knobs, files, one plain line for what a user can mend, exit codes."""
 
+import inspect
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
+from PIL import Image
 
+from runtime.bundle.manifest import write_atomically
 from runtime.errors import RealCompoError
+from runtime.knobs import Knob
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def with_options(knobs: Mapping[str, Knob]) -> Callable[[F], F]:
+    """Give a command an option for each knob, in the place of its `**knobs`."""
+
+    def add(command: F) -> F:
+        signature = inspect.signature(command)
+        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        parameters = [*own, *map(_parameter, knobs.values())]
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ |= {one.name: one.annotation for one in parameters}
+        return command
+
+    return add
+
+
+def knob_values(knobs: Mapping[str, Knob], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given for knobs on a command line, as calls take it: one number of a repeated option is for all."""
+    asked = {name: value for name, value in given.items() if not (_is_many(knobs[name]) and not value)}
+    return {
+        name: value[0] if _is_many(knobs[name]) and float in get_args(knobs[name].type) and len(value) == 1 else value
+        for name, value in asked.items()
+    }
+
+
+def _parameter(knob: Knob) -> inspect.Parameter:
+    default = None if _is_many(knob) else knob.default
+    annotation: Any = Annotated[_type(knob), typer.Option(help=_help(knob))]
+    return inspect.Parameter(knob.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _help(knob: Knob) -> str:
+    """typer adds the default of what can be given but once."""
+    if not _is_many(knob):
+        return f"{knob.help} [default: {knob.unset}]" if knob.unset else knob.help
+    default = ", ".join(knob.default) if isinstance(knob.default, Sequence) else f"{knob.default:g}"
+    return f"{knob.help} Repeat it for several. [default: {default}]"
+
+
+def _is_many(knob: Knob) -> bool:
+    return any(get_origin(one) is Sequence for one in (knob.type, *get_args(knob.type)))
+
+
+def _type(knob: Knob) -> Any:
+    """What typer makes an option of."""
+    if not _is_many(knob):
+        return knob.type
+    return list[float] | None if float in get_args(knob.type) else list[str] | None
 
 
 @contextmanager
@@ -19,6 +77,49 @@ def plain_errors(interrupted: str = "interrupted") -> Iterator[None]:
         _exit(f"error: {' '.join(str(error).split())}", 2)
     except KeyboardInterrupt:
         _exit(interrupted, 130)
+
+
+def check_picture(out: Path) -> None:
+    """Raises: RealCompoError: not a picture's name, or not to be written."""
+    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
+        raise RealCompoError(f"{out}: {out.suffix or 'no suffix'} is not a picture format; use .png")
+    check_writable(out)
+
+
+def check_writable(out: Path) -> None:
+    """Find out before the work starts, not after it."""
+    with writing(out):
+        if out.is_dir():
+            raise RealCompoError(f"{out} is a folder; give the name of a file in it")
+        _try(out.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Find out before the work starts whether files can be written into a folder, which is made."""
+    with writing(folder):
+        _try(folder)
+
+
+def write_picture(path: Path, image: Image.Image) -> None:
+    buffer = BytesIO()
+    image.save(buffer, format=Image.registered_extensions()[path.suffix.lower()])
+    with writing(path):
+        write_atomically(path, buffer.getvalue())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in one line what keeps a file from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise RealCompoError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _try(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _exit(line: str, code: int) -> None:

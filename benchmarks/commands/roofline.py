@@ -14,8 +14,8 @@ from benchmarks.roofline_report import draw_figure, tables
 from runtime.bundle.manifest import read_manifest
 from runtime.cli import plain_errors
 from runtime.options import Options
-from runtime.sampling.tables import make_table
-from runtime.spatial.controlnets import ControlNets
+from runtime.sampling import make_table
+from runtime.spatial.controlnet import ControlNets
 from runtime.spatial.gligen import Gligen
 
 

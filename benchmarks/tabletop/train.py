@@ -44,8 +44,8 @@ from benchmarks.tabletop.data import (
 )
 from benchmarks.tabletop.fit import fit, one_cycle, trapezoid
 from benchmarks.tabletop.scenes import PAIR_STYLES, Style
-from export.checkpoints.folders import Model
 from export.graphs.attention import record_maps
+from runtime.words import Model
 
 STEPS = {"vae": 1_400, "decoder": 1_000, "trunk": 2_600, "spatial": 1_500, "text_to_image": 1_000}
 PEAK_RATE = 1.5e-3

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
@@ -18,18 +18,15 @@ from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from export.checkpoints.supported import XL, Component, MainComponent, check_supported
+from export.families import family_of
+from export.families.family import Configs, Family
+from export.words import Component
 from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
+from runtime.words import Model
 
 ROOT = Path(__file__).resolve().parents[2]
 
-Model = Literal["text_to_image", "spatial"]
-MODELS: tuple[Model, ...] = get_args(Model)
-COMPONENTS: dict[Model, tuple[MainComponent, ...]] = {
-    "text_to_image": ("text_encoder", "unet", "vae"),
-    "spatial": ("unet",),
-}
 _PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's folder, up to the suffix of its weights
     "unet": "unet/diffusion_pytorch_model",
     "vae": "vae/diffusion_pytorch_model",
@@ -38,6 +35,10 @@ _PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's fo
     "controlnet": "diffusion_pytorch_model",
 }
 
+_TEXT_ENCODERS: dict[Component, Any] = {
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,  # of SDXL, which takes a whole text's projection
+}
 _NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 
@@ -51,21 +52,25 @@ class Checkpoint:
     folder: Path
 
     @property
-    def is_xl(self) -> bool:
-        """Whether it is an SDXL."""
-        return self.config("unet").get("addition_embed_type") == XL
-
-    @property
-    def zero_negative(self) -> bool:
-        """Whether no negative prompt is told as zeros, as it was in SDXL's training; diffusers' default for SDXL."""
-        described = self.read_json("model_index.json") if (self.folder / "model_index.json").is_file() else {}
-        return self.is_xl and bool(described.get("force_zeros_for_empty_prompt", True))
+    def family(self) -> Family:
+        """Which family of models its UNet tells it to be of."""
+        return family_of(self.config("unet"))
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """What a pair takes of it; a ControlNet is its own."""
-        second: tuple[Component, ...] = ("text_encoder_2",) if self.model == "text_to_image" and self.is_xl else ()
-        return COMPONENTS[self.model] + second
+        """What a pair takes of it where it is the text-to-image model."""
+        return (*self.family.text_encoders, "unet", "vae")
+
+    @property
+    def configs(self) -> Configs:
+        """Those of its components."""
+        return {component: self.config(component) for component in self.components}
+
+    @property
+    def zero_negative(self) -> bool:
+        """Whether no negative prompt is told as zeros."""
+        described = self.read_json("model_index.json") if (self.folder / "model_index.json").is_file() else {}
+        return self.family.zero_negative(described)
 
     def read_json(self, path: str) -> dict[str, Any]:
         """A JSON file of the folder.
@@ -123,7 +128,7 @@ class Checkpoint:
 
     def stored_type(self, component: Component) -> torch.dtype:
         """What a component's weights are stored in, going by the first."""
-        return next(iter(_open_weights(self, component).values()))().dtype
+        return next(iter(open_weights(self, component).values()))().dtype
 
     def fp32_bytes(self, component: Component, prefixes: tuple[str, ...]) -> int:
         """The size in fp32 of those of a component's weights whose names start with one of `prefixes`."""
@@ -133,12 +138,13 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The two models of a pair. The spatial one uses the text encoder and the VAE of the other; it is GLIGEN, or the
-    other itself with ControlNets."""
+    """The two models of a pair. The spatial one uses the text encoder and the VAE of the other; it may be the other
+    itself, with models attached to its UNet."""
 
+    kind: str  # of spatial model, of `export.spatial.KINDS`
     text_to_image: Checkpoint
     spatial: Checkpoint
-    controlnets: tuple[Checkpoint, ...] = ()
+    attached: tuple[Checkpoint, ...] = ()  # such as ControlNets
 
     def of(self, model: Model) -> Checkpoint:
         return self.text_to_image if model == "text_to_image" else self.spatial
@@ -149,57 +155,29 @@ def component_folder(folder: Path, component: Component) -> Path:
     return (folder / _PLACES[component]).parent
 
 
-def open_checkpoints(
-    text_to_image: str, spatial: str, controlnets: Sequence[str] = (), *, download: bool = True
-) -> Checkpoints:
-    """Find the models of a pair and check, before any weight is read, that they are there and whole.
-
-    Args:
-        controlnets: those that make the text-to-image model spatial; then `spatial` is that model again.
-
-    Raises:
-        RealCompoError: a model cannot be had, lacks a file, or has an architecture that is not supported.
-    """
-    base = open_text_to_image(text_to_image, download=download)
-    if controlnets:
-        controls = tuple(_open("spatial", source, ("controlnet",), download) for source in controlnets)
-        checkpoints = Checkpoints(base, base, controls)
-    else:
-        checkpoints = Checkpoints(base, _open("spatial", spatial, COMPONENTS["spatial"], download))
-    check_supported(base, checkpoints.spatial, checkpoints.controlnets)
-    return checkpoints
-
-
 def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
     """Find the text-to-image model and check that its files are there.
 
     Raises:
         RealCompoError: it cannot be had, or lacks a file.
     """
-    base = _open("text_to_image", source, COMPONENTS["text_to_image"], download)
+    base = open_checkpoint("text_to_image", source, ("text_encoder", "unet", "vae"), download)
     _check_files(base, base.components)
     return base
 
 
-def share_unet(checkpoints: Checkpoints) -> bool:
-    """Whether the spatial UNet is the text-to-image one, or that with GLIGEN's layers added: every other weight is the
-    same.
+def open_checkpoint(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
+    """Find a model and check that it has these components' files.
 
-    GLIGEN trains its own layers alone (arXiv 2301.07093), so that this holds for the model it was made from.
+    Raises:
+        RealCompoError: it cannot be had, or lacks a file.
     """
-    if checkpoints.controlnets:
-        return True
-    base, grounded = (_open_weights(checkpoints.of(model), "unet") for model in MODELS)
-    if set(base) != {name for name in grounded if not _is_grounding(name)}:
-        return False
-    return all(torch.equal(base[name](), grounded[name]()) for name in base)  # stops at the first that differs
+    checkpoint = _find(model, source, components, download)
+    _check_files(checkpoint, components)
+    return checkpoint
 
 
-def _is_grounding(name: str) -> bool:
-    return name.startswith("position_net.") or ".fuser." in name
-
-
-def _open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Callable[[], torch.Tensor]]:
+def open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Callable[[], torch.Tensor]]:
     """What reads each weight of a component, by name."""
     read: dict[str, Callable[[], torch.Tensor]] = {}
     for path in checkpoint.weights(component)[1]:
@@ -214,9 +192,9 @@ def load_unet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> UNe
     return _fill(empty_unet(checkpoint), checkpoint, "unet", dtype)
 
 
-def load_controlnet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> ControlNetModel:
+def load_attached(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> ControlNetModel:
     """The ControlNet in `dtype` but for norms, which are in fp32; in evaluation mode, its weights frozen."""
-    return _fill(empty_controlnet(checkpoint), checkpoint, "controlnet", dtype)
+    return _fill(empty_attached(checkpoint), checkpoint, "controlnet", dtype)
 
 
 def load_vae(checkpoint: Checkpoint) -> AutoencoderKL:
@@ -225,14 +203,11 @@ def load_vae(checkpoint: Checkpoint) -> AutoencoderKL:
     return _load(checkpoint, "vae", AutoencoderKL.from_pretrained, **options)
 
 
-def load_text_encoder(checkpoint: Checkpoint) -> CLIPTextModel:
-    """The text encoder in fp32, in evaluation mode, its weights frozen."""
-    return _load(checkpoint, "text_encoder", CLIPTextModel.from_pretrained, dtype=torch.float32)
-
-
-def load_text_encoder_2(checkpoint: Checkpoint) -> CLIPTextModelWithProjection:
-    """SDXL's second text encoder in fp32, in evaluation mode, its weights frozen."""
-    return _load(checkpoint, "text_encoder_2", CLIPTextModelWithProjection.from_pretrained, dtype=torch.float32)
+def load_text_encoder(
+    checkpoint: Checkpoint, component: Component = "text_encoder"
+) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """A text encoder in fp32, in evaluation mode, its weights frozen."""
+    return _load(checkpoint, component, _TEXT_ENCODERS[component].from_pretrained, dtype=torch.float32)
 
 
 def empty_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
@@ -241,7 +216,7 @@ def empty_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
         return UNet2DConditionModel.from_config(checkpoint.config("unet"))
 
 
-def empty_controlnet(checkpoint: Checkpoint) -> ControlNetModel:
+def empty_attached(checkpoint: Checkpoint) -> ControlNetModel:
     """The ControlNet's structure, without weights."""
     with torch.device("meta"), _readable(checkpoint, "controlnet"):
         return ControlNetModel.from_config(checkpoint.config("controlnet"))
@@ -252,7 +227,7 @@ def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch
     type already stay in the file, which is mapped."""
     exact = {f"{name}." for name, module in model.named_modules() if isinstance(module, _NORMS)}
     with _readable(checkpoint, component):
-        read = _open_weights(checkpoint, component)
+        read = open_weights(checkpoint, component)
         empty = model.state_dict()
         _check_complete(checkpoint, component, sorted(empty.keys() - read.keys()))
         weights = {}
@@ -309,13 +284,6 @@ def _readable(checkpoint: Checkpoint, component: Component) -> Iterator[None]:
         raise RealCompoError(
             f"{checkpoint.place(component)} cannot be loaded: {cause}. {_mend(checkpoint.model)}"
         ) from error
-
-
-def _open(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
-    """A checkpoint that has these components' files."""
-    checkpoint = _find(model, source, components, download)
-    _check_files(checkpoint, components)
-    return checkpoint
 
 
 def _check_files(checkpoint: Checkpoint, components: Sequence[Component]) -> None:

@@ -15,14 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils import logging
 
 from export.checkpoints.folders import (
     Checkpoint,
     component_folder,
     load_text_encoder,
-    load_text_encoder_2,
     load_unet,
     no_progress_bar,
     open_text_to_image,
@@ -82,7 +80,7 @@ def fuse_loras(pair: Pair, folder: Path, report: Report = lambda stage: None) ->
         with whole_folder(place) as scratch:
             _copy_rest(base, scratch)
             _save_fused(base, pair.loras, scratch, report)
-    return replace(pair, text_to_image=str(place), spatial=str(place) if pair.controls else pair.spatial)
+    return replace(pair, text_to_image=str(place), spatial=str(place) if pair.is_over_base else pair.spatial)
 
 
 def _key(base: Checkpoint, loras: Sequence[Lora]) -> str:
@@ -115,14 +113,8 @@ def _save_fused(base: Checkpoint, loras: Sequence[Lora], scratch: Path, report: 
 
 def _pipeline(base: Checkpoint) -> Any:
     """diffusers' pipeline, which knows how to read LoRAs, with the models that they change."""
-    models = {"unet": load_unet(base), "text_encoder": load_text_encoder(base)}
-    absent = dict.fromkeys(("vae", "tokenizer", "scheduler"))
-    if base.is_xl:
-        return StableDiffusionXLPipeline(
-            **models, **absent, text_encoder_2=load_text_encoder_2(base), tokenizer_2=None, add_watermarker=False
-        )
-    unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    return StableDiffusionPipeline(**models, **absent, **unchecked)
+    encoders = {name: load_text_encoder(base, name) for name in base.family.text_encoders}
+    return base.family.pipeline({"unet": load_unet(base), **encoders})
 
 
 def _fuse(pipeline: Any, lora: Lora) -> None:

@@ -23,28 +23,34 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from export.checkpoints.folders import COMPONENTS, MODELS, Model, component_folder, no_progress_bar
+from export.checkpoints.folders import component_folder, no_progress_bar
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
-from export.checkpoints.supported import MainComponent
 from export.pairs import Control, Pair
 from export.staging import whole_folder
+from export.words import Component
 from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
+from runtime.words import MODELS, Model
 
 Weights = dict[str, Tensor]
 Report = Callable[[str], None]
 
 # How the original code names a component's tensors
-_PREFIXES: dict[MainComponent, str] = {
+_PREFIXES: dict[Component, str] = {
     "unet": "model.diffusion_model.",
     "vae": "first_stage_model.",
     "text_encoder": "cond_stage_model.transformer.",
     "controlnet": "control_model.",
 }
 # A weight that tells a file of one component alone, without prefixes
-_ALONE: dict[MainComponent, tuple[str, ...]] = {
+_ALONE: dict[Component, tuple[str, ...]] = {
     "unet": ("conv_in.weight",),
     "controlnet": ("conv_in.weight", "time_embed.0.weight"),
+}
+# What is taken of a file, for each model
+_COMPONENTS: dict[Model, tuple[Component, ...]] = {
+    "text_to_image": ("text_encoder", "unet", "vae"),
+    "spatial": ("unet",),
 }
 _PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
@@ -55,7 +61,7 @@ class _Source:
     """What a converted folder is made from, and its key is made of."""
 
     model: Model
-    components: tuple[MainComponent, ...]
+    components: tuple[Component, ...]
     file: Path
     architecture: Architecture
     tokenizer: dict[str, bytes]  # file name: content; empty for the spatial model
@@ -75,20 +81,17 @@ def convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, repor
     Raises:
         RealCompoError: a pickle, a file that is missing, damaged or of another architecture, or no tokenizer for it.
     """
-    own: tuple[Model, ...] = ("text_to_image",) if pair.controls else MODELS
+    own: tuple[Model, ...] = ("text_to_image",) if pair.is_over_base else MODELS
     models = {model: _single_file(getattr(pair, model)) for model in own}
     if tokenizer and not models["text_to_image"]:
         raise RealCompoError(f"--tokenizer {tokenizer} goes with a single file as --text-to-image; leave it out")
     for model, file in models.items():
         if file:
             files = _tokenizer_files(file, tokenizer) if model == "text_to_image" else {}
-            source = _Source(model, COMPONENTS[model], file, _architecture(pair, file), files)
+            source = _Source(model, _COMPONENTS[model], file, _architecture(pair, file), files)
             converted = str(_convert_once(source, folder, report))
-            pair = replace(pair, **{model: converted})  # type: ignore[arg-type]
-    if pair.controls:
-        controls = tuple(_convert_control(control, pair, folder, report) for control in pair.controls)
-        pair = replace(pair, spatial=pair.text_to_image, controls=controls)
-    return pair
+            pair = pair.with_base(converted) if model == "text_to_image" else replace(pair, spatial=converted)
+    return replace(pair, controls=tuple(_convert_control(control, pair, folder, report) for control in pair.controls))
 
 
 def _convert_control(control: Control, pair: Pair, folder: Path, report: Report) -> Control:
@@ -152,7 +155,7 @@ def _convert_once(source: _Source, folder: Path, report: Report) -> Path:
     return place
 
 
-def _convert(component: MainComponent, source: _Source) -> Any:
+def _convert(component: Component, source: _Source) -> Any:
     """The component with the file's weights, each in the file's own type."""
     with torch.device("meta"):
         model = _empty(component, source)
@@ -162,7 +165,7 @@ def _convert(component: MainComponent, source: _Source) -> Any:
     return model
 
 
-def _empty(component: MainComponent, source: _Source) -> Any:
+def _empty(component: Component, source: _Source) -> Any:
     architecture = source.architecture
     match component:
         case "unet":
@@ -174,9 +177,10 @@ def _empty(component: MainComponent, source: _Source) -> Any:
             return CLIPTextModel(CLIPTextConfig(**architecture.text_encoder))
         case "controlnet":
             return make_controlnet(architecture)
+    raise AssertionError(f"no single file has a {component} of its own")
 
 
-def _read(file: Path, component: MainComponent) -> Weights:
+def _read(file: Path, component: Component) -> Weights:
     """A component's tensors under their names in the file; all of a file that is one UNet or ControlNet alone."""
     try:
         with safe_open(file, framework="pt") as opened:
@@ -188,7 +192,7 @@ def _read(file: Path, component: MainComponent) -> Weights:
         raise RealCompoError(f"{file} is damaged: {error}. Download it again") from error
 
 
-def _renamed(component: MainComponent, weights: Weights, model: Any) -> Weights:
+def _renamed(component: Component, weights: Weights, model: Any) -> Weights:
     """The weights under diffusers' names."""
     if "conv_in.weight" in weights:
         return weights
@@ -208,9 +212,10 @@ def _renamed(component: MainComponent, weights: Weights, model: Any) -> Weights:
             converted.pop("text_model.embeddings.position_ids", None)  # a constant, which older files store
             nested = any(name.startswith("text_model.") for name in model.state_dict())  # until transformers 5.6
             return converted if nested else {name.removeprefix("text_model."): w for name, w in converted.items()}
+    raise AssertionError(f"no single file has a {component} of its own")
 
 
-def _check(component: MainComponent, file: Path, found: Weights, wanted: Weights) -> None:
+def _check(component: Component, file: Path, found: Weights, wanted: Weights) -> None:
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     wrong = [name for name in found.keys() & wanted.keys() if found[name].shape != wanted[name].shape]
     for names, what in ((missing, "lacks"), (unknown, "has unknown"), (sorted(wrong), "has wrongly shaped")):

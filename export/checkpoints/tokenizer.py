@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizers -> tokenizer.json and, of SDXL, tokenizer_2.json."""
+"""A checkpoint's tokenizers -> tokenizer.json and, of families with two, tokenizer_2.json."""
 
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
@@ -13,7 +13,7 @@ def tokenizer_files(checkpoint: Checkpoint, max_tokens: int) -> dict[str, bytes]
     Raises:
         RealCompoError: one is missing or damaged.
     """
-    folders = ("tokenizer", "tokenizer_2") if checkpoint.is_xl else ("tokenizer",)
+    folders = checkpoint.family.tokenizers
     return {f"{folder}.json": tokenizer_json(checkpoint, max_tokens, folder) for folder in folders}
 
 

@@ -22,21 +22,17 @@ import onnx
 import onnxruntime
 import torch
 
-from export.checkpoints.folders import MODELS, Model
-from export.graphs.roles import Signature
+from export.graphs.engine import Signature
 from export.plans.plan_options import plan_options
 from export.plans.to_engine import build_plan
 from export.staging import disk_errors, scratch_folder
 from runtime import Layout, RealCompo
 from runtime.backends import load_engines
-from runtime.backends.base import Runner
 from runtime.bundle.manifest import (
     EngineSpec,
     FileSpec,
     Manifest,
     PlanSpec,
-    Quantization,
-    Role,
     bundle_files,
     check_files,
     read_manifest,
@@ -44,7 +40,9 @@ from runtime.bundle.manifest import (
     write_manifest,
 )
 from runtime.errors import RealCompoError
+from runtime.runner import Runner
 from runtime.text.tokens import open_tokenizers
+from runtime.words import MODELS, Model, Quantization, Role
 
 Arrays = dict[str, np.ndarray]
 Report = Callable[[str], None]

@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
+from export.engines import engine_of
+from export.graphs.engine import Engine, example_inputs
 from export.graphs.geometry import Geometry
 from export.graphs.gradient import AttentionGradient
-from export.graphs.roles import example_inputs, signature
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes
-from runtime.bundle.manifest import Role
 from runtime.errors import RealCompoError
+from runtime.words import Role
 
 # What ONNX Runtime or PyTorch take to run a gradient graph, beside what PyTorch's autograd keeps of the forward.
 OVERHEAD = 1.5
 SMALLEST_SIDE = 4  # of what a twin is halved from, in latents and below
-MOST_PIXELS = 512 * 512  # of an image that a decoder is verified with
 CONSTANT_SIZE = 200  # elements: shapes and the like, which may differ
 
 
@@ -37,14 +37,16 @@ def runnable_geometry(graph: nn.Module, role: Role, geometry: Geometry) -> Geome
     Raises:
         RealCompoError: the smallest is too large.
     """
-    if role == "vae_decoder":
-        return next((sizes for sizes in _halved(geometry) if math.prod(sizes.image_size) <= MOST_PIXELS), geometry)
+    engine = engine_of(role, geometry)
+    if math.prod(geometry.image_size) > engine.most_pixels:
+        fitting = (sizes for sizes in _halved(geometry) if math.prod(sizes.image_size) <= engine.most_pixels)
+        return next(fitting, geometry)
     if not isinstance(graph, AttentionGradient):
         return geometry
     weights = sum(weight.nbytes for weight in graph.parameters())
     available = available_memory()
     for sizes in _halved(geometry):
-        needed = weights + int(OVERHEAD * kept_for_backward(graph, role, sizes))
+        needed = weights + int(OVERHEAD * kept_for_backward(graph, engine, sizes))
         if available is None or needed <= available:
             return sizes
     raise RealCompoError(
@@ -53,11 +55,11 @@ def runnable_geometry(graph: nn.Module, role: Role, geometry: Geometry) -> Geome
     )
 
 
-def kept_for_backward(graph: AttentionGradient, role: Role, geometry: Geometry) -> int:
+def kept_for_backward(graph: AttentionGradient, engine: Engine, geometry: Geometry) -> int:
     """Bytes in fp32 that autograd keeps of a row's forward, weights left out. Nothing is computed."""
     weights = {name: torch.empty_like(w, device="meta", dtype=torch.float32) for name, w in graph.named_parameters()}
     buffers = {name: buffer.to("meta") for name, buffer in graph.named_buffers()}
-    inputs = example_inputs(signature(role, geometry), 1, geometry.vocabulary)
+    inputs = example_inputs(engine.signature(geometry), 1, geometry.vocabulary)
     own = {weight.untyped_storage()._cdata for weight in weights.values()}
     kept: dict[int, Tensor] = {}
 

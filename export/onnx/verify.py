@@ -12,15 +12,20 @@ import torch
 from tokenizers import Tokenizer
 from torch import nn
 
-from export.checkpoints.folders import Checkpoints, open_checkpoints
-from export.graphs.geometry import Geometry, measure
-from export.graphs.roles import Signature, example_inputs, load_graph
+from export.checkpoints.digests import weight_digests
+from export.checkpoints.folders import Checkpoints
+from export.engines import load_graph
+from export.graphs.engine import Signature, example_inputs
+from export.graphs.geometry import Geometry
+from export.measure import measure
 from export.onnx.precision import DTYPES
 from export.onnx.reference import computed_in_fp32
 from export.onnx.widen import runnable_on_cpu
-from export.parts import weight_digests
-from runtime.bundle.manifest import EngineSpec, Manifest, Precision, Role, check_files, read_manifest
+from export.pairs import Control, Pair
+from export.spatial import open_checkpoints
+from runtime.bundle.manifest import EngineSpec, Manifest, check_files, read_manifest
 from runtime.errors import RealCompoError
+from runtime.words import Precision, Role
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 REPORTED = ("grad_latents",)  # in half precision: how exact it has to be is for pictures to say
@@ -140,14 +145,19 @@ def checkpoints_at_hand(manifest: Manifest) -> Checkpoints | None:
     """The checkpoints that the bundle was built from, if they are on this machine and unchanged."""
     pair = manifest.pair
     try:
-        controlnets = [model.source for model in pair.controlnets]
-        checkpoints = open_checkpoints(pair.text_to_image.source, pair.spatial.source, controlnets, download=False)
+        checkpoints = open_checkpoints(_pair_of(manifest), download=False)
     except RealCompoError:
         return None
     found = weight_digests(checkpoints)
-    recorded = [model.sha256 for model in (pair.text_to_image, pair.spatial, *pair.controlnets)]
-    same = [found.of("text_to_image"), found.of("spatial"), *found.controlnets] == recorded
+    recorded = [model.sha256 for model in (pair.text_to_image, pair.spatial, *pair.attached)]
+    same = [found.of("text_to_image"), found.of("spatial"), *found.attached] == recorded
     return checkpoints if same else None
+
+
+def _pair_of(manifest: Manifest) -> Pair:
+    models, spatial = manifest.pair, manifest.spatial
+    controls = tuple(map(Control, spatial.controls, (model.source for model in models.attached)))
+    return Pair(models.name, models.text_to_image.source, models.spatial.source, "", spatial.kind, controls)
 
 
 def _check_onnx(path: Path) -> None:

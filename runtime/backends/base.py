@@ -1,24 +1,13 @@
-"""The protocol of a runner, and the checks that every runner makes on what it is given."""
+"""The types that engines' tensors have, and the checks that every runner makes on what it is given."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 
 from runtime.bundle.manifest import EngineSpec, Manifest, TensorSpec, how_to_rebuild
 from runtime.errors import RealCompoError
-
-
-class Runner(Protocol):
-    """Executes one engine: named tensors in, named tensors out.
-
-    The outputs are the runner's own buffers, valid until its next call: clone what must outlive it.
-    """
-
-    spec: EngineSpec
-
-    def __call__(self, **tensors: torch.Tensor) -> dict[str, torch.Tensor]: ...
 
 
 class ElementType(NamedTuple):

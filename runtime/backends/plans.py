@@ -8,16 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any
 
 from runtime.backends.base import ELEMENT_TYPES, check_names
 from runtime.backends.devices import Driver
 from runtime.bundle.manifest import EngineSpec, Manifest, PlanSpec, how_to_rebuild
 from runtime.errors import RealCompoError
-
-Flavour = Literal["tensorrt-rtx", "tensorrt"]
-FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
-MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+from runtime.words import FLAVOUR_MODULES, Flavour
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,12 @@ class Library:
 
 def import_flavour(flavour: Flavour) -> ModuleType:
     """Raises: RealCompoError: it is not installed, or does not load."""
+    name = FLAVOUR_MODULES[flavour]
     try:
-        return importlib.import_module(MODULES[flavour])
+        return importlib.import_module(name)
     except (ImportError, OSError) as error:  # OSError: a shared library that it wants
         raise RealCompoError(
-            f"backend={flavour!r}: {MODULES[flavour]} does not load ({error}); pip install 'realcompo[{flavour}]'"
+            f"backend={flavour!r}: {name} does not load ({error}); pip install 'realcompo[{flavour}]'"
         ) from error
 
 

@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from runtime.backends.base import ELEMENT_TYPES, Runner, check_inputs, output_shape
+from runtime.backends.base import ELEMENT_TYPES, check_inputs, output_shape
 from runtime.backends.cache import cache_folder
 from runtime.backends.plans import Library, load_plan, out_of_memory
-from runtime.bundle.manifest import EngineSpec, FileSpec, Manifest, Role, how_to_rebuild, write_atomically
+from runtime.bundle.manifest import EngineSpec, FileSpec, Manifest, how_to_rebuild, write_atomically
 from runtime.errors import RealCompoError
-
-# What may run beside the other model, and so needs scratch memory of its own
-SECOND_STREAM: tuple[Role, ...] = ("text_to_image", "text_to_image_gradient")
+from runtime.runner import Runner
+from runtime.words import Role
 
 
 class Scratch:
@@ -199,7 +198,8 @@ class ContextConfig:
 
 
 def load_runners(library: Library, folder: Path, manifest: Manifest, second_stream: bool) -> dict[Role, Runner]:
-    """Open every plan of a bundle. Those that never run at the same time share their scratch memory.
+    """Open every plan of a bundle. Those that never run at the same time share their scratch memory: on the second
+    stream the text-to-image model runs beside the other.
 
     Raises:
         RealCompoError: a plan that does not load, see `plans.load_plan`.
@@ -207,7 +207,7 @@ def load_runners(library: Library, folder: Path, manifest: Manifest, second_stre
     first = Scratch(library)
     second = Scratch(library) if second_stream else first
     return {
-        role: TensorRTRunner(library, folder, manifest, spec, second if role in SECOND_STREAM else first)
+        role: TensorRTRunner(library, folder, manifest, spec, second if spec.model == "text_to_image" else first)
         for role, spec in manifest.engines.items()
     }
 

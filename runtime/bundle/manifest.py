@@ -4,29 +4,15 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from runtime.errors import RealCompoError
-from runtime.spatial.control_images import ControlKind
+from runtime.words import Backend, Flavour, Model, Precision, Quantization, Role
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-
-Role = Literal[
-    "text_encoder",
-    "text_to_image",
-    "spatial",
-    "text_to_image_gradient",
-    "spatial_gradient",
-    "grounding",
-    "controlnet",
-    "vae_decoder",
-]
-Backend = Literal["onnx", "tensorrt-rtx", "tensorrt"]
-Precision = Literal["fp32", "fp16", "bf16"]
-Quantization = Literal["int8", "fp8"]
 
 
 def _inside_bundle(path: str) -> str:
@@ -63,7 +49,7 @@ class PlanSpec(_Spec):
     """A serialized TensorRT plan, and what it was built with."""
 
     file: FileSpec
-    flavour: Literal["tensorrt-rtx", "tensorrt"]
+    flavour: Flavour
     version: str
     compute_capabilities: tuple[str, ...]
     gpu: str | None = None  # that a tensorrt plan was built on, and for
@@ -75,6 +61,8 @@ class EngineSpec(_Spec):
     """One engine: its ONNX graph, the plan built from it if any, and how far it was from PyTorch."""
 
     role: Role
+    model: Model | None = None  # whose work it does at every step; None of an engine that runs once an image
+    alone: bool = False  # whether it also works with no engine beside it
     key: str  # hash of all that the part depends on; a part whose key is unchanged is not built again
     graph: tuple[FileSpec, ...]  # the .onnx file first, then its external data
     plan: PlanSpec | None
@@ -108,8 +96,8 @@ class LoraSpec(_Spec):
 class PairSpec(_Spec):
     name: str
     text_to_image: ModelSpec
-    spatial: ModelSpec  # the text-to-image model again where ControlNets make it spatial
-    controlnets: tuple[ModelSpec, ...] = ()  # one for each of the manifest's `controls`
+    spatial: ModelSpec  # the text-to-image model again where models attached to it make it spatial
+    attached: tuple[ModelSpec, ...] = ()  # to the UNet: a ControlNet for each of `SpatialSpec.controls`
     loras: tuple[LoraSpec, ...] = ()
 
 
@@ -117,19 +105,14 @@ class MapSpec(_Spec):
     """Which cross-attention layers the maps average, and their (height, width)."""
 
     resolution: tuple[int, int]
-    layers: dict[Literal["text_to_image", "spatial"], tuple[str, ...]]
+    layers: dict[Model, tuple[str, ...]]
 
 
-def needed_roles(shared_unet: bool = False, controlled: bool = False) -> tuple[Role, ...]:
-    """The engines of a bundle. Where both models have one UNet, the spatial one's engines do the other's work.
+class SpatialSpec(_Spec):
+    """What makes the spatial model follow a layout: a key of `runtime.spatial.KINDS`."""
 
-    Args:
-        controlled: whether ControlNets make the spatial model, and not GLIGEN.
-    """
-    unneeded = {"grounding" if controlled else "controlnet"}
-    if shared_unet:
-        unneeded |= {"text_to_image", "text_to_image_gradient"}
-    return tuple(role for role in get_args(Role) if role not in unneeded)
+    kind: str
+    controls: tuple[str, ...] = ()  # what each ControlNet reads, in their order: `runtime.spatial.control_images`
 
 
 class Manifest(_Spec):
@@ -139,7 +122,7 @@ class Manifest(_Spec):
     precision: Precision
     batch: tuple[int, int, int]  # min, opt, max UNet rows
     shared_unet: bool = False  # the spatial UNet told of no layout is the text-to-image one: one engine for both
-    controls: tuple[ControlKind, ...] = ()  # what each ControlNet reads, in their order; none where GLIGEN is spatial
+    spatial: SpatialSpec
     engines: dict[Role, EngineSpec]
     maps: MapSpec
     loss_scale: float

@@ -31,8 +31,7 @@ from runtime.planners.vocabulary import (
     singular,
 )
 from runtime.text.tokens import mentions
-
-MOST_OBJECTS = 30  # GLIGEN's slots
+from runtime.words import MAX_REGIONS
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,8 @@ def _check_count(count: int, prompt: str) -> None:
             f"no object was found in the prompt {prompt!r}: say how many of what, as in 'two red balls left of a "
             "cube', or use --planner chat"
         )
-    if count > MOST_OBJECTS:
-        raise RealCompoError(f"the prompt names {count} objects; a layout has room for {MOST_OBJECTS}")
+    if count > MAX_REGIONS:
+        raise RealCompoError(f"the prompt names {count} objects; a layout has room for {MAX_REGIONS}")
 
 
 def split(prompt: str) -> list[Item]:

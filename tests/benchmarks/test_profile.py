@@ -56,7 +56,7 @@ def test_a_backend_without_a_plan(tabletop_bundle: Path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_layers_of_a_plan_add_up_to_its_call(tmp_path: Path):
     from export.build import Options, build
-    from export.pairs import find_pair
+    from export.spatial import find_pair
 
     major, minor = torch.cuda.get_device_capability()
     build(find_pair("tabletop"), tmp_path, Options(backend="tensorrt-rtx", compute_capabilities=(f"{major}.{minor}",)))

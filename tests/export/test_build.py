@@ -12,11 +12,13 @@ from diffusers import AutoencoderKL
 
 import export.build
 from export.build import Options, build
+from export.engines import engines_of
 from export.onnx.verify import verify_bundle
 from export.pairs import Pair
 from export.plans.plan_options import BuilderOptions
-from runtime.bundle.manifest import Role, check_files, needed_roles, read_manifest
+from runtime.bundle.manifest import check_files, read_manifest
 from runtime.errors import RealCompoError
+from runtime.words import Role
 
 CHEAP = ("grounding", "vae_decoder")  # the parts that export in about a second
 
@@ -27,8 +29,8 @@ class Log:
     def __init__(self, stop: Role | None = None):
         self.stop, self.stages, self.details = (
             stop,
-            dict.fromkeys(needed_roles(), ""),
-            dict.fromkeys(needed_roles(), ""),
+            dict.fromkeys(tuple(engines_of("gligen")), ""),
+            dict.fromkeys(tuple(engines_of("gligen")), ""),
         )
 
     def __call__(self, role: Role, stage: str, detail: str = "") -> None:
@@ -127,14 +129,16 @@ def test_failed_build_leaves_the_last_good_bundle(
     with pytest.raises(RealCompoError, match=r"vae_decoder: images differs from PyTorch by 2.0e-04; at most 1e-04"):
         build(own_pair, own_bundle, Options())
     assert snapshot(own_bundle) == before
-    assert {check.role for check in verify_bundle(own_bundle)} == set(needed_roles())
+    assert {check.role for check in verify_bundle(own_bundle)} == set(engines_of("gligen"))
 
 
 def test_force_builds_all_and_keeps_the_old_bundle_until_then(own_bundle: Path, pair: Pair) -> None:
     before, log = snapshot(own_bundle), Log(stop="text_to_image")
     with pytest.raises(KeyboardInterrupt):
         build(pair, own_bundle, Options(force=True), log)
-    assert log.stages == {role: "exporting" if role == "text_to_image" else log.stages[role] for role in needed_roles()}
+    assert log.stages == {
+        role: "exporting" if role == "text_to_image" else log.stages[role] for role in tuple(engines_of("gligen"))
+    }
     assert "kept" not in log.stages.values()
     assert snapshot(own_bundle) == before
 

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
-from export.checkpoints.folders import Checkpoint, Checkpoints, load_unet, open_checkpoints
+from export.checkpoints.folders import Checkpoint, Checkpoints, load_unet
 from export.checkpoints.tokenizer import tokenizer_json
 from export.pairs import PAIRS, Control, Pair, find_pair
 from runtime.errors import RealCompoError
+from tests.export.opening import open_checkpoints
 
 
 def open_pair(pair: Pair) -> Checkpoints:

@@ -21,7 +21,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 BUILD_PLAN = """
 from pathlib import Path
 from export.plans.plan_options import plan_options
-from export.graphs.roles import Signature
+from export.graphs.engine import Signature
 from export.plans.to_engine import build_plan
 from runtime.bundle.manifest import read_manifest
 from runtime.cli import plain_errors

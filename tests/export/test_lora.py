@@ -14,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from export.checkpoints.folders import ROOT, open_checkpoints, share_unet
+from export.checkpoints.folders import ROOT
 from export.checkpoints.lora import fuse_loras, parse_loras
 from export.pairs import Lora, Pair
+from export.spatial import share_unet
 from runtime.errors import RealCompoError
+from tests.export.opening import open_checkpoints
 
 LAYERS = ["to_q", "to_out.0", "conv1", "q_proj", "out_proj"]
 PAPERCUT = ROOT / "engines" / "tabletop" / "lora-papercut.safetensors"

@@ -8,16 +8,18 @@ from torch import nn
 
 from export.build import Options, build
 from export.checkpoints.folders import Checkpoints
+from export.engines import load_graph, signature
+from export.graphs.engine import example_inputs
 from export.graphs.geometry import Geometry
-from export.graphs.roles import example_inputs, load_graph, signature
 from export.onnx.precision import LOSS_SCALES, lower
 from export.onnx.verify import expected_outputs
 from export.onnx.widen import widen_bundle
 from export.pairs import Pair
 from runtime import RealCompo, Region
-from runtime.bundle.manifest import Role, read_manifest
+from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
 from runtime.layouts.layout import Layout
+from runtime.words import Role
 
 UNETS: tuple[Role, ...] = ("text_to_image", "spatial", "text_to_image_gradient", "spatial_gradient")
 

@@ -27,21 +27,22 @@ from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextM
 
 from benchmarks.baselines import EagerRealCompo, Form, Settings, find_map_layers
 from export.build import Options, build
-from export.checkpoints.folders import open_checkpoints
 from export.checkpoints.lora import fuse_loras
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, with_random_weights
 from export.checkpoints.single_file import convert_single_files
+from export.engines import engine_of, signature
+from export.families.sdxl import SDXL
 from export.graphs.attention import find_map_layers as exported_map_layers
-from export.graphs.geometry import Geometry, measure
-from export.graphs.roles import signature
+from export.graphs.geometry import Geometry
+from export.measure import measure
 from export.onnx.audit import audit
-from export.onnx.precision import engine_precision
 from export.onnx.verify import verify_bundle
 from export.pairs import Control, Lora, Pair, find_pair
 from runtime import Layout, RealCompo, Region
 from runtime.bundle.manifest import read_manifest, write_manifest
 from runtime.errors import RealCompoError
 from tests.export.conftest import make_controlnet, make_vae
+from tests.export.opening import open_checkpoints
 from tests.export.test_controlled_runs import assert_follows, relative_distance, start
 from tests.export.test_gradient import Case, Oracle, check, check_by_finite_differences
 from tests.export.test_lora import add_lora
@@ -131,7 +132,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     save_tokenizer(base / "tokenizer", "<|endoftext|>")
     save_tokenizer(base / "tokenizer_2", "!")
     make_controlnet(unet).save_pretrained(folder / "depth")
-    return Pair("tiny-xl", str(base), str(base), "", (Control("depth", str(folder / "depth")),))
+    return Pair("tiny-xl", str(base), str(base), "", "controlnet", (Control("depth", str(folder / "depth")),))
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,7 @@ def test_second_tokenizer_pads_in_its_own_way(bundle: Path) -> None:
 def test_maps_are_of_up_blocks_alone(geometry: Geometry) -> None:
     layers = geometry.map_layers["spatial"]
     assert len(layers) == 4 and all(layer.startswith("up_blocks.0") for layer in layers)
-    assert find_map_layers(make_unet(), (8, 8)) == (geometry.map_resolution, layers)
+    assert find_map_layers(make_unet(), (8, 8), SDXL.map_rule) == (geometry.map_resolution, layers)
 
 
 def test_bundle_verifies_again(bundle: Path) -> None:
@@ -328,9 +329,9 @@ def test_gradient_against_finite_differences(gradient: Case) -> None:
 def test_vae_that_overflows_stays_wide(geometry: Geometry) -> None:
     """diffusers widens it too."""
     assert geometry.wide_vae
-    assert engine_precision("vae_decoder", "fp16", geometry.wide_vae) == "fp32"
-    assert engine_precision("vae_decoder", "bf16", geometry.wide_vae) == "bf16"
-    assert engine_precision("spatial", "fp16", geometry.wide_vae) == "fp16"
+    assert engine_of("vae_decoder", geometry).precision("fp16", geometry) == "fp32"
+    assert engine_of("vae_decoder", geometry).precision("bf16", geometry) == "bf16"
+    assert engine_of("spatial", geometry).precision("fp16", geometry) == "fp16"
 
 
 @pytest.mark.slow
@@ -371,7 +372,7 @@ def test_loras_of_sdxl_are_fused(pair: Pair, tmp_path: Path) -> None:
     }
     StableDiffusionXLPipeline.save_lora_weights(tmp_path, weight_name="lora.safetensors", **given)
     fused = fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "lora.safetensors"), 0.7),)), tmp_path / "loras")
-    assert open_checkpoints(fused.text_to_image, fused.spatial, [pair.controls[0].model]).text_to_image.is_xl
+    assert open_checkpoints(fused.text_to_image, fused.spatial, [pair.controls[0].model]).text_to_image.family is SDXL
     plain = beside.text_encoder_2(torch.tensor([[4, 0, 1, 2, 5, 3]])).text_embeds
     beside.load_lora_weights(tmp_path / "lora.safetensors", adapter_name="x")
     beside.set_adapters("x", 0.7)
@@ -392,7 +393,7 @@ def test_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(ARCHITECTURES, "sdxl-openpose", TINY)
     random = with_random_weights(find_pair("sdxl-openpose"), tmp_path)
     opened = open_checkpoints(random.text_to_image, random.spatial, [control.model for control in random.controls])
-    assert opened.text_to_image.is_xl and measure(opened).added == {"text_embeds": (12,), "time_ids": (6,)}
+    assert opened.text_to_image.family is SDXL and measure(opened).added == {"text_embeds": (12,), "time_ids": (6,)}
     tokenizer = AutoTokenizer.from_pretrained(Path(random.text_to_image) / "tokenizer_2")
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
 

@@ -9,12 +9,13 @@ from diffusers import UNet2DConditionModel
 
 import export.build
 from export.build import Options, build
-from export.checkpoints.folders import open_checkpoints, share_unet
 from export.pairs import Pair
+from export.spatial import share_unet
 from runtime import Layout, RealCompo, Region
 from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
 from tests.export.conftest import make_unet
+from tests.export.opening import open_checkpoints
 
 LAYOUT = Layout([Region("red ball", box=(0.1, 0.1, 0.6, 0.6))])
 

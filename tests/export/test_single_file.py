@@ -12,20 +12,15 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from export.__main__ import app
-from export.checkpoints.folders import (
-    Checkpoints,
-    load_controlnet,
-    load_text_encoder,
-    load_unet,
-    load_vae,
-    open_checkpoints,
-)
+from export.checkpoints.folders import Checkpoints, load_attached, load_text_encoder, load_unet, load_vae
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
 from export.checkpoints.single_file import convert_single_files
 from export.checkpoints.tokenizer import tokenizer_json
-from export.graphs.geometry import Geometry, measure
+from export.graphs.geometry import Geometry
+from export.measure import measure
 from export.pairs import Control, Pair
 from runtime.errors import RealCompoError
+from tests.export.opening import open_checkpoints
 
 Weights = dict[str, Tensor]
 LAYERS = 1  # per block, in the tiny pair
@@ -216,12 +211,17 @@ def test_a_controlnet_comes_back_under_diffusers_names(pair: Pair, tmp_path: Pat
     named = weights if prefix is None else {prefix + ldm_controlnet_name(name): w for name, w in weights.items()}
     save_file(named, tmp_path / "control.safetensors")
     given = Pair(
-        "tiny", pair.text_to_image, pair.text_to_image, "", (Control("depth", f"{tmp_path}/control.safetensors"),)
+        "tiny",
+        pair.text_to_image,
+        pair.text_to_image,
+        "",
+        "controlnet",
+        (Control("depth", f"{tmp_path}/control.safetensors"),),
     )
     converted = convert_single_files(given, tmp_path / "out", None)
     assert (converted.text_to_image, converted.spatial) == (given.text_to_image, given.spatial)
     opened = open_checkpoints(converted.text_to_image, converted.spatial, [converted.controls[0].model])
-    found = load_controlnet(opened.controlnets[0]).state_dict()
+    found = load_attached(opened.attached[0]).state_dict()
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weight) for name, weight in weights.items())
 

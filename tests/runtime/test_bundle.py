@@ -47,8 +47,8 @@ def test_manifest_without_a_field(copy: Path) -> None:
 
 
 def test_newer_format_is_told_by_its_version(copy: Path) -> None:
-    edit_manifest(copy, lambda manifest: manifest.update(format_version=2, novelty=True))
-    assert_refused(copy, "has format version 2; this runtime reads 1")
+    edit_manifest(copy, lambda manifest: manifest.update(format_version=3, novelty=True))
+    assert_refused(copy, "has format version 3; this runtime reads 2")
 
 
 @pytest.mark.parametrize("name", ["../spatial.onnx", "/etc/passwd", "folder/spatial.onnx", "..", "", "a\\b"])

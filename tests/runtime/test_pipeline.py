@@ -10,8 +10,7 @@ from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PND
 from torch import Tensor, nn
 
 from runtime import Layout, RealCompo, RealCompoError, Region
-from runtime.bundle.manifest import Role
-from runtime.options import BOTH, Model
+from runtime.words import MODELS, Model, Role
 from tests.runtime.bundles import CONTEXT, LATENT, LATENT_SCALE, SCHEDULER, SLOTS, WIDTH, Part, make_tokenizer
 
 PROMPT = "a red ball and a blue cube"
@@ -132,7 +131,7 @@ def test_surrogate_equals_a_plain_loop(pipe: RealCompo, oracle: Oracle) -> None:
 @pytest.mark.parametrize("sampler", ["ddim", "plms"])
 @pytest.mark.parametrize(
     ("gradient_from", "trial_guidance"),
-    [(BOTH, False), (("spatial",), False), (BOTH, True), (("text_to_image",), True)],
+    [(MODELS, False), (("spatial",), False), (MODELS, True), (("text_to_image",), True)],
 )
 def test_exact_equals_a_plain_loop(
     pipe: RealCompo, oracle: Oracle, sampler: str, gradient_from: tuple[Model, ...], trial_guidance: bool
@@ -146,9 +145,9 @@ def test_exact_equals_a_plain_loop(
     trial.set_timesteps(4)
     rows = len(scheduler.timesteps)
     for i, timestep in enumerate(scheduler.timesteps):
-        noises = [oracle.noise(model, latents, timestep) for model in BOTH]
+        noises = [oracle.noise(model, latents, timestep) for model in MODELS]
         scale = SCALE if trial_guidance else 1
-        tried = [oracle.noise(model, latents, timestep, scale=scale) for model in BOTH]
+        tried = [oracle.noise(model, latents, timestep, scale=scale) for model in MODELS]
         leaf = coefficients.clone().requires_grad_()
         ahead = trial.step(mix(tried, leaf), timestep, latents).prev_sample
         loss = sum(oracle.loss(model, ahead, timestep) for model in gradient_from)

@@ -9,7 +9,8 @@ from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PND
 from torch import Tensor
 
 from runtime import RealCompoError
-from runtime.sampling.tables import advance, history_weights, make_table, start_history
+from runtime.sampling import make_table
+from runtime.sampling.tables import advance, history_weights, start_history
 from tests.runtime.bundles import SCHEDULER
 
 ORACLES: dict[str, Callable[[dict[str, Any]], Any]] = {

@@ -6,10 +6,10 @@ import time
 import pytest
 import torch
 
-from runtime.backends.base import Runner
 from runtime.backends.streams import Streams
 from runtime.bundle.manifest import EngineSpec
-from runtime.output import Stats
+from runtime.runner import Runner
+from runtime.stats import Stats
 
 CPU = torch.device("cpu")
 

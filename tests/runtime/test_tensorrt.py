@@ -12,10 +12,11 @@ import torch
 
 from runtime import RealCompo, RealCompoError
 from runtime.backends import Engines
-from runtime.backends.plans import FLAVOURS, Flavour, check_plans, import_flavour, load_plan, open_library
+from runtime.backends.plans import check_plans, import_flavour, load_plan, open_library
 from runtime.bundle.manifest import read_manifest
 from runtime.output import Output
 from runtime.text.tokens import open_tokenizers
+from runtime.words import FLAVOURS, Flavour
 from tests.runtime import recording
 from tests.runtime.bundles import Part
 from tests.runtime.recording import (

@@ -9,45 +9,57 @@ from torch import Tensor
 
 from runtime.bundle.manifest import Manifest
 from runtime.errors import RealCompoError
+from runtime.knobs import Knobs, knob
 from runtime.layouts.layout import Layout
-from runtime.options import check_range
-from runtime.output import Stats
+from runtime.runner import Runner
 from runtime.spatial.control_images import control_image
-from runtime.spatial.kind import Call, PerControl, RunEngine, Strengths, Tensors
+from runtime.spatial.kind import Call, RunEngine, SpatialKind, Tensors
+from runtime.stats import Stats
+from runtime.words import Role
 
-MAX_SCALE = 10.0  # beyond any use; it catches percentages
+MAX_SCALE = 10  # beyond any use; it catches percentages
+PerControl = float | Sequence[float]  # one for all ControlNets, or one each, in the order of `SpatialSpec.controls`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strengths(Knobs):
+    control_scale: PerControl = knob(
+        1.0, "Factor of what ControlNets add; one for all, or one each.", low=0, high=MAX_SCALE
+    )
+    control_start: PerControl = knob(
+        0.0, "Share of the evaluations before ControlNets come in; one for all, or one each.", low=0, high=1
+    )
+    control_end: PerControl = knob(
+        1.0, "Share of the evaluations after which ControlNets stay out; one for all, or one each.", low=0, high=1
+    )
 
 
 @dataclass(frozen=True)
 class ControlNets:
-    """n ControlNets of the kinds `manifest.controls`."""
+    """n ControlNets of the kinds `SpatialSpec.controls`."""
 
     manifest: Manifest
+    runners: Mapping[Role, Runner]
     device: torch.device
 
-    @staticmethod
-    def switch_step(steps: int) -> int:
-        return 0  # as in the paper: both models share a UNet, and need no start from the spatial one alone
+    @property
+    def _controls(self) -> tuple[str, ...]:
+        return self.manifest.spatial.controls
 
-    def scales(self, strengths: Strengths, rows: int) -> list[tuple[float, ...]]:
+    def scales(self, strengths: Strengths, evaluations: int) -> list[tuple[float, ...]]:
         """Each ControlNet's scale, and 0 outside its start and end, counted as diffusers' pipelines do."""
-        if strengths.grounding_fraction != 1:
-            raise RealCompoError(
-                f"grounding_fraction={strengths.grounding_fraction} is for GLIGEN, and this bundle's spatial model has "
-                f"ControlNets ({', '.join(self.manifest.controls)}); use control_start and control_end"
-            )
-        scales = self._each("control_scale", strengths.control_scale, MAX_SCALE)
-        starts = self._each("control_start", strengths.control_start, 1)
-        ends = self._each("control_end", strengths.control_end, 1)
+        scales, starts, ends = (
+            self._each(name, getattr(strengths, name)) for name in ("control_scale", "control_start", "control_end")
+        )
         for start, end in zip(starts, ends, strict=True):
             if start >= end:
                 raise RealCompoError(f"control_start={start} is not before control_end={end}; give 0 <= start < end")
         return [
             tuple(
-                0.0 if i / rows < start or (i + 1) / rows > end else scale
+                0.0 if i / evaluations < start or (i + 1) / evaluations > end else scale
                 for scale, start, end in zip(scales, starts, ends, strict=True)
             )
-            for i in range(rows)
+            for i in range(evaluations)
         ]
 
     def phrases(self, layouts: Sequence[Layout]) -> list[str]:
@@ -62,27 +74,24 @@ class ControlNets:
             return self._control_images(torch.cat([images, images]) if guided else images)
 
     def no_condition(self, rows: int) -> "ControlImages":
-        return self._control_images(torch.zeros(rows, 3 * len(self.manifest.controls), *self.manifest.image_size))
+        return self._control_images(torch.zeros(rows, 3 * len(self._controls), *self.manifest.image_size))
 
     def _draw(self, layout: Layout) -> Tensor:
         """(3n,H,W)."""
         size = self.manifest.image_size
-        return torch.cat([control_image(layout, kind, size) for kind in self.manifest.controls])
+        return torch.cat([control_image(layout, kind, size) for kind in self._controls])
 
     def _control_images(self, images: Tensor) -> "ControlImages":
         outputs = self.manifest.engines["controlnet"].outputs
         return ControlImages(images.to(self.device), {made.name: tuple(map(int, made.shape[1:])) for made in outputs})
 
-    def _each(self, name: str, given: PerControl, high: float) -> list[float]:
-        kinds = self.manifest.controls
-        values = list(given) if isinstance(given, Sequence) else [given] * len(kinds)
-        if len(values) != len(kinds):
+    def _each(self, name: str, given: PerControl) -> list[float]:
+        values = list(given) if isinstance(given, Sequence) else [given] * len(self._controls)
+        if len(values) != len(self._controls):
             raise RealCompoError(
-                f"{name} has {len(values)} numbers for the {len(kinds)} ControlNets of this bundle "
-                f"({', '.join(kinds)}); give one, or one each"
+                f"{name} has {len(values)} numbers for the {len(self._controls)} ControlNets of this bundle "
+                f"({', '.join(self._controls)}); give one, or one each"
             )
-        for value in values:
-            check_range(name, value, 0, high)
         return values
 
 
@@ -113,3 +122,14 @@ class ControlImages:
 
     def _zeros(self, rows: int) -> Tensors:
         return {name: self.images.new_zeros(rows, *shape) for name, shape in self.residuals.items()}
+
+
+CONTROLNET = SpatialKind(
+    name="controlnet",
+    title="ControlNets",
+    roles=("controlnet",),
+    alone=0.0,  # as in the paper: both models share a UNet, and need no start from the spatial one alone
+    strengths=Strengths,
+    instead="control_start and control_end",
+    open=ControlNets,
+)

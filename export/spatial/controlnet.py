@@ -1,0 +1,136 @@
+"""ControlNets (Zhang et al., arXiv 2302.05543) over the text-to-image model's own UNet."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from export.checkpoints.folders import Checkpoint, Checkpoints, empty_attached, open_checkpoint
+from export.checkpoints.supported import check_controlnet
+from export.graphs.engine import (
+    Engine,
+    Loader,
+    Source,
+    Specs,
+    denoiser_inputs,
+    gradients,
+    image_rows,
+    predictions,
+    regions,
+    tensor,
+    unet_rows,
+)
+from export.graphs.geometry import Geometry
+from export.graphs.gradient import AttentionGradient
+from export.graphs.models import ControlledUNet, ControlNet, ControlNetAndUNet
+from export.pairs import Control, Pair
+from export.spatial.kind import SpatialKind, over_base
+from runtime.bundle.manifest import SpatialSpec
+from runtime.errors import RealCompoError
+from runtime.spatial.control_images import CONTROL_KINDS
+
+_UNET, _CONTROLNETS = Source("spatial", "unet"), Source("spatial", "controlnet")
+
+
+def _residuals(geometry: Geometry) -> Specs:
+    """What ControlNets add to the UNet."""
+    return tuple(tensor(name, *shape) for name, shape in geometry.residuals.items())
+
+
+def _control_inputs(geometry: Geometry) -> Specs:
+    images = tensor("control_images", 3 * geometry.attached, *geometry.image_size)
+    return *denoiser_inputs(geometry), images, tensor("control_scales", geometry.attached)
+
+
+def _unet(load: Loader) -> ControlledUNet:
+    return ControlledUNet(load.unet("spatial"), load.map_layers("spatial"), load.noise_of())
+
+
+def _whole(load: Loader) -> ControlNetAndUNet:
+    unet, layers = load.unet("spatial"), load.map_layers("spatial")
+    return ControlNetAndUNet(unet, layers, load.noise_of(), ControlNet(load.attached()))
+
+
+class ControlNets(SpatialKind):
+    name = "controlnet"
+    engines = (
+        Engine(
+            role="spatial",
+            sources=(_UNET,),
+            inputs=lambda geometry: (*denoiser_inputs(geometry), *_residuals(geometry)),
+            outputs=predictions,
+            graph=_unet,
+            rows=unet_rows,
+            model="spatial",
+            alone=True,
+        ),
+        Engine(
+            role="spatial_gradient",
+            sources=(_UNET, _CONTROLNETS),
+            inputs=lambda geometry: (*_control_inputs(geometry), *regions(geometry)),
+            outputs=gradients,
+            graph=lambda load: AttentionGradient(_whole(load), load.loss_scale),
+            rows=image_rows,
+            model="spatial",
+        ),
+        Engine(
+            role="controlnet",
+            sources=(_CONTROLNETS,),
+            inputs=_control_inputs,
+            outputs=_residuals,
+            graph=lambda load: ControlNet(load.attached()),
+            rows=image_rows,  # half of the rows of the UNet that both models share, and all where spatial is alone
+            model="spatial",
+            alone=True,
+        ),
+    )
+
+    def replace(self, pair: Pair, given: Sequence[str]) -> Pair:
+        """KIND=MODEL each, or MODEL alone for one of the kind that the pair has in its place."""
+        controls = tuple(_control(pair, i, model) for i, model in enumerate(given)) or pair.controls
+        return over_base(replace(pair, controls=controls))
+
+    def open(self, pair: Pair, base: Checkpoint, download: bool) -> Checkpoints:
+        attached = (open_checkpoint("spatial", one.model, ("controlnet",), download) for one in pair.controls)
+        return Checkpoints(self.name, base, base, tuple(attached))
+
+    def check(self, checkpoints: Checkpoints) -> None:
+        for controlnet in checkpoints.attached:
+            check_controlnet(controlnet, checkpoints.text_to_image)
+
+    def shares_unet(self, checkpoints: Checkpoints) -> bool:
+        return True
+
+    def measure(self, checkpoints: Checkpoints, geometry: Geometry) -> Geometry:
+        return replace(geometry, attached=len(checkpoints.attached), residuals=_measure(checkpoints, geometry))
+
+    def spec(self, pair: Pair) -> SpatialSpec:
+        return SpatialSpec(kind=self.name, controls=tuple(control.kind for control in pair.controls))
+
+
+def _control(pair: Pair, i: int, given: str) -> Control:
+    """The ControlNet that is given in the i-th place."""
+    named = next((kind for kind in CONTROL_KINDS if given.startswith(f"{kind}=")), None)
+    if named:
+        return Control(named, given.removeprefix(f"{named}="))
+    if i < len(pair.controls):
+        return Control(pair.controls[i].kind, given)
+    raise RealCompoError(
+        f"--spatial {given}: {pair.name} has {len(pair.controls)} ControlNet, so say what this one reads: "
+        f"--spatial KIND={given}, KIND being {', '.join(CONTROL_KINDS)}"
+    )
+
+
+def _measure(checkpoints: Checkpoints, geometry: Geometry) -> dict[str, tuple[int, ...]]:
+    """What ControlNets add, all of them the same shapes: asked of one without weights."""
+    with torch.device("meta"):
+        down, mid = empty_attached(checkpoints.attached[0])(
+            torch.empty(1, *geometry.latent_shape),
+            torch.empty(1, dtype=torch.int64),
+            torch.empty(1, 1, geometry.text_width),
+            controlnet_cond=torch.empty(1, 3, *geometry.image_size),
+            added_cond_kwargs={name: torch.empty(1, *shape) for name, shape in geometry.added.items()},
+            return_dict=False,
+        )
+    shapes = {f"down_residual_{i:02}": tuple(residual.shape[1:]) for i, residual in enumerate(down)}
+    return shapes | {"mid_residual": tuple(mid.shape[1:])}
