@@ -8,10 +8,10 @@ from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from export.pairs import PAIRS, Pair, find_pair
+from export.pairs import PAIRS, Pair, find_pair, parse_loras
+from export.progress import PartProgress
 from runtime.bundle.manifest import (
     MANIFEST,
     Backend,
@@ -19,7 +19,6 @@ from runtime.bundle.manifest import (
     Manifest,
     Precision,
     Quantization,
-    Role,
     TensorSpec,
     engine_files,
     needed_roles,
@@ -130,7 +129,7 @@ def build(
         builder = BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache)
         options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), builder, force)
         started = time.monotonic()
-        with _PartProgress(len(needed_roles(controlled=bool(models.controls)))) as progress:
+        with PartProgress(console, len(needed_roles(controlled=bool(models.controls)))) as progress:
             if random_weights:
                 given = [*([text_to_image] if text_to_image else []), *(spatial or [])]
                 models = _fill_with_random_weights(models, out / "random-weights", given, progress)
@@ -141,7 +140,7 @@ def build(
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
 
 
-def _fill_with_random_weights(pair: Pair, folder: Path, given: list[str], progress: "_PartProgress") -> Pair:
+def _fill_with_random_weights(pair: Pair, folder: Path, given: list[str], progress: PartProgress) -> Pair:
     from export.checkpoints.random_weights import with_random_weights
     from export.staging import disk_errors
 
@@ -151,7 +150,7 @@ def _fill_with_random_weights(pair: Pair, folder: Path, given: list[str], progre
         return with_random_weights(pair, folder, progress.say)
 
 
-def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, progress: "_PartProgress") -> Pair:
+def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, progress: PartProgress) -> Pair:
     from export.checkpoints.single_file import convert_single_files
     from export.staging import disk_errors
 
@@ -159,13 +158,13 @@ def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, prog
         return convert_single_files(pair, folder, tokenizer, progress.say)
 
 
-def _fuse_loras(pair: Pair, given: Sequence[str], folder: Path, progress: "_PartProgress") -> Pair:
+def _fuse_loras(pair: Pair, given: Sequence[str], folder: Path, progress: PartProgress) -> Pair:
     if not given:
         return pair
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # diffusers' pipelines want image processors, which warn of torchvision; we have none
-    from export.checkpoints.lora import fuse_loras, parse_loras
+    from export.checkpoints.lora import fuse_loras
     from export.staging import disk_errors
 
     with disk_errors(folder):
@@ -261,43 +260,6 @@ def _parse_batch(text: str) -> tuple[int, int, int]:
     except ValueError as error:
         raise RealCompoError(f"--batch {text} is not of the form MIN:OPT:MAX, such as 1:2:8, or 2") from error
     return smallest, usual, largest
-
-
-class _PartProgress:
-    """A bar over the parts, and lines that stay: what is built again and why, what takes memory, what is done."""
-
-    def __init__(self, total: int):
-        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task("reading checkpoints", total=total)
-        self._started = time.monotonic()
-        self._at = ("", "")  # role and stage
-
-    def __enter__(self) -> "_PartProgress":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def say(self, stage: str) -> None:
-        self._progress.update(self._task, description=stage)
-
-    def report(self, role: Role, stage: str, detail: str = "") -> None:
-        line = f"{role}: {stage}{f', {detail}' if detail else ''}"
-        self.say(line)
-        if stage == "kept":
-            self._finish(f"{role}: unchanged, kept")
-        elif stage == "built":
-            self._finish(f"{role}: built in {time.monotonic() - self._started:.0f} s")
-        elif detail and self._at != (role, stage):
-            self._progress.console.print(line)
-        self._at = (role, stage)
-
-    def _finish(self, line: str) -> None:
-        self._progress.console.print(line)
-        self._progress.advance(self._task)
-        self._started = time.monotonic()
 
 
 def _summary(folder: Path) -> tuple[str, ...]:

@@ -30,8 +30,9 @@ from export.plans.plan_options import (
     profile_rows,
 )
 from export.plans.to_engine import build_plan
+from export.publish import remove_stale
 from export.resume import finished, reason
-from export.staging import check_space, disk_errors, remove_stale, scratch_folder
+from export.staging import check_space, disk_errors, scratch_folder
 from runtime.bundle.manifest import (
     FORMAT_VERSION,
     MANIFEST,

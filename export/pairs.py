@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from runtime.errors import RealCompoError
 from runtime.spatial.control_images import CONTROL_KINDS, ControlKind
@@ -137,3 +138,28 @@ def _control(pair: Pair, i: int, given: str) -> Control:
         f"--spatial {given}: {pair.name} has {len(pair.controls)} ControlNet, so say what this one reads: "
         f"--spatial KIND={given}, KIND being {', '.join(CONTROL_KINDS)}"
     )
+
+
+def parse_loras(given: Sequence[str]) -> tuple[Lora, ...]:
+    """LoRAs from FILE or FILE:SCALE.
+
+    Raises:
+        RealCompoError: not a number, or not a .safetensors file.
+    """
+    return tuple(map(_parse, given))
+
+
+def _parse(given: str) -> Lora:
+    file, separator, scale = given.rpartition(":")
+    if not separator:
+        file, scale = given, "1"
+    try:
+        lora = Lora(file, float(scale))
+    except ValueError as error:
+        raise RealCompoError(f"--lora {given}: {scale!r} is no scale; write FILE:SCALE, such as {file}:0.8") from error
+    path = Path(lora.file)
+    if path.suffix != ".safetensors":
+        raise RealCompoError(f"--lora {lora.file} is no .safetensors file; others may run code as they are read")
+    if not path.is_file():
+        raise RealCompoError(f"--lora {lora.file}: the file does not exist")
+    return lora

@@ -3,18 +3,14 @@
 import errno
 import fcntl
 import os
-import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
 
-from runtime.bundle.manifest import Role
 from runtime.errors import RealCompoError
 
 _SCRATCH = ".build"
-_PART_FILE = re.compile(rf"({'|'.join(get_args(Role))})-[0-9a-f]{{12}}\.(onnx|onnx\.data|engine|json)")
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
@@ -68,14 +64,6 @@ def check_space(out: Path, needed: int) -> None:
     """Raise RealCompoError if the disk has less than `needed` bytes free."""
     if shutil.disk_usage(out).free < needed:
         raise _no_space(out, needed)
-
-
-def remove_stale(out: Path, keep: Iterable[str]) -> None:
-    """Remove the engines of earlier builds. Nothing is touched that a build did not make."""
-    kept = set(keep)
-    for path in out.iterdir():
-        if _PART_FILE.fullmatch(path.name) and path.name not in kept and path.is_file():
-            path.unlink()
 
 
 def _no_space(out: Path, needed: int) -> RealCompoError:

@@ -15,8 +15,8 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from export.checkpoints.folders import ROOT, open_checkpoints, share_unet
-from export.checkpoints.lora import fuse_loras, parse_loras
-from export.pairs import Lora, Pair
+from export.checkpoints.lora import fuse_loras
+from export.pairs import Lora, Pair, parse_loras
 from runtime.errors import RealCompoError
 
 LAYERS = ["to_q", "to_out.0", "conv1", "q_proj", "out_proj"]
