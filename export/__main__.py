@@ -1,7 +1,7 @@
 """The command line: `python -m export build | list | inspect | verify | quantize`."""
 
+import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from export.pairs import PAIRS, Pair, find_pair, parse_loras
+from export.pairs import PAIRS, find_pair, parse_loras
 from export.progress import PartProgress
 from runtime.bundle.manifest import (
     MANIFEST,
@@ -120,55 +120,29 @@ def build(
 ) -> None:
     """Build a bundle. Stopped half-way, the same command resumes; what has not changed is not built again."""
     with plain_errors(interrupted="stopped; the same command resumes"):
-        models = find_pair(pair, text_to_image, spatial or ())
+        models = replace(find_pair(pair, text_to_image, spatial or ()), loras=parse_loras(lora or ()))
         rows = _parse_batch(batch)
         from export.build import Options
         from export.build import build as build_bundle
         from export.plans.plan_options import BuilderOptions
 
-        builder = BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache)
-        options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), builder, force)
+        options = Options(
+            backend=backend,
+            precision=precision,
+            batch=rows,
+            height=height,
+            width=width,
+            compute_capabilities=tuple(compute_capability or ()),
+            builder=BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache),
+            tokenizer=tokenizer,
+            random_weights=random_weights,
+            force=force,
+        )
         started = time.monotonic()
         with PartProgress(console, len(needed_roles(controlled=bool(models.controls)))) as progress:
-            if random_weights:
-                given = [*([text_to_image] if text_to_image else []), *(spatial or [])]
-                models = _fill_with_random_weights(models, out / "random-weights", given, progress)
-            models = _convert_single_files(models, out / "single-files", tokenizer, progress)
-            models = _fuse_loras(models, lora or (), out / "loras", progress)
-            manifest = build_bundle(models, out, options, progress.report)
+            manifest = build_bundle(models, out, options, progress.report, progress.say)
         console.print(_engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
-
-
-def _fill_with_random_weights(pair: Pair, folder: Path, given: list[str], progress: PartProgress) -> Pair:
-    from export.checkpoints.random_weights import with_random_weights
-    from export.staging import disk_errors
-
-    if given:
-        raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {', '.join(given)} out")
-    with disk_errors(folder):
-        return with_random_weights(pair, folder, progress.say)
-
-
-def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, progress: PartProgress) -> Pair:
-    from export.checkpoints.single_file import convert_single_files
-    from export.staging import disk_errors
-
-    with disk_errors(folder):
-        return convert_single_files(pair, folder, tokenizer, progress.say)
-
-
-def _fuse_loras(pair: Pair, given: Sequence[str], folder: Path, progress: PartProgress) -> Pair:
-    if not given:
-        return pair
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # diffusers' pipelines want image processors, which warn of torchvision; we have none
-    from export.checkpoints.lora import fuse_loras
-    from export.staging import disk_errors
-
-    with disk_errors(folder):
-        return fuse_loras(replace(pair, loras=parse_loras(given)), folder, progress.say)
 
 
 @app.command("list")
@@ -287,6 +261,7 @@ def _bundle_table(manifest: Manifest) -> Table:
         table.add_row(
             "UNet", "one engine for both models, with the same weights: the text-to-image one is told of no layout"
         )
+    table.add_row("made by", f"python -m export {shlex.join(manifest.command)}")
     table.add_row("backend", f"{manifest.backend}, {manifest.precision}, batch {':'.join(map(str, manifest.batch))}")
     table.add_row(
         "image", f"{_shape(manifest.image_size)} pixels (height x width), at most {manifest.max_regions} regions"

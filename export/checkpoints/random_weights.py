@@ -158,7 +158,7 @@ def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, repo
     _write_tokenizer(base / "tokenizer", architecture.text_encoder)
     if architecture.text_encoder_2:
         _write_tokenizer(base / "tokenizer_2", architecture.text_encoder_2, pad_token="!</w>")
-    return Pair(pair.name, str(base), str(base if controls else spatial), "random weights", controls)
+    return replace(pair, text_to_image=str(base), spatial=str(base if controls else spatial), controls=controls)
 
 
 def _write_whole(place: Path, make: Callable[[], Any]) -> None:

@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from export.graphs.gradient import trace_gradient
 from runtime.bundle.manifest import (
+    FORMAT_VERSION,
     EngineSpec,
     FileSpec,
     Manifest,
@@ -181,7 +182,8 @@ def write_bundle(folder: Path, parts: dict[Role, Part]) -> Manifest:
     make_tokenizer().save(str(folder / "tokenizer.json"))
     model = ModelSpec(source="tiny", revision=None, sha256="0" * 64)
     manifest = Manifest(
-        format_version=1,
+        format_version=FORMAT_VERSION,
+        command=("build", "tiny"),
         pair=PairSpec(name="tiny", text_to_image=model, spatial=model),
         backend="onnx",
         precision="fp32",
