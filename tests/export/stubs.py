@@ -14,17 +14,19 @@ import export.build
 import export.onnx.quantize
 import export.parts
 from export.parts import Part
-from export.plans.plan_options import PlanOptions
+from export.plans.plan_options import BuilderOptions, Flavour, PlanOptions, Rows
 from export.publish import name_graph
-from runtime.bundle.manifest import EngineSpec, FileSpec, PlanSpec, read_manifest, sha256_of, write_manifest
+from runtime.bundle.manifest import FileSpec, PlanSpec, read_manifest, sha256_of, write_manifest
 
 
 def can_exports(patch: pytest.MonkeyPatch, source: Path, mark: str = "") -> None:
-    """Builds take the graphs of a finished bundle; `mark`, written into each, makes other files of them."""
+    """Builds take the graphs of a finished bundle, unseen; `mark`, written into each, makes other files of them."""
     manifest = read_manifest(source)
+    any_engine = manifest.engines["spatial"]
 
     def export_part(part: Part, precision: str, job: Any) -> Any:
-        files = [copy_marked(source, manifest.engines[part.role], job.scratch, mark)]
+        engine = manifest.engines.get(part.role, any_engine)
+        files = [copy_marked(source / engine.graph[0].name, job.scratch / f"{part.role}.onnx", mark)]
         return export.build._Exported(files, files, part.signature, manifest.image_size, {})
 
     patch.setattr(export.build, "_export_part", export_part)
@@ -33,18 +35,19 @@ def can_exports(patch: pytest.MonkeyPatch, source: Path, mark: str = "") -> None
     patch.setattr(export.build, "release_memory", lambda: None)
 
 
-def copy_marked(source: Path, engine: EngineSpec, folder: Path, mark: str) -> Path:
-    model = onnx.load(source / engine.graph[0].name)
+def copy_marked(graph: Path, target: Path, mark: str) -> Path:
+    model = onnx.load(graph)
     model.doc_string = mark
-    onnx.save(model, folder / f"{engine.role}.onnx")
-    return folder / f"{engine.role}.onnx"
+    onnx.save(model, target)
+    return target
 
 
 def stub_plans(patch: pytest.MonkeyPatch) -> None:
-    """Plans that hold nothing but what they are asked to be."""
+    """Plans that hold nothing but what they are asked to be, of any TensorRT."""
 
     def build_plan(files: Any, takes: Any, options: PlanOptions, rows: Any, path: Path, tell: Any = None) -> PlanSpec:
-        path.write_text(f"{path.name} {options} {rows}")
+        asked = options.flavour, options.compute_capabilities, options.builder.flags(), rows
+        path.write_text(f"{path.name} {asked}")
         return PlanSpec(
             file=FileSpec(name=path.name, sha256=sha256_of(path)),
             flavour=options.flavour,
@@ -54,8 +57,14 @@ def stub_plans(patch: pytest.MonkeyPatch) -> None:
             profile={"latents": tuple((count, 4, 8, 8) for count in rows)},
         )
 
+    def plan_options(
+        flavour: Flavour, capabilities: tuple[str, ...], batch: Rows, builder: BuilderOptions
+    ) -> PlanOptions:
+        return PlanOptions(flavour, "10.0", capabilities, None, batch, builder)
+
     for module in (export.build, export.onnx.quantize):
         patch.setattr(module, "build_plan", build_plan)
+        patch.setattr(module, "plan_options", plan_options)
 
 
 def another_exporter(patch: pytest.MonkeyPatch) -> None:
@@ -68,7 +77,7 @@ def write_marked(source: Path, folder: Path, mark: str, precision: str) -> Path:
     folder.mkdir()
     manifest, engines = read_manifest(source), {}
     for role, engine in manifest.engines.items():
-        graph = name_graph(role, [copy_marked(source, engine, folder, mark)])
+        graph = name_graph(role, [copy_marked(source / engine.graph[0].name, folder / f"{role}.onnx", mark)])
         engines[role] = engine.model_copy(update={"graph": graph, "precision": precision})
     for file in manifest.tokenizers:
         shutil.copy(source / file.name, folder / file.name)

@@ -20,7 +20,7 @@ from export.build import Options, build
 from export.onnx.verify import verify_bundle
 from export.onnx.widen import runnable_on_cpu, widen_bundle
 from export.pairs import Lora, Pair
-from export.plans.plan_options import BuilderOptions, PlanOptions
+from export.plans.plan_options import BuilderOptions
 from export.publish import name_graph, publish, write_tokenizers
 from runtime.bundle.manifest import (
     FileSpec,
@@ -287,9 +287,6 @@ def test_a_quantized_plan_has_the_builder_options_of_the_one_before(
         profile={"latents": ((1, 4, 8, 8), (2, 4, 8, 8), (8, 4, 8, 8))},
     )
     stub_plans(monkeypatch)
-    monkeypatch.setattr(
-        export.onnx.quantize, "plan_options", lambda *given: PlanOptions("tensorrt", "10", ("8.9",), "GPU", *given[2:])
-    )
     made = export.onnx.quantize._rebuild_plan(engine, plan, [tmp_path / "spatial.onnx"])
     assert (made.flags, made.profile) == (plan.flags, plan.profile)
     assert made.file.name == f"spatial-{made.file.sha256[:12]}.engine"
