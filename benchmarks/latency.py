@@ -79,7 +79,7 @@ def find_target(bundle: Path, backends: Sequence[str], device: str, threads: int
         raise RealCompoError(
             f"{bundle} has ControlNets; this benchmark compares GLIGEN bundles with GLIGEN's pipelines"
         )
-    checkpoints = checkpoints_at_hand(manifest)
+    checkpoints = checkpoints_at_hand(bundle, manifest)
     if checkpoints is None:
         raise RealCompoError(
             f"the checkpoints that {bundle} was built from, {manifest.pair.text_to_image.source} and "

@@ -1,17 +1,17 @@
 """The command line: `python -m export build | list | inspect | verify | quantize`."""
 
+import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from export.pairs import PAIRS, Pair
+from export.pairs import PAIRS, parse_loras
+from export.progress import PartProgress
 from runtime.bundle.manifest import (
     MANIFEST,
     EngineSpec,
@@ -22,7 +22,7 @@ from runtime.bundle.manifest import (
 )
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
-from runtime.words import Backend, Precision, Quantization, Role
+from runtime.words import Backend, Precision, Quantization
 
 # What loads diffusers and ONNX is imported by the commands that need it, so that --help does not wait for them.
 
@@ -124,50 +124,24 @@ def build(
         from export.plans.plan_options import BuilderOptions
         from export.spatial import find_pair
 
-        models = find_pair(pair, text_to_image, spatial or ())
-        builder = BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache)
-        options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), builder, force)
+        models = replace(find_pair(pair, text_to_image, spatial or ()), loras=parse_loras(lora or ()))
+        options = Options(
+            backend=backend,
+            precision=precision,
+            batch=rows,
+            height=height,
+            width=width,
+            compute_capabilities=tuple(compute_capability or ()),
+            builder=BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache),
+            tokenizer=tokenizer,
+            random_weights=random_weights,
+            force=force,
+        )
         started = time.monotonic()
-        with _PartProgress(len(engines_of(models.kind))) as progress:
-            if random_weights:
-                given = [*([text_to_image] if text_to_image else []), *(spatial or [])]
-                models = _fill_with_random_weights(models, out / "random-weights", given, progress)
-            models = _convert_single_files(models, out / "single-files", tokenizer, progress)
-            models = _fuse_loras(models, lora or (), out / "loras", progress)
-            manifest = build_bundle(models, out, options, progress.report)
+        with PartProgress(console, len(engines_of(models.kind))) as progress:
+            manifest = build_bundle(models, out, options, progress.report, progress.say)
         console.print(_engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
-
-
-def _fill_with_random_weights(pair: Pair, folder: Path, given: list[str], progress: "_PartProgress") -> Pair:
-    from export.checkpoints.random_weights import with_random_weights
-    from export.staging import disk_errors
-
-    if given:
-        raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {', '.join(given)} out")
-    with disk_errors(folder):
-        return with_random_weights(pair, folder, progress.say)
-
-
-def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, progress: "_PartProgress") -> Pair:
-    from export.checkpoints.single_file import convert_single_files
-    from export.staging import disk_errors
-
-    with disk_errors(folder):
-        return convert_single_files(pair, folder, tokenizer, progress.say)
-
-
-def _fuse_loras(pair: Pair, given: Sequence[str], folder: Path, progress: "_PartProgress") -> Pair:
-    if not given:
-        return pair
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # diffusers' pipelines want image processors, which warn of torchvision; we have none
-    from export.checkpoints.lora import fuse_loras, parse_loras
-    from export.staging import disk_errors
-
-    with disk_errors(folder):
-        return fuse_loras(replace(pair, loras=parse_loras(given)), folder, progress.say)
 
 
 @app.command("list")
@@ -261,43 +235,6 @@ def _parse_batch(text: str) -> tuple[int, int, int]:
     return smallest, usual, largest
 
 
-class _PartProgress:
-    """A bar over the parts, and lines that stay: what is built again and why, what takes memory, what is done."""
-
-    def __init__(self, total: int):
-        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task("reading checkpoints", total=total)
-        self._started = time.monotonic()
-        self._at = ("", "")  # role and stage
-
-    def __enter__(self) -> "_PartProgress":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def say(self, stage: str) -> None:
-        self._progress.update(self._task, description=stage)
-
-    def report(self, role: Role, stage: str, detail: str = "") -> None:
-        line = f"{role}: {stage}{f', {detail}' if detail else ''}"
-        self.say(line)
-        if stage == "kept":
-            self._finish(f"{role}: unchanged, kept")
-        elif stage == "built":
-            self._finish(f"{role}: built in {time.monotonic() - self._started:.0f} s")
-        elif detail and self._at != (role, stage):
-            self._progress.console.print(line)
-        self._at = (role, stage)
-
-    def _finish(self, line: str) -> None:
-        self._progress.console.print(line)
-        self._progress.advance(self._task)
-        self._started = time.monotonic()
-
-
 def _summary(folder: Path) -> tuple[str, ...]:
     try:
         manifest = read_manifest(folder)
@@ -323,6 +260,7 @@ def _bundle_table(manifest: Manifest) -> Table:
         table.add_row(
             "UNet", "one engine for both models, with the same weights: the text-to-image one is told of no layout"
         )
+    table.add_row("made by", f"python -m export {shlex.join(manifest.command)}")
     table.add_row("backend", f"{manifest.backend}, {manifest.precision}, batch {':'.join(map(str, manifest.batch))}")
     table.add_row(
         "image", f"{_shape(manifest.image_size)} pixels (height x width), at most {manifest.max_regions} regions"

@@ -1,6 +1,8 @@
 """The known pairs of models: which text-to-image and which spatial-aware checkpoint belong together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from runtime.errors import RealCompoError
 
@@ -116,3 +118,28 @@ def known_pair(name: str) -> Pair:
     if name not in PAIRS:
         raise RealCompoError(f"unknown pair {name!r}; known pairs: {', '.join(PAIRS)}")
     return PAIRS[name]
+
+
+def parse_loras(given: Sequence[str]) -> tuple[Lora, ...]:
+    """LoRAs from FILE or FILE:SCALE.
+
+    Raises:
+        RealCompoError: not a number, or not a .safetensors file.
+    """
+    return tuple(map(_parse, given))
+
+
+def _parse(given: str) -> Lora:
+    file, separator, scale = given.rpartition(":")
+    if not separator:
+        file, scale = given, "1"
+    try:
+        lora = Lora(file, float(scale))
+    except ValueError as error:
+        raise RealCompoError(f"--lora {given}: {scale!r} is no scale; write FILE:SCALE, such as {file}:0.8") from error
+    path = Path(lora.file)
+    if path.suffix != ".safetensors":
+        raise RealCompoError(f"--lora {lora.file} is no .safetensors file; others may run code as they are read")
+    if not path.is_file():
+        raise RealCompoError(f"--lora {lora.file}: the file does not exist")
+    return lora

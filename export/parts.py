@@ -44,12 +44,15 @@ class Part:
     def key(self) -> str:
         return hashlib.sha256(json.dumps({"role": self.role, **self.depends}, sort_keys=True).encode()).hexdigest()
 
-    def file(self, suffix: str) -> str:
-        return f"{self.role}-{self.key[:12]}.{suffix}"
+    @property
+    def sidecar(self) -> str:
+        """The file that says what became of the part, once it is finished."""
+        return f"{self.role}-{self.key[:12]}.json"
 
-    def any_file(self, suffix: str) -> str:
-        """A glob pattern for the part's files, whatever its key."""
-        return f"{self.role}-{'[0-9a-f]' * 12}.{suffix}"
+    @property
+    def any_sidecar(self) -> str:
+        """A glob pattern for the part's sidecars, whatever its key."""
+        return f"{self.role}-{'[0-9a-f]' * 12}.json"
 
 
 def plan_parts(

@@ -44,11 +44,11 @@ def gradients(
             status.update("directions past all branches, in eager PyTorch")
             pair = pipe.manifest.pair
             controlnets = {
-                kind: model.source for kind, model in zip(pipe.manifest.controls, pair.controlnets, strict=True)
+                kind: model.place(bundle) for kind, model in zip(pipe.manifest.controls, pair.controlnets, strict=True)
             }
             eager = EagerRealCompo.load(
-                pair.text_to_image.source,
-                pair.spatial.source,
+                pair.text_to_image.place(bundle),
+                pair.spatial.place(bundle),
                 controlnets=controlnets,
                 latent_size=pipe.manifest.latent_shape[1:],
             )

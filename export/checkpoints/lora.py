@@ -37,31 +37,6 @@ FUSED = ("unet", "text_encoder", "text_encoder_2")  # what LoRAs may change
 _COPIED = ("vae", "tokenizer", "tokenizer_2", "scheduler", "model_index.json")
 
 
-def parse_loras(given: Sequence[str]) -> tuple[Lora, ...]:
-    """LoRAs from FILE or FILE:SCALE.
-
-    Raises:
-        RealCompoError: not a number, or not a .safetensors file.
-    """
-    return tuple(map(_parse, given))
-
-
-def _parse(given: str) -> Lora:
-    file, separator, scale = given.rpartition(":")
-    if not separator:
-        file, scale = given, "1"
-    try:
-        lora = Lora(file, float(scale))
-    except ValueError as error:
-        raise RealCompoError(f"--lora {given}: {scale!r} is no scale; write FILE:SCALE, such as {file}:0.8") from error
-    path = Path(lora.file)
-    if path.suffix != ".safetensors":
-        raise RealCompoError(f"--lora {lora.file} is no .safetensors file; others may run code as they are read")
-    if not path.is_file():
-        raise RealCompoError(f"--lora {lora.file}: the file does not exist")
-    return lora
-
-
 def fuse_loras(pair: Pair, folder: Path, report: Report = lambda stage: None) -> Pair:
     """The pair with its LoRAs in its text-to-image model, which becomes a diffusers folder inside `folder`.
 
@@ -113,7 +88,7 @@ def _save_fused(base: Checkpoint, loras: Sequence[Lora], scratch: Path, report: 
 
 def _pipeline(base: Checkpoint) -> Any:
     """diffusers' pipeline, which knows how to read LoRAs, with the models that they change."""
-    encoders = {name: load_text_encoder(base, name) for name in base.family.text_encoders}
+    encoders: dict[str, Any] = {name: load_text_encoder(base, name) for name in base.family.text_encoders}
     return base.family.pipeline({"unet": load_unet(base), **encoders})
 
 

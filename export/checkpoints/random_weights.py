@@ -156,7 +156,7 @@ def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, repo
     if architecture.text_encoder_2:
         _write_tokenizer(base / "tokenizer_2", architecture.text_encoder_2, pad_token="!</w>")
     own = str(base if pair.is_over_base else spatial)
-    return Pair(pair.name, str(base), own, "random weights", pair.kind, controls)
+    return replace(pair, text_to_image=str(base), spatial=own, controls=controls)
 
 
 def _write_whole(place: Path, make: Callable[[], Any]) -> None:

@@ -18,6 +18,7 @@ from export.engines import load_graph
 from export.graphs.engine import Signature, example_inputs
 from export.graphs.geometry import Geometry
 from export.measure import measure
+from export.onnx.external import stored_bytes
 from export.onnx.precision import DTYPES
 from export.onnx.reference import computed_in_fp32
 from export.onnx.widen import runnable_on_cpu
@@ -64,13 +65,18 @@ def expected_outputs(graph: nn.Module, signature: Signature, vocabulary: int) ->
         return {1: _run_torch(graph, example_inputs(signature, 1, vocabulary))}
 
 
-def relative_errors(expected: Expected, path: Path, signature: Signature, vocabulary: int) -> dict[str, float]:
+def relative_errors(
+    expected: Expected, path: Path, signature: Signature, vocabulary: int, scratch: Path | None = None
+) -> dict[str, float]:
     """Per output, max |ONNX Runtime - PyTorch| / max |PyTorch| over batches of several sizes.
+
+    Args:
+        scratch: where a widened graph may be written meanwhile; the system's folder for such if not given.
 
     Raises:
         RealCompoError: ONNX Runtime cannot run the graph, or its inputs and outputs are not the signature's.
     """
-    session = _open_session(path, signature)
+    session = _open_session(path, signature, scratch)
     worst = {tensor.name: 0.0 for tensor in signature.outputs}
     for rows, targets in expected.items():
         found = _run_onnx(session, example_inputs(signature, rows, vocabulary))
@@ -100,7 +106,7 @@ def verify_bundle(folder: Path) -> Iterator[Check]:
     """
     manifest = read_manifest(folder)
     check_files(folder, manifest)
-    checkpoints = checkpoints_at_hand(manifest)
+    checkpoints = checkpoints_at_hand(folder, manifest)
     geometry = measure(checkpoints, *manifest.image_size) if checkpoints else None
     vocabulary = Tokenizer.from_file(str(folder / manifest.tokenizer.name)).get_vocab_size()
     for role, engine in manifest.engines.items():
@@ -121,7 +127,7 @@ def _told_of_twin(size: tuple[int, int]) -> str:
 
 
 def _measured_again(engine: EngineSpec, path: Path, checkpoints: Checkpoints, geometry: Geometry) -> dict[str, float]:
-    dtype = loaded_type(_stored_bytes(path) // DTYPES[engine.precision].itemsize, engine.precision)
+    dtype = loaded_type(stored_bytes(path) // DTYPES[engine.precision].itemsize, engine.precision)
     graph = load_graph(engine.role, checkpoints, geometry, dtype=dtype)
     signature = _signature_of(engine)
     expected = expected_outputs(graph, signature, geometry.vocabulary)
@@ -141,11 +147,11 @@ def _check_outputs(engine: EngineSpec, path: Path, vocabulary: int) -> None:
                 raise RealCompoError(f"{path}: {tensor.name} has shape {found.shape} or values that are not finite")
 
 
-def checkpoints_at_hand(manifest: Manifest) -> Checkpoints | None:
+def checkpoints_at_hand(folder: Path, manifest: Manifest) -> Checkpoints | None:
     """The checkpoints that the bundle was built from, if they are on this machine and unchanged."""
     pair = manifest.pair
     try:
-        checkpoints = open_checkpoints(_pair_of(manifest), download=False)
+        checkpoints = open_checkpoints(_pair_of(folder, manifest), download=False)
     except RealCompoError:
         return None
     found = weight_digests(checkpoints)
@@ -154,10 +160,11 @@ def checkpoints_at_hand(manifest: Manifest) -> Checkpoints | None:
     return checkpoints if same else None
 
 
-def _pair_of(manifest: Manifest) -> Pair:
+def _pair_of(folder: Path, manifest: Manifest) -> Pair:
     models, spatial = manifest.pair, manifest.spatial
-    controls = tuple(map(Control, spatial.controls, (model.source for model in models.attached)))
-    return Pair(models.name, models.text_to_image.source, models.spatial.source, "", spatial.kind, controls)
+    base, own, *attached = (model.place(folder) for model in (models.text_to_image, models.spatial, *models.attached))
+    controls = tuple(map(Control, spatial.controls, attached))
+    return Pair(models.name, base, own, "", spatial.kind, controls)
 
 
 def _check_onnx(path: Path) -> None:
@@ -167,9 +174,9 @@ def _check_onnx(path: Path) -> None:
         raise RealCompoError(f"{path} is no valid ONNX graph: {str(error).strip().splitlines()[0]}") from error
 
 
-def _open_session(path: Path, signature: Signature) -> onnxruntime.InferenceSession:
+def _open_session(path: Path, signature: Signature, scratch: Path | None = None) -> onnxruntime.InferenceSession:
     try:
-        with runnable_on_cpu(path) as graph:
+        with runnable_on_cpu(path, scratch) as graph:
             session = onnxruntime.InferenceSession(graph, _session_options(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises kinds of its own
         raise RealCompoError(f"ONNX Runtime cannot load {path}: {error}") from error
@@ -185,14 +192,9 @@ def _open_session(path: Path, signature: Signature) -> onnxruntime.InferenceSess
 
 def _session_options(path: Path) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    if _stored_bytes(path) > OPTIMIZED_BYTES:
+    if stored_bytes(path) > OPTIMIZED_BYTES:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
-
-
-def _stored_bytes(path: Path) -> int:
-    """Of a graph with its external data."""
-    return sum(file.stat().st_size for file in path.parent.glob(f"{path.name}*"))
 
 
 def _run_onnx(session: onnxruntime.InferenceSession, inputs: dict[str, torch.Tensor]) -> Outputs:

@@ -2,8 +2,10 @@
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -35,6 +37,11 @@ class BuilderOptions:
     def given(self) -> dict[str, bool | int | Path]:
         """Those that were asked for."""
         return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+
+    @classmethod
+    def of_flags(cls, flags: Mapping[str, bool | int]) -> Self:
+        """What was asked for where a plan's manifest entry records these."""
+        return cls(**{name: value for name, value in flags.items() if name not in FLAGS})  # type: ignore[arg-type]
 
     def flags(self) -> dict[str, bool | int]:
         """What a plan's manifest entry records."""

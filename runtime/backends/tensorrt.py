@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ class TensorRTRunner:
     def __init__(self, library: Library, folder: Path, manifest: Manifest, spec: EngineSpec, scratch: Scratch) -> None:
         self.spec = spec
         self._library = library
-        self._rebuild = how_to_rebuild(folder, manifest)
+        self._rebuild = partial(how_to_rebuild, folder, manifest)
+        self._batch = manifest.batch
         self._engine = load_plan(library, folder, manifest, spec)
         self._scratch = scratch
         self._scratch.reserve(self._engine.device_memory_size_v2)
@@ -71,7 +73,7 @@ class TensorRTRunner:
             binding = self._binding(sizes["batch"])
             if not binding.capturable and self._library.driver.is_capturing():
                 raise RealCompoError(
-                    f"{self.spec.role}'s plan allocates memory while it runs, as a CUDA graph cannot. {self._rebuild}"
+                    f"{self.spec.role}'s plan allocates memory while it runs, as a CUDA graph cannot. {self._rebuild()}"
                 )
             for name, tensor in tensors.items():
                 if tensor.data_ptr() != binding.inputs[name].data_ptr():
@@ -122,9 +124,10 @@ class TensorRTRunner:
         fitting = [index for index, (_, _, most) in enumerate(profiles) if rows <= most]
         if not fitting:
             most = max(profile[2] for profile in profiles)
+            smallest, usual, _ = self._batch
             raise RealCompoError(
                 f"{self.spec.role} takes at most {most} rows at once, not {rows}: draw fewer images at once, or "
-                f"rebuild for more. {self._rebuild} --batch 1:2:{rows}"
+                f"rebuild for more. {self._rebuild(batch=f'{smallest}:{usual}:{rows}')}"
             )
         best = min(fitting, key=lambda index: abs(profiles[index][1] - rows))
         return best, profiles[best][0]
@@ -154,7 +157,7 @@ class TensorRTRunner:
 
     def _check(self, succeeded: bool) -> None:
         if not succeeded:
-            raise RealCompoError(f"{self.spec.role} fails in TensorRT: {self._library.log.reason()}. {self._rebuild}")
+            raise RealCompoError(f"{self.spec.role} fails in TensorRT: {self._library.log.reason()}. {self._rebuild()}")
 
 
 class ContextConfig:

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import shlex
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -80,9 +82,14 @@ class EngineSpec(_Spec):
 
 
 class ModelSpec(_Spec):
-    source: str  # hub id or folder
+    source: str  # what was asked for: hub id, folder or file
     revision: str | None
     sha256: str  # of its weights
+    prepared: str | None = None  # the folder that the source was turned into, from the bundle's own
+
+    def place(self, bundle: Path) -> str:
+        """Where the weights are: a hub id or a folder."""
+        return str(bundle / self.prepared) if self.prepared else self.source
 
 
 class LoraSpec(_Spec):
@@ -117,6 +124,7 @@ class SpatialSpec(_Spec):
 
 class Manifest(_Spec):
     format_version: int
+    command: tuple[str, ...]  # what follows `python -m export` to make the bundle, but for --out
     pair: PairSpec
     backend: Backend
     precision: Precision
@@ -202,15 +210,16 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary name in the same folder, then rename, so that `path` is never half written."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        temporary = Path(file.name)
         try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
         except BaseException:
-            Path(file.name).unlink()
+            temporary.unlink()
             raise
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
 
 
 def sha256_of(path: Path) -> str:
@@ -218,10 +227,50 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def how_to_rebuild(folder: Path, manifest: Manifest | None = None, backend: Backend | None = None) -> str:
-    """The sentence that ends every error about a bundle: the command that builds it anew, for its own backend or one
-    that is given."""
-    pair, own = (manifest.pair.name, manifest.backend) if manifest else ("PAIR", "onnx")
-    fused = manifest.pair.loras if manifest else ()
-    loras = "".join(f" --lora {lora.source}:{lora.scale:g}" for lora in fused)
-    return f"Build it with: python -m export build {pair}{loras} --out {folder} --backend {backend or own}"
+def how_to_rebuild(folder: Path, manifest: Manifest | None = None, **changes: str) -> str:
+    """The sentence that ends every error about a bundle: the command that made it, or of a bundle that cannot be read
+    the command in general.
+
+    Args:
+        changes: options of the build that have to be others, such as batch="1:2:16".
+    """
+    if manifest is None:
+        return f"Build it with: python -m export build PAIR --out {shlex.quote(str(folder))}"
+    if changes and (advice := _OF_ANOTHER.get(manifest.command[0])):
+        options = shlex.join(word for option in _options(changes) for word in option)
+        return advice.format(source=manifest.command[1], options=options, command=_export(folder, manifest.command))
+    return f"Build it with: {_export(folder, _changed(manifest.command, changes))}"
+
+
+# A bundle that is made of another one has what that one was built with
+_OF_ANOTHER = {
+    "quantize": "Build {source} with {options}, then this one with: {command}",
+    "widen": "A widened bundle has graphs alone: build {source} with {options} and use that",
+}
+# What one backend alone takes: of no use to another
+_ITS_OWN = ("--compute-capability", "--optimization-level", "--version-compatible", "--timing-cache")
+
+
+def _export(folder: Path, command: Sequence[str]) -> str:
+    what, options = command[:2], command[2:]
+    return shlex.join(["python", "-m", "export", *what, "--out", str(folder), *options])
+
+
+def _changed(command: Sequence[str], changes: dict[str, str]) -> list[str]:
+    """A build's command with other options."""
+    replaced = [option[0] for option in _options(changes)] + [*(_ITS_OWN if "backend" in changes else ())]
+    kept = (option for option in _grouped(command) if option[0] not in replaced)
+    return [word for option in (*kept, *_options(changes)) for word in option]
+
+
+def _options(changes: dict[str, str]) -> list[tuple[str, str]]:
+    return [(f"--{name.replace('_', '-')}", value) for name, value in changes.items()]
+
+
+def _grouped(command: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Every word that is no option's value, with the value that follows it if it is an option's name."""
+    words = list(command)
+    while words:
+        valued = words[0].startswith("--") and words[1:] and not words[1].startswith("--")
+        yield tuple(words[: 1 + bool(valued)])
+        del words[: 1 + bool(valued)]

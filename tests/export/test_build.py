@@ -11,12 +11,13 @@ import torch
 from diffusers import AutoencoderKL
 
 import export.build
+import export.publish
 from export.build import Options, build
 from export.engines import engines_of
 from export.onnx.verify import verify_bundle
 from export.pairs import Pair
 from export.plans.plan_options import BuilderOptions
-from runtime.bundle.manifest import check_files, read_manifest
+from runtime.bundle.manifest import check_files, read_manifest, sha256_of
 from runtime.errors import RealCompoError
 from runtime.words import Role
 
@@ -98,7 +99,7 @@ def test_large_weights_stand_beside_their_graph(own_bundle: Path, pair: Pair, mo
     monkeypatch.setattr("export.onnx.to_onnx.EXTERNAL_DATA_BYTES", 1000)
     manifest = build(pair, own_bundle, Options())
     graph, data = (own_bundle / file.name for file in manifest.engines["grounding"].graph)
-    assert data.name == f"{graph.name}.data"
+    assert data.name == f"grounding-{sha256_of(data)[:12]}.onnx.data"
     assert data.stat().st_size > 10 * graph.stat().st_size
     assert all(check.errors for check in verify_bundle(own_bundle))
     data.unlink()
@@ -152,7 +153,7 @@ def test_full_disk_is_one_line_and_loses_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export.build, "write_atomically", full)
+    monkeypatch.setattr(export.publish, "write_atomically", full)
     with pytest.raises(RealCompoError, match=r"the disk is full: .* needs about \d+ MB, .* are free") as caught:
         build(own_pair, own_bundle, Options())
     assert "\n" not in str(caught.value)

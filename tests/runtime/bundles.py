@@ -190,6 +190,7 @@ def write_bundle(folder: Path, parts: dict[Role, Part]) -> Manifest:
     model = ModelSpec(source="tiny", revision=None, sha256="0" * 64)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
+        command=("build", "tiny"),
         pair=PairSpec(name="tiny", text_to_image=model, spatial=model),
         backend="onnx",
         precision="fp32",

@@ -353,7 +353,8 @@ def add_plans(folder: Path, flavour: Flavour, flags: dict[str, Any] | None = Non
                 )
             }
         )
-    manifest = manifest.model_copy(update={"engines": engines, "backend": flavour})
+    command = ("build", "tiny", "--backend", flavour)
+    manifest = manifest.model_copy(update={"engines": engines, "backend": flavour, "command": command})
     write_manifest(folder, manifest)
     return manifest
 
