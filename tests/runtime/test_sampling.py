@@ -116,5 +116,5 @@ def test_configs_that_no_table_can_carry_out(change: dict[str, Any], message: st
 
 
 def test_unknown_sampler() -> None:
-    with pytest.raises(RealCompoError, match=r"sampler='euler' is unknown; use one of ddim, plms, dpm\+\+2m"):
-        make_table("euler", 5, SCHEDULER)
+    with pytest.raises(RealCompoError, match=r"sampler='heun' is unknown; use one of ddim, plms, dpm\+\+2m"):
+        make_table("heun", 5, SCHEDULER)
