@@ -1,6 +1,6 @@
 """Build a bundle: prepare what it is made of, build every part whose key has changed, publish it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from export.checkpoints.folders import Checkpoint, Checkpoints, open_checkpoints, share_unet
-from export.checkpoints.prepare import prepare
+from export.checkpoints.prepare import Say, prepare
 from export.checkpoints.tokenizer import tokenizer_files
 from export.graphs.geometry import Geometry, measure
 from export.graphs.roles import Signature, example_inputs, load_graph, signature
@@ -19,7 +19,7 @@ from export.onnx.precision import LOSS_SCALES, engine_precision, lower
 from export.onnx.to_onnx import export_onnx
 from export.onnx.twin import check_twin, runnable_geometry
 from export.onnx.verify import Expected, check_errors, expected_outputs, loaded_type, relative_errors
-from export.pairs import Pair
+from export.pairs import Pair, check_lora
 from export.parts import Digests, Part, plan_parts, weight_digests
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes, release_memory
 from export.plans.plan_options import (
@@ -71,9 +71,6 @@ class Report(Protocol):
 
 
 def _silent(role: Role, stage: str, detail: str = "") -> None: ...
-
-
-Say = Callable[[str], None]  # told what is being done to checkpoints
 
 
 @dataclass(frozen=True)
@@ -143,6 +140,8 @@ def _check_options(pair: Pair, options: Options) -> PlanOptions | None:
         raise RealCompoError(
             f"--batch {smallest}:{usual}:{largest} is not of the form MIN:OPT:MAX, 1 <= MIN <= OPT <= MAX"
         )
+    for lora in pair.loras:
+        check_lora(lora)
     if options.random_weights and (own := [model for _, model in own_models(pair)]):
         raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {', '.join(own)} out")
     if options.backend != "onnx":
