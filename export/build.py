@@ -252,13 +252,9 @@ def _pair_spec(digests: Digests, job: _Job) -> PairSpec:
     pair, checkpoints = job.pair, job.checkpoints
 
     def spec(asked: str, checkpoint: Checkpoint, digest: str) -> ModelSpec:
-        prepared = checkpoint.source != asked
-        return ModelSpec(
-            source=RANDOM if job.options.random_weights else asked,
-            revision=checkpoint.revision,
-            sha256=digest,
-            prepared=str(checkpoint.folder.relative_to(job.out)) if prepared else None,
-        )
+        prepared = None if checkpoint.source == asked else str(checkpoint.folder.relative_to(job.out))
+        source = RANDOM if job.options.random_weights else asked
+        return ModelSpec(source=source, revision=checkpoint.revision, sha256=digest, prepared=prepared)
 
     return PairSpec(
         name=pair.name,
