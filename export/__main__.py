@@ -1,4 +1,4 @@
-"""The command line: `python -m export build | list | inspect | verify | quantize`."""
+"""The command line: `python -m export build | list | inspect | quantize | widen | verify`."""
 
 import shlex
 import time

@@ -1,6 +1,6 @@
 """Build a bundle: prepare what it is made of, build every part whose key has changed, publish it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 
 from export.checkpoints.digests import Digests, weight_digests
 from export.checkpoints.folders import Checkpoint, Checkpoints
-from export.checkpoints.prepare import prepare
+from export.checkpoints.prepare import Say, prepare
 from export.checkpoints.tokenizer import tokenizer_files
 from export.engines import engines_of, load_graph, signature
 from export.graphs.engine import Signature, example_inputs
@@ -21,7 +21,7 @@ from export.onnx.precision import LOSS_SCALES, lower
 from export.onnx.to_onnx import export_onnx
 from export.onnx.twin import check_twin, runnable_geometry
 from export.onnx.verify import Expected, check_errors, expected_outputs, loaded_type, relative_errors
-from export.pairs import Pair
+from export.pairs import Pair, check_lora
 from export.parts import Part, plan_parts
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes, release_memory
 from export.plans.plan_options import (
@@ -70,9 +70,6 @@ class Report(Protocol):
 
 
 def _silent(role: Role, stage: str, detail: str = "") -> None: ...
-
-
-Say = Callable[[str], None]  # told what is being done to checkpoints
 
 
 @dataclass(frozen=True)
@@ -143,6 +140,8 @@ def _check_options(pair: Pair, options: Options) -> PlanOptions | None:
         raise RealCompoError(
             f"--batch {smallest}:{usual}:{largest} is not of the form MIN:OPT:MAX, 1 <= MIN <= OPT <= MAX"
         )
+    for lora in pair.loras:
+        check_lora(lora)
     if options.random_weights and (own := [model for _, model in own_models(pair)]):
         raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {', '.join(own)} out")
     if options.backend != "onnx":
@@ -255,13 +254,9 @@ def _pair_spec(digests: Digests, job: _Job) -> PairSpec:
     pair, checkpoints = job.pair, job.checkpoints
 
     def spec(asked: str, checkpoint: Checkpoint, digest: str) -> ModelSpec:
-        prepared = checkpoint.source != asked
-        return ModelSpec(
-            source=RANDOM if job.options.random_weights else asked,
-            revision=checkpoint.revision,
-            sha256=digest,
-            prepared=str(checkpoint.folder.relative_to(job.out)) if prepared else None,
-        )
+        prepared = None if checkpoint.source == asked else str(checkpoint.folder.relative_to(job.out))
+        source = RANDOM if job.options.random_weights else asked
+        return ModelSpec(source=source, revision=checkpoint.revision, sha256=digest, prepared=prepared)
 
     return PairSpec(
         name=pair.name,

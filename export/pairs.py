@@ -137,9 +137,14 @@ def _parse(given: str) -> Lora:
         lora = Lora(file, float(scale))
     except ValueError as error:
         raise RealCompoError(f"--lora {given}: {scale!r} is no scale; write FILE:SCALE, such as {file}:0.8") from error
-    path = Path(lora.file)
+    check_lora(lora)
+    return lora
+
+
+def check_lora(lora: Lora) -> None:
+    """Raise RealCompoError if it is not there, or not a .safetensors file."""
+    path = Path(lora.file).expanduser()
     if path.suffix != ".safetensors":
         raise RealCompoError(f"--lora {lora.file} is no .safetensors file; others may run code as they are read")
     if not path.is_file():
         raise RealCompoError(f"--lora {lora.file}: the file does not exist")
-    return lora

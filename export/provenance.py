@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from export.pairs import PAIRS, Control, Pair
+from export.pairs import PAIRS, Pair
 
 _NAMES = {"compute_capabilities": "compute_capability"}  # where the command line's option is called otherwise
 
@@ -54,7 +54,7 @@ def own_models(pair: Pair) -> Iterator[tuple[str, str]]:
     if known is None or pair.text_to_image != known.text_to_image:
         yield "--text-to-image", pair.text_to_image
     if pair.controls and (known is None or pair.controls != known.controls):
-        yield from (("--spatial", _told(control)) for control in pair.controls)
+        yield from (("--spatial", f"{control.kind}={control.model}") for control in pair.controls)
     if not pair.controls and (known is None or pair.spatial != known.spatial):
         yield "--spatial", pair.spatial
 
@@ -79,7 +79,3 @@ def _words(name: str, value: Any) -> list[str]:
             return [word for one in value for word in (option, str(one))]
         case _:
             return option_words(value) if is_dataclass(value) else [option, str(value)]
-
-
-def _told(control: Control) -> str:
-    return f"{control.kind}={control.model}"

@@ -63,13 +63,14 @@ def name_plan(role: Role, plan: PlanSpec, folder: Path) -> PlanSpec:
 
 
 def write_tokenizers(contents: Iterable[bytes], scratch: Path, out: Path) -> dict[str, FileSpec]:
-    """Write the tokenizers to the scratch folder, and return the manifest's fields of them.
+    """Write a tokenizer for each text encoder to the scratch folder, and return the manifest's fields of them.
 
     They keep their plain names, unless the present bundle has another file there.
     """
+    present = _present(out)
     return {
-        field: _write_tokenizer(field, content, scratch, _present(out))
-        for field, content in zip(_TOKENIZERS, contents, strict=False)
+        stem: _write_tokenizer(stem, content, scratch, present)
+        for stem, content in zip(_TOKENIZERS, contents, strict=False)
     }
 
 

@@ -10,7 +10,7 @@ from export.checkpoints.single_file import convert_single_files
 from export.pairs import Pair
 from export.provenance import models_of
 
-Say = Callable[[str], None]
+Say = Callable[[str], None]  # told what is being done
 RANDOM_WEIGHTS, SINGLE_FILES, LORAS = "random-weights", "single-files", "loras"  # the folders that they are made in
 
 

@@ -30,14 +30,12 @@ def publish_derived(
     """Publish the manifest of `bundle`, of which something is changed, with engines in the scratch folder."""
     contents = [(bundle / file.name).read_bytes() for file in changed.tokenizers]
     tokenizers = write_tokenizers(contents, scratch, out)
-    derived = changed.model_copy(
-        update={"engines": engines, "pair": _seen_from_afar(changed.pair, bundle), **tokenizers}
-    )
+    derived = changed.model_copy(update={"engines": engines, "pair": _anchored(changed.pair, bundle), **tokenizers})
     publish(derived, scratch, out)
     return derived
 
 
-def _seen_from_afar(pair: PairSpec, bundle: Path) -> PairSpec:
+def _anchored(pair: PairSpec, bundle: Path) -> PairSpec:
     """The pair, what was prepared in the folder of `bundle` by its whole path."""
 
     def whole(model: ModelSpec) -> ModelSpec:

@@ -81,9 +81,9 @@ def quantize_bundle(
     """
     manifest = read_manifest(bundle)
     _check(bundle, out, manifest)
+    check_files(bundle, manifest)
     command = _command(bundle, mode, layouts, steps)
     with scratch_folder(out, command) as scratch, disk_errors(out):
-        check_files(bundle, manifest)
         report("drawing for calibration")
         calibration = record(bundle, manifest, layouts, steps, CALIBRATION_SEED)
         report("drawing for the errors")

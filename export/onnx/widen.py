@@ -32,9 +32,9 @@ def widen_bundle(bundle: Path, out: Path) -> Manifest:
     if manifest.precision != "bf16":
         raise RealCompoError(f"{bundle} is {manifest.precision}, which ONNX Runtime runs as it is: widen bf16 bundles")
     check_apart(bundle, out)
+    check_files(bundle, manifest)
     command = "widen", str(bundle.resolve())
     with scratch_folder(out, command) as scratch, disk_errors(out):
-        check_files(bundle, manifest)
         engines = {role: _widen_engine(bundle, engine, scratch) for role, engine in manifest.engines.items()}
         changed = manifest.model_copy(update={"backend": "onnx", "command": command})
         return publish_derived(bundle, changed, engines, scratch, out)

@@ -227,6 +227,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+# A bundle that is made of another one has what that one was built with
+_OF_ANOTHER = {
+    "quantize": "Build {source} with {options}, then this one with: {command}",
+    "widen": "A widened bundle has graphs alone: build {source} with {options} and use that",
+}
+# What one backend alone takes: of no use to another
+_ITS_OWN = ("--compute-capability", "--optimization-level", "--version-compatible", "--timing-cache")
+
+
 def how_to_rebuild(folder: Path, manifest: Manifest | None = None, **changes: str) -> str:
     """The sentence that ends every error about a bundle: the command that made it, or of a bundle that cannot be read
     the command in general.
@@ -242,15 +251,6 @@ def how_to_rebuild(folder: Path, manifest: Manifest | None = None, **changes: st
     return f"Build it with: {_export(folder, _changed(manifest.command, changes))}"
 
 
-# A bundle that is made of another one has what that one was built with
-_OF_ANOTHER = {
-    "quantize": "Build {source} with {options}, then this one with: {command}",
-    "widen": "A widened bundle has graphs alone: build {source} with {options} and use that",
-}
-# What one backend alone takes: of no use to another
-_ITS_OWN = ("--compute-capability", "--optimization-level", "--version-compatible", "--timing-cache")
-
-
 def _export(folder: Path, command: Sequence[str]) -> str:
     what, options = command[:2], command[2:]
     return shlex.join(["python", "-m", "export", *what, "--out", str(folder), *options])
@@ -258,9 +258,12 @@ def _export(folder: Path, command: Sequence[str]) -> str:
 
 def _changed(command: Sequence[str], changes: dict[str, str]) -> list[str]:
     """A build's command with other options."""
-    replaced = [option[0] for option in _options(changes)] + [*(_ITS_OWN if "backend" in changes else ())]
-    kept = (option for option in _grouped(command) if option[0] not in replaced)
-    return [word for option in (*kept, *_options(changes)) for word in option]
+    given = list(_grouped(command))
+    new = [option for option in _options(changes) if option not in given]
+    replaced = {name for name, _ in new}
+    if "--backend" in replaced:
+        replaced.update(_ITS_OWN)
+    return [word for option in (*(kept for kept in given if kept[0] not in replaced), *new) for word in option]
 
 
 def _options(changes: dict[str, str]) -> list[tuple[str, str]]:

@@ -189,19 +189,16 @@ def test_the_lock_s_holder_may_be_elsewhere_or_silent(
 
 
 def test_the_lock_covers_what_is_prepared(own_bundle: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build that finds another at work makes no folder of a LoRA's model beside it."""
-    fused = replace(pair, loras=(Lora("none.safetensors", 1.0),))
-    monkeypatch.setattr("export.build.prepare", lambda *_: pytest.fail("it is prepared"))
+    """A build that finds another at work makes no model beside it."""
 
-    def build_again(*_: Any) -> None:
+    def prepare(*_: Any) -> None:
+        monkeypatch.setattr("export.build.prepare", lambda *_: pytest.fail("it is prepared"))
         with pytest.raises(RealCompoError, match="another build is at work"):
-            build(fused, own_bundle, Options())
+            build(pair, own_bundle, Options())
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("export.build.open_checkpoints", build_again)
-    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("export.build.prepare", lambda pair, *_: (pair, frozenset()))
-        patch.setattr("export.build.open_checkpoints", build_again)
+    monkeypatch.setattr("export.build.prepare", prepare)
+    with pytest.raises(KeyboardInterrupt):
         build(pair, own_bundle, Options())
 
 
@@ -221,6 +218,12 @@ def test_python_s_build_fuses_loras(
     moved = own_bundle.rename(own_bundle.with_name("moved"))
     with pytest.raises(RealCompoError, match="differs from PyTorch"):  # for the canned graphs have no LoRA
         list(verify_bundle(moved))
+
+
+def test_loras_that_are_not_there_are_told_before_anything_is_made(pair: Pair, tmp_path: Path) -> None:
+    with pytest.raises(RealCompoError, match=r"--lora none\.safetensors: the file does not exist"):
+        build(replace(pair, loras=(Lora("none.safetensors", 1.0),)), tmp_path / "out", Options())
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("operation", ["chmod", "replace"])

@@ -236,6 +236,7 @@ COMMAND += ("--refit", "--batch", "2:2:2", "--lora", "/a b.safetensors:0.5")
             {"compute_capability": "8.9"},
             "--backend tensorrt-rtx --refit --batch 2:2:2 --lora '/a b.safetensors:0.5' --compute-capability 8.9",
         ),
+        ({"backend": "tensorrt-rtx"}, shlex.join(COMMAND[2:])),
         ({"backend": "tensorrt"}, "--refit --batch 2:2:2 --lora '/a b.safetensors:0.5' --backend tensorrt"),
         (
             {"batch": "2:2:9"},
