@@ -5,12 +5,12 @@ The last line of stdout is one JSON object.
 
 import typer
 
-from benchmarks.commands.gallery import gallery
-from benchmarks.commands.gradients import gradients
-from benchmarks.commands.latency import latency
-from benchmarks.commands.quality import quality
-from benchmarks.commands.report import report
-from benchmarks.commands.roofline import roofline
+from benchmarks.gallery.command import gallery
+from benchmarks.gradients.command import gradients
+from benchmarks.latency.command import latency
+from benchmarks.quality.command import quality
+from benchmarks.report.command import report
+from benchmarks.roofline.command import roofline
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 

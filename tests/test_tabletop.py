@@ -13,7 +13,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from benchmarks.quality import RegionKind, Sampling, held_out_scenes, score_mode
+from benchmarks.quality.measure import RegionKind, Sampling, held_out_scenes, score_mode
 from export.checkpoints.folders import ROOT
 from runtime import Layout, RealCompo, Region
 

@@ -19,9 +19,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.baselines import stock_text_to_image
-from benchmarks.commands.options import tables_console
-from benchmarks.quality import held_out_scenes
+from benchmarks.eager.realcompo import stock_text_to_image
+from benchmarks.options import tables_console
+from benchmarks.quality.measure import held_out_scenes
 from benchmarks.tables import quality_grid, to_rich
 from benchmarks.tabletop.controls import Kind, control_images, control_map
 from benchmarks.tabletop.scenes import Scene

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 from torch import Tensor
 
-from benchmarks.baselines import (
+from benchmarks.eager.realcompo import (
     BOTH,
     PAPER,
     RELEASED_LAYOUT,

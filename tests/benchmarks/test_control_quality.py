@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.quality import held_out_scenes
+from benchmarks.quality.measure import held_out_scenes
 from benchmarks.tabletop.control_quality import Mode, Sampling, draw_all, is_unsettled, load_pipeline, score
 from benchmarks.tabletop.scenes import Scene, Thing
 from benchmarks.tabletop.score import Scores

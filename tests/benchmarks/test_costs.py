@@ -9,7 +9,7 @@ from onnx import helper
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.costs import Cost, cost_of
+from benchmarks.roofline.costs import Cost, cost_of
 from export.checkpoints.folders import Checkpoints, load_unet, open_checkpoints
 from export.graphs.geometry import Geometry, measure
 from export.graphs.roles import example_inputs, load_graph, signature

@@ -11,10 +11,19 @@ import torch
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
-from benchmarks import probe
 from benchmarks.__main__ import app
-from benchmarks.contenders import GRADIENT_ROLES, UNET_ROLES, Rows, Sampling, Target, choose, contenders, make_case
-from benchmarks.latency import PARITY, Settings, check_parity, find_target, measure
+from benchmarks.latency import probe
+from benchmarks.latency.contenders import (
+    GRADIENT_ROLES,
+    UNET_ROLES,
+    Rows,
+    Sampling,
+    Target,
+    choose,
+    contenders,
+    make_case,
+)
+from benchmarks.latency.measure import PARITY, Settings, check_parity, find_target, measure
 from runtime import RealCompoError
 from runtime.bundle.manifest import FileSpec, read_manifest, sha256_of, write_manifest
 

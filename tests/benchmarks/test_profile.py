@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from benchmarks.profile import profile_engine, summarize_onnx
+from benchmarks.latency.profile import profile_engine, summarize_onnx
 from runtime import RealCompoError
 from runtime.bundle.manifest import read_manifest
 

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.costs import Cost
-from benchmarks.gpus import GPUS, measure_cpu
-from benchmarks.roofline import Floor, Work, analyse, floor
+from benchmarks.roofline.costs import Cost
+from benchmarks.roofline.gpus import GPUS, measure_cpu
+from benchmarks.roofline.measure import Floor, Work, analyse, floor
 from runtime import Layout, RealCompo, Region
 from runtime.options import Options
 

@@ -22,8 +22,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel
 from typer.testing import CliRunner
 
-from benchmarks.baselines import EagerRealCompo, Form, Run, Settings, attention_loss
-from benchmarks.roofline import Work
+from benchmarks.eager.realcompo import EagerRealCompo, Form, Run, Settings, attention_loss
+from benchmarks.roofline.measure import Work
 from export.pairs import Pair
 from runtime import Layout, RealCompo, Region
 from runtime.__main__ import app
@@ -51,7 +51,7 @@ def control_image(layout: Layout, kind: ControlKind, size: tuple[int, int]) -> T
 @pytest.fixture(autouse=True, scope="module")
 def drawn_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("runtime.spatial.controlnets", "benchmarks.baselines"):
+        for module in ("runtime.spatial.controlnets", "benchmarks.eager.realcompo"):
             patch.setattr(f"{module}.control_image", control_image)
         yield
 

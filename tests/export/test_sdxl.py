@@ -25,7 +25,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from benchmarks.baselines import EagerRealCompo, Form, Settings, find_map_layers
+from benchmarks.eager.realcompo import EagerRealCompo, Form, Settings, find_map_layers
 from export.build import Options, build
 from export.checkpoints.folders import open_checkpoints
 from export.checkpoints.lora import fuse_loras

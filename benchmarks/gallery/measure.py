@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.quality import RegionKind, Sampling, layout_of, outputs
+from benchmarks.quality.measure import RegionKind, Sampling, layout_of, outputs
 from benchmarks.tabletop.scenes import Scene
 from runtime import Layout, RealCompo
 from runtime.bundle.manifest import Manifest

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.report import read_results, render
+from benchmarks.report.page import read_results, render
 from benchmarks.results import write_file
 from runtime.cli import plain_errors
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from benchmarks.figures import DPI, draw_latency, draw_quality
-from benchmarks.gradients import Agreement, draw_figure
+from benchmarks.gradients.measure import Agreement, draw_figure
 from benchmarks.machine import in_one_line
 from benchmarks.tables import (
     Grid,
@@ -72,7 +72,7 @@ def render(title: str, results: Sequence[Result], pictures: Sequence[Path]) -> s
         RealCompoError: a picture that cannot be read.
     """
     environment = Environment(
-        loader=PackageLoader("benchmarks", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("benchmarks.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.jinja").render(
         title=title,

@@ -8,10 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from benchmarks.baselines import EagerRealCompo
+from benchmarks.eager.realcompo import EagerRealCompo
 from benchmarks.figures import as_png, clean
-from benchmarks.quality import Sampling, outputs
-from benchmarks.shortcuts import shortcut_and_exact
+from benchmarks.gradients.shortcuts import shortcut_and_exact
+from benchmarks.quality.measure import Sampling, outputs
 from benchmarks.tabletop.scenes import Scene
 from runtime import RealCompo
 from runtime.output import TraceStep

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from benchmarks import machine
-from benchmarks.commands.options import JsonFile, PlotFile, tables_console
-from benchmarks.gpus import GPUS, find_ceilings
+from benchmarks.options import JsonFile, PlotFile, tables_console
 from benchmarks.results import hand_over, write_file
-from benchmarks.roofline import Work, analyse
-from benchmarks.roofline_report import draw_figure, tables
+from benchmarks.roofline.figures import draw_figure, tables
+from benchmarks.roofline.gpus import GPUS, find_ceilings
+from benchmarks.roofline.measure import Work, analyse
 from runtime.bundle.manifest import read_manifest
 from runtime.cli import plain_errors
 from runtime.options import Options

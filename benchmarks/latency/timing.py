@@ -6,7 +6,7 @@ from time import perf_counter
 
 import numpy as np
 
-from benchmarks.contenders import Case, Drawer, Drawn
+from benchmarks.latency.contenders import Case, Drawer, Drawn
 from runtime.output import wait_for_device
 
 

@@ -8,9 +8,9 @@ import matplotlib
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from benchmarks.costs import Cost
-from benchmarks.gpus import ELEMENT_BYTES, Ceilings
-from benchmarks.roofline import Roofline
+from benchmarks.roofline.costs import Cost
+from benchmarks.roofline.gpus import ELEMENT_BYTES, Ceilings
+from benchmarks.roofline.measure import Roofline
 
 matplotlib.use("Agg")
 

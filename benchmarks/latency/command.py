@@ -11,11 +11,11 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.commands.options import JsonFile, PlotFile, tables_console
-from benchmarks.contenders import Sampling
 from benchmarks.figures import draw_latency
-from benchmarks.latency import DEFAULTS, FULL_SIZE, Settings, find_target, measure
-from benchmarks.profile import profile_bundle
+from benchmarks.latency.contenders import Sampling
+from benchmarks.latency.measure import DEFAULTS, FULL_SIZE, Settings, find_target, measure
+from benchmarks.latency.profile import profile_bundle
+from benchmarks.options import JsonFile, PlotFile, tables_console
 from benchmarks.results import hand_over, write_file
 from benchmarks.tables import latency_grids, parity_line, profile_grids, to_rich
 from runtime.cli import plain_errors

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks import probe
-from benchmarks.contenders import (
+from benchmarks.latency import probe
+from benchmarks.latency.contenders import (
     COEFFICIENT_SCALE,
     GRADIENT_ROLES,
     SEED,
@@ -29,7 +29,7 @@ from benchmarks.contenders import (
     contenders,
     make_case,
 )
-from benchmarks.timing import Sample, paired_ratios, percentiles, take
+from benchmarks.latency.timing import Sample, paired_ratios, percentiles, take
 from export.onnx.verify import checkpoints_at_hand
 from runtime.bundle.manifest import Manifest, Precision, how_to_rebuild, read_manifest
 from runtime.errors import RealCompoError

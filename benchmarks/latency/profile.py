@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from benchmarks.contenders import UNET_ROLES, Target
+from benchmarks.latency.contenders import UNET_ROLES, Target
 from export.graphs.roles import Signature, example_inputs
 from runtime.backends.base import ELEMENT_TYPES, output_shape
 from runtime.bundle.manifest import EngineSpec, Role, read_manifest

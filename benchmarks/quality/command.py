@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.commands.options import GuidanceScale, JsonFile, Sampler, tables_console
-from benchmarks.quality import MODES, RegionKind, Sampling, as_row, measure
+from benchmarks.options import GuidanceScale, JsonFile, Sampler, tables_console
+from benchmarks.quality.measure import MODES, RegionKind, Sampling, as_row, measure
 from benchmarks.results import hand_over
 from benchmarks.tables import quality_grid, to_rich
 from runtime.cli import plain_errors

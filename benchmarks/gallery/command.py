@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.commands.options import GuidanceScale, Sampler
 from benchmarks.figures import as_png
-from benchmarks.gallery import draw_gallery, draw_row
-from benchmarks.quality import RegionKind, Sampling, held_out_scenes
+from benchmarks.gallery.measure import draw_gallery, draw_row
+from benchmarks.options import GuidanceScale, Sampler
+from benchmarks.quality.measure import RegionKind, Sampling, held_out_scenes
 from benchmarks.results import hand_over, write_file
 from runtime.cli import plain_errors
 

@@ -8,10 +8,10 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.baselines import EagerRealCompo
-from benchmarks.commands.options import GuidanceScale, JsonFile, PlotFile, Sampler, tables_console
-from benchmarks.gradients import RUNS, agreements, draw_figure, losses_over_steps, shortcut_agreement
-from benchmarks.quality import Sampling, held_out_scenes
+from benchmarks.eager.realcompo import EagerRealCompo
+from benchmarks.gradients.measure import RUNS, agreements, draw_figure, losses_over_steps, shortcut_agreement
+from benchmarks.options import GuidanceScale, JsonFile, PlotFile, Sampler, tables_console
+from benchmarks.quality.measure import Sampling, held_out_scenes
 from benchmarks.results import hand_over, write_file
 from benchmarks.tables import gradient_grids, to_rich
 from runtime import RealCompo

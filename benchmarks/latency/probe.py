@@ -1,6 +1,6 @@
 """One contender in a process of its own: cold load, first image, steady images, batches, peak memory.
 
-`run` starts `python -m benchmarks.probe JOB`, where JOB is JSON, as is the last line that it prints.
+`run` starts `python -m benchmarks.latency.probe JOB`, where JOB is JSON, as is the last line that it prints.
 """
 
 import json
@@ -13,12 +13,12 @@ from time import monotonic
 import torch
 from pydantic import TypeAdapter
 
-from benchmarks.contenders import Case, Contender, Drawer, Rows, Sampling, Target, choose, contenders, make_case
-from benchmarks.timing import Sample, take
+from benchmarks.latency.contenders import Case, Contender, Drawer, Rows, Sampling, Target, choose, contenders, make_case
+from benchmarks.latency.timing import Sample, take
 from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
 
-ROOT = Path(__file__).resolve().parent.parent  # not export's: that would load diffusers
+ROOT = Path(__file__).resolve().parents[2]  # not export's: that would load diffusers
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def run(contender: Contender, target: Target, sampling: Sampling, images: int, b
         RealCompoError: the process failed; its last words are in the message.
     """
     job = Job(contender.name, target, sampling, images, batches if contender.batched else (), monotonic())
-    command = [sys.executable, "-m", "benchmarks.probe", json.dumps(asdict(job))]
+    command = [sys.executable, "-m", "benchmarks.latency.probe", json.dumps(asdict(job))]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if ended.returncode:
         last = (ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"])[-1]

@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 from tokenizers import Tokenizer
 
-from benchmarks.costs import Cost, cost_of
-from benchmarks.gpus import ELEMENT_BYTES, Ceilings, best_seconds
+from benchmarks.roofline.costs import Cost, cost_of
+from benchmarks.roofline.gpus import ELEMENT_BYTES, Ceilings, best_seconds
 from export.graphs.roles import Signature, example_inputs
 from runtime.backends import load_engines
 from runtime.bundle.manifest import Manifest, Role, read_manifest
