@@ -176,7 +176,7 @@ class Observer:
 
 
 def _load_stock(target: Target, compiled: bool = False) -> Drawer:
-    from benchmarks.eager.realcompo import stock_text_to_image
+    from benchmarks.eager.stock import stock_text_to_image
 
     pipeline = stock_text_to_image(target.text_to_image, target.torch_dtype, target.device)
     observer = Observer(pipeline.text_encoder, [] if compiled else [pipeline.unet], pipeline.vae)
@@ -186,7 +186,7 @@ def _load_stock(target: Target, compiled: bool = False) -> Drawer:
 
 
 def _load_stock_spatial(target: Target) -> Drawer:
-    from benchmarks.eager.realcompo import stock_spatial
+    from benchmarks.eager.stock import stock_spatial
 
     pipeline = stock_spatial(target.text_to_image, target.spatial, target.torch_dtype, target.device)
     observer = Observer(pipeline.text_encoder, [pipeline.unet], pipeline.vae)
@@ -209,7 +209,7 @@ def _of_stock(case: Case, target: Target) -> dict[str, Any]:
 
 
 def _load_eager(target: Target, released: bool) -> Drawer:
-    from benchmarks.eager.realcompo import PAPER, RELEASED_LAYOUT, Settings
+    from benchmarks.eager.settings import PAPER, RELEASED_LAYOUT, Settings
 
     eager, observer = _open_eager(target)
     form = RELEASED_LAYOUT if released else PAPER
@@ -233,7 +233,7 @@ def _open_eager(target: Target) -> tuple[Any, Observer]:
     eager = EagerRealCompo.load(
         target.text_to_image, target.spatial, target.torch_dtype, target.device, latent_size=target.latent_size
     )
-    return eager, Observer(eager.text_encoder, list(eager.unets.values()), eager.vae)
+    return eager, Observer(eager.texts.encoder, list(eager.unets.values()), eager.vae)
 
 
 def _load_runtime(target: Target, mode: str, backend: str) -> Drawer:

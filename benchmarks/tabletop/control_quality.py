@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.eager.realcompo import stock_text_to_image
+from benchmarks.eager.stock import stock_text_to_image
 from benchmarks.options import tables_console
 from benchmarks.quality.measure import held_out_scenes
 from benchmarks.tables import quality_grid, to_rich

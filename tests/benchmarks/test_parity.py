@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.eager.realcompo import PAPER, RELEASED_LAYOUT, EagerRealCompo, Form, Result, Settings
+from benchmarks.eager.realcompo import EagerRealCompo, Result
+from benchmarks.eager.settings import PAPER, RELEASED_LAYOUT, Form, Settings
 from export.checkpoints.folders import ROOT
 from runtime import Layout, RealCompo, Region
 from runtime.denoising.evaluation import coefficient_gradient, start_state

@@ -22,7 +22,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel
 from typer.testing import CliRunner
 
-from benchmarks.eager.realcompo import EagerRealCompo, Form, Run, Settings, attention_loss
+from benchmarks.eager.method import attention_loss
+from benchmarks.eager.realcompo import EagerRealCompo, Run
+from benchmarks.eager.settings import Form, Settings
 from benchmarks.roofline.measure import Work
 from export.pairs import Pair
 from runtime import Layout, RealCompo, Region
@@ -51,7 +53,7 @@ def control_image(layout: Layout, kind: ControlKind, size: tuple[int, int]) -> T
 @pytest.fixture(autouse=True, scope="module")
 def drawn_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("runtime.spatial.controlnets", "benchmarks.eager.realcompo"):
+        for module in ("runtime.spatial.controlnets", "benchmarks.eager.conditions"):
             patch.setattr(f"{module}.control_image", control_image)
         yield
 
@@ -177,7 +179,7 @@ def test_text_to_image_alone_is_the_stock_pipeline_without_controlnets(
 def eager(controlled_pair: Pair) -> EagerRealCompo:
     base, controls = controlled_pair.text_to_image, controlled_pair.controls
     eager = EagerRealCompo.load(base, base, controlnets={control.kind: control.model for control in controls})
-    eager.tokenizer.model_max_length = TOKENS
+    eager.texts.tokenizer.model_max_length = TOKENS
     return eager
 
 

@@ -10,24 +10,12 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 from torch import Tensor
 
-from benchmarks.eager.realcompo import (
-    BOTH,
-    PAPER,
-    RELEASED_LAYOUT,
-    SCHEDULERS,
-    EagerRealCompo,
-    Form,
-    Regions,
-    Result,
-    Run,
-    Settings,
-    attention_loss,
-    ddim_step,
-    find_map_layers,
-    recording,
-    stock_spatial,
-    stock_text_to_image,
-)
+from benchmarks.eager.conditions import Regions
+from benchmarks.eager.maps import find_map_layers, recording
+from benchmarks.eager.method import attention_loss, ddim_step
+from benchmarks.eager.realcompo import EagerRealCompo, Result, Run
+from benchmarks.eager.settings import BOTH, PAPER, RELEASED_LAYOUT, SCHEDULERS, Form, Settings
+from benchmarks.eager.stock import stock_spatial, stock_text_to_image
 from export.checkpoints.folders import ROOT
 from export.graphs.attention import find_map_layers as exported_map_layers
 from runtime import Layout, Region
