@@ -8,11 +8,14 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
+from benchmarks.drawing import Sampling
 from benchmarks.figures import as_png
-from benchmarks.gallery.measure import draw_gallery, draw_row
+from benchmarks.gallery.figures import draw_gallery
+from benchmarks.gallery.measure import draw_row
 from benchmarks.options import GuidanceScale, Sampler
-from benchmarks.quality.measure import RegionKind, Sampling, held_out_scenes
-from benchmarks.results import hand_over, write_file
+from benchmarks.results import hand_over, write_picture
+from benchmarks.tabletop.layouts import RegionKind
+from benchmarks.tabletop.scenes import held_out_scenes
 from runtime.cli import plain_errors
 
 
@@ -41,8 +44,7 @@ def gallery(
                 status.update(f"drawing with {given}")
                 folder, kind = _parse(given)
                 rows.append(draw_row(folder, chosen, replace(sampling, regions=kind), seed))
-        write_file(out, as_png(draw_gallery(rows, chosen.caption)))
-        typer.echo(f"{out} is written")
+        write_picture(out, as_png(draw_gallery(rows, chosen.caption)))
         found = {"caption": chosen.caption, "bundles": bundle, "picture": str(out)}
         hand_over("gallery", found, before, None)
 

@@ -1,22 +1,19 @@
 """One scene through every bundle, in pictures: what is given, each model alone, RealCompo, and how it weighed them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.quality.measure import RegionKind, Sampling, layout_of, outputs
+from benchmarks.drawing import Sampling, outputs
+from benchmarks.tabletop.layouts import RegionKind, layout_of
 from benchmarks.tabletop.scenes import Scene
 from runtime import Layout, RealCompo
 from runtime.bundle.manifest import Manifest
-from runtime.layouts.pictures import bare, outline, region_colors
 from runtime.spatial.control_images import control_picture
 
-COLUMNS = ("given", "text-to-image alone", "spatial alone", "RealCompo", "weight of spatial, mean")
 BLANK = (232, 232, 232)
 
 
@@ -48,26 +45,6 @@ def draw_row(bundle: Path, scene: Scene, sampling: Sampling, seed: int) -> Row:
     manifest, weight = pipe.manifest, weights.mean(0).numpy(force=True)
     name, given = _name(manifest, sampling.regions), _given(manifest, layout)
     return Row(name, given, layout, images, weight, outlined=not manifest.controls)
-
-
-def draw_gallery(rows: Sequence[Row], caption: str) -> Figure:
-    figure = Figure(figsize=(2 * len(COLUMNS), 2.05 * len(rows) + 0.5), layout="constrained")
-    axes = figure.subplots(len(rows), len(COLUMNS), squeeze=False)
-    for line, row in zip(axes, rows, strict=True):
-        pictures = [Image.fromarray(np.hstack([np.asarray(image) for image in row.given])), *row.images]
-        for place, picture in zip(line, pictures, strict=False):
-            place.imshow(picture, extent=(0, 1, 1, 0), interpolation="lanczos")
-            bare(place)
-        if row.outlined:
-            for region, color in zip(row.layout.regions, region_colors(row.layout), strict=True):
-                outline(line[0], region, color)
-        line[-1].imshow(row.weight, extent=(0, 1, 1, 0), vmin=0, vmax=1, cmap="viridis")
-        bare(line[-1])
-        line[0].set_ylabel(row.name)
-    for place, title in zip(axes[0], COLUMNS, strict=True):
-        place.set_title(title, fontsize=10)
-    figure.suptitle(caption, fontsize=11)
-    return figure
 
 
 def _name(manifest: Manifest, regions: RegionKind) -> str:

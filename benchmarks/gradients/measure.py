@@ -1,19 +1,19 @@
 """How good is a cheap stand-in for the exact gradient? Losses over whole runs, and directions from the same states."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from benchmarks.drawing import Sampling, outputs
 from benchmarks.eager.realcompo import EagerRealCompo
-from benchmarks.figures import as_png, clean
 from benchmarks.gradients.shortcuts import shortcut_and_exact
-from benchmarks.quality.measure import Sampling, outputs
-from benchmarks.tabletop.scenes import Scene
+from benchmarks.tabletop.scenes import Scene, held_out_scenes
 from runtime import RealCompo
+from runtime.bundle.manifest import Manifest
 from runtime.output import TraceStep
 
 Losses = list[float]  # one an evaluation
@@ -44,6 +44,37 @@ class Agreement:
     name: str
     cosine: list[float]
     norm_ratio: list[float]  # |stand-in| / |exact|
+
+
+def measure(
+    bundle: Path, count: int, sampling: Sampling, report: Callable[[str], None] = lambda what: None
+) -> dict[str, Any]:
+    """The fields of the JSON result, from `count` held-out scenes.
+
+    Raises:
+        RealCompoError: the bundle does not load, or its checkpoints are not here.
+    """
+    pipe, scenes, losses = RealCompo.load(bundle), held_out_scenes(count), {}
+    for run in RUNS:
+        report(f"losses: {run.name}")
+        losses[run.name] = losses_over_steps(pipe, scenes, run, sampling)
+    report("directions")
+    found = agreements(pipe, scenes, sampling)
+    report("directions past all branches, in eager PyTorch")
+    found.append(shortcut_agreement(open_eager(pipe.manifest), scenes, sampling))
+    return {"scenes": count, **asdict(sampling), "losses": losses, "agreement": list(map(asdict, found))}
+
+
+def open_eager(manifest: Manifest) -> EagerRealCompo:
+    """The pair of a bundle in eager PyTorch, at the bundle's size."""
+    pair = manifest.pair
+    controlnets = {kind: model.source for kind, model in zip(manifest.controls, pair.controlnets, strict=True)}
+    return EagerRealCompo.load(
+        pair.text_to_image.source,
+        pair.spatial.source,
+        controlnets=controlnets,
+        latent_size=manifest.latent_shape[1:],
+    )
 
 
 def losses_over_steps(pipe: RealCompo, scenes: Sequence[Scene], run: Run, sampling: Sampling) -> Losses:
@@ -79,25 +110,6 @@ def agreements(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling) -> 
 def shortcut_agreement(eager: EagerRealCompo, scenes: Sequence[Scene], sampling: Sampling) -> Agreement:
     """The gradient past all branches beside the exact one, in eager PyTorch."""
     return _compare("past all branches", *shortcut_and_exact(eager, scenes, sampling))
-
-
-def draw_figure(losses: dict[str, Losses], found: Sequence[Agreement]) -> bytes:
-    """A PNG of both: losses over the evaluations, and cosines with the exact gradient."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for name, values in losses.items():
-        left.plot(range(1, len(values) + 1), values, label=name)
-    left.set(xlabel="evaluation", title="Attention outside its region (loss a region)")
-    last = max(map(len, losses.values()))
-    for agreement in found:
-        values = agreement.cosine
-        right.plot(range(last - len(values) + 1, last + 1), values, label=agreement.name)
-    right.axhline(0, color="#8a8a8a", linewidth=0.8)
-    right.set(xlabel="evaluation", title="Cosine with the exact gradient", ylim=(-1, 1.05))
-    for axes in (left, right):
-        clean(axes, "y")
-        axes.legend(frameon=False, fontsize=8)
-    return as_png(figure)
 
 
 def _stack_gradients(trace: Sequence[TraceStep]) -> Tensor:

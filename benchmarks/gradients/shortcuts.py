@@ -16,9 +16,10 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
+from benchmarks.drawing import Sampling
 from benchmarks.eager.realcompo import EagerRealCompo
 from benchmarks.eager.settings import Settings
-from benchmarks.quality.measure import Sampling, layout_of
+from benchmarks.tabletop.layouts import layout_of
 from benchmarks.tabletop.scenes import Scene
 
 

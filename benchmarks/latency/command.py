@@ -11,13 +11,14 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.figures import draw_latency
+from benchmarks.grids import show
 from benchmarks.latency.contenders import Sampling
+from benchmarks.latency.figures import draw
 from benchmarks.latency.measure import DEFAULTS, FULL_SIZE, Settings, find_target, measure
 from benchmarks.latency.profile import profile_bundle
-from benchmarks.options import JsonFile, PlotFile, tables_console
-from benchmarks.results import hand_over, write_file
-from benchmarks.tables import latency_grids, parity_line, profile_grids, to_rich
+from benchmarks.latency.tables import grids, parity_line, profile_grids
+from benchmarks.options import JsonFile, PlotFile
+from benchmarks.results import hand_over, write_picture
 from runtime.cli import plain_errors
 
 
@@ -64,8 +65,7 @@ def latency(
     with plain_errors():
         _silence()
         torch.set_num_threads(threads or torch.get_num_threads())
-        before, console = machine.describe(), tables_console()
-        defaults = FULL_SIZE if full_size else DEFAULTS
+        before, defaults = machine.describe(), FULL_SIZE if full_size else DEFAULTS
         settings = Settings(
             Sampling(steps or defaults.sampling.steps, guidance_scale),
             rounds or defaults.rounds,
@@ -78,13 +78,12 @@ def latency(
             target = find_target(bundle, backend or (), device, torch.get_num_threads())
             found = measure(target, settings, status.update)
             if profiled:
-                found["profiles"] = [asdict(profile) for profile in profile_bundle(bundle, target, status.update)]
-        for grid in (*latency_grids(found), *profile_grids(found)):
-            console.print(to_rich(grid))
-        console.print(parity_line(found), machine.in_one_line(before), sep="\n")
+                profiles = profile_bundle(target, settings.sampling, status.update)
+                found["profiles"] = [asdict(profile) for profile in profiles]
+        show([*grids(found), *profile_grids(found)])
+        typer.echo(f"{parity_line(found)}\n{machine.in_one_line(before)}")
         if plot:
-            write_file(plot, draw_latency(found))
-            console.print(f"{plot} is written")
+            write_picture(plot, draw(found))
         hand_over("latency", found, before, json_file)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from benchmarks.engines import differentiators, predictors
 from runtime import Layout, RealCompo, Region
 from runtime.errors import RealCompoError
 from runtime.output import wait_for_device
@@ -26,15 +27,22 @@ LAYOUT = Layout(
 SEED = 0
 # At the paper's 1e6 a rounding error grows from step to step and parity would say nothing; the work is the same.
 COEFFICIENT_SCALE = 3e4
+
+
+class Mode(NamedTuple):
+    """A way of the runtime to draw."""
+
+    about: str
+    batched: bool = False  # as of a contender
+
+
 MODES = {
-    "text_to_image": "text-to-image model alone",
-    "spatial": "spatial model alone",
-    "none": "RealCompo, coefficients as drawn",
-    "surrogate": "RealCompo, surrogate gradient",
-    "exact": "RealCompo, the paper's gradient",
+    "text_to_image": Mode("text-to-image model alone"),
+    "spatial": Mode("spatial model alone"),
+    "none": Mode("RealCompo, coefficients as drawn"),
+    "surrogate": Mode("RealCompo, surrogate gradient", batched=True),
+    "exact": Mode("RealCompo, the paper's gradient", batched=True),
 }
-UNET_ROLES = ("text_to_image", "spatial")
-GRADIENT_ROLES = ("text_to_image_gradient", "spatial_gradient")
 
 
 @dataclass(frozen=True)
@@ -238,6 +246,7 @@ def _open_eager(target: Target) -> tuple[Any, Observer]:
 
 def _load_runtime(target: Target, mode: str, backend: str) -> Drawer:
     pipe = _open_bundle(target, backend)
+    worked = predictors(pipe.manifest), differentiators(pipe.manifest)
 
     def draw(case: Case) -> Drawn:
         output = pipe(
@@ -252,7 +261,7 @@ def _load_runtime(target: Target, mode: str, backend: str) -> Drawer:
             gradient=mode,
         )
         stats = output.stats
-        rows = Rows(*(sum(stats.rows[role] for role in roles) for roles in (UNET_ROLES, GRADIENT_ROLES)))
+        rows = Rows(*(sum(stats.rows[role] for role in roles) for roles in worked))
         return Drawn(output.latents.cpu(), dict(stats.seconds), rows, dict(stats.engine_seconds), stats.busy_seconds)
 
     return draw
@@ -265,10 +274,9 @@ def _open_bundle(target: Target, backend: str) -> RealCompo:
 
 
 def _runtime(mode: str, backend: str, name: str) -> Contender:
-    batched = mode in ("surrogate", "exact")
-    return Contender(
-        name, f"{MODES[mode]}; engines, {backend}", partial(_load_runtime, mode=mode, backend=backend), batched=batched
-    )
+    about, batched = MODES[mode]
+    load = partial(_load_runtime, mode=mode, backend=backend)
+    return Contender(name, f"{about}; engines, {backend}", load, batched=batched)
 
 
 BASELINES = (

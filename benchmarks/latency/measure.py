@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.engines import works_every_step
 from benchmarks.latency import probe
 from benchmarks.latency.contenders import (
     COEFFICIENT_SCALE,
-    GRADIENT_ROLES,
     SEED,
-    UNET_ROLES,
     Contender,
     Drawer,
     Sampling,
@@ -31,7 +30,7 @@ from benchmarks.latency.contenders import (
 )
 from benchmarks.latency.timing import Sample, paired_ratios, percentiles, take
 from export.onnx.verify import checkpoints_at_hand
-from runtime.bundle.manifest import Manifest, Precision, how_to_rebuild, read_manifest
+from runtime.bundle.manifest import Manifest, Precision, Role, how_to_rebuild, read_manifest
 from runtime.errors import RealCompoError
 
 STOCK = "stock"
@@ -110,6 +109,7 @@ def measure(target: Target, settings: Settings, report: Report = lambda what: No
     torch.set_num_threads(target.threads)
     how = _one_at_a_time if settings.one_at_a_time else _in_turns
     timed = how(chosen, target, settings, manifest, report)
+    roles = [role for role, spec in manifest.engines.items() if works_every_step(spec)]
     ratios = {f"{a}_vs_{b}": found for (a, b), found in paired_ratios(timed.rounds).items()}
     return {
         "bundle": {"pair": manifest.pair.name, "precision": manifest.precision, "image_size": manifest.image_size},
@@ -124,7 +124,7 @@ def measure(target: Target, settings: Settings, report: Report = lambda what: No
             "threads": target.threads,
         },
         "parity": timed.parity,
-        "contenders": {one.name: _as_row(one, timed, settings.sampling, target.device) for one in chosen},
+        "contenders": {one.name: _as_row(one, timed, settings.sampling, roles, target.device) for one in chosen},
         "ratios": {name: found.median for name, found in ratios.items()},
         "ratio_quartiles": {name: [found.low, found.high] for name, found in ratios.items()},
     }
@@ -204,10 +204,12 @@ def _one_at_a_time(
     return Timed(parity, samples, findings, rounds)
 
 
-def _as_row(contender: Contender, timed: Timed, sampling: Sampling, device: str) -> dict[str, Any]:
-    """A contender's part of the JSON result: seconds an image, milliseconds a step, bytes."""
+def _as_row(
+    contender: Contender, timed: Timed, sampling: Sampling, roles: Sequence[Role], device: str
+) -> dict[str, Any]:
+    """A contender's part of the JSON result: seconds an image, milliseconds a step, bytes. `roles` work every step."""
     samples, finding = timed.samples[contender.name], timed.findings[contender.name]
-    in_denoising = [role for role in (*UNET_ROLES, *GRADIENT_ROLES) if role in samples[0].engines]
+    in_denoising = [role for role in roles if role in samples[0].engines]
     row = {
         "about": contender.about,
         "images": len(samples),

@@ -15,10 +15,9 @@ from pydantic import TypeAdapter
 
 from benchmarks.latency.contenders import Case, Contender, Drawer, Rows, Sampling, Target, choose, contenders, make_case
 from benchmarks.latency.timing import Sample, take
+from benchmarks.machine import ROOT
 from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
-
-ROOT = Path(__file__).resolve().parents[2]  # not export's: that would load diffusers
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from benchmarks.latency.contenders import UNET_ROLES, Target
+from benchmarks.latency.contenders import LAYOUT, Sampling, Target
+from benchmarks.rehearsal import rehearse
 from export.graphs.roles import Signature, example_inputs
 from runtime.backends.base import ELEMENT_TYPES, output_shape
 from runtime.bundle.manifest import EngineSpec, Role, read_manifest
@@ -46,17 +47,20 @@ class EngineProfile:
     milliseconds: float  # a call, with the profiler at work
     operators: tuple[Share, ...]  # slowest first; none from TensorRT, whose layers are fused
     nodes: tuple[Share, ...]  # the slowest
+    calls: int = 1  # with so many rows, that an image takes
 
 
-def profile_bundle(bundle: Path, target: Target, report: Callable[[str], None]) -> list[EngineProfile]:
-    """Every engine on every backend whose profiler is read here, with the rows that one image takes."""
-    on_gpu = target.device != "cpu"
+def profile_bundle(target: Target, sampling: Sampling, report: Callable[[str], None]) -> list[EngineProfile]:
+    """Every call that an image takes, on every backend whose profiler is read here."""
+    bundle, on_gpu = Path(target.bundle), target.device != "cpu"
+    steps, scale = sampling.steps, sampling.guidance_scale
+    calls = Counter(rehearse(bundle, regions=len(LAYOUT.regions), steps=steps, guidance_scale=scale).calls)
     profiles = []
-    for role in read_manifest(bundle).engines:
+    for call, count in calls.items():
         for backend in target.backends:
             if (backend in TENSORRT_MODULES) == on_gpu:
-                report(f"profiling {role} on {backend}")
-                profiles.append(profile_engine(bundle, role, backend, rows=2 if role in UNET_ROLES else 1))
+                report(f"profiling {call.role} on {backend}")
+                profiles.append(replace(profile_engine(bundle, call.role, backend, call.rows), calls=count))
     return profiles
 
 

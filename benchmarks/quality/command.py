@@ -8,10 +8,13 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.options import GuidanceScale, JsonFile, Sampler, tables_console
-from benchmarks.quality.measure import MODES, RegionKind, Sampling, as_row, measure
+from benchmarks.drawing import Sampling
+from benchmarks.grids import show
+from benchmarks.options import GuidanceScale, JsonFile, Sampler
+from benchmarks.quality.measure import MODES, as_row, measure
+from benchmarks.quality.tables import quality_grid
 from benchmarks.results import hand_over
-from benchmarks.tables import quality_grid, to_rich
+from benchmarks.tabletop.layouts import RegionKind
 from runtime.cli import plain_errors
 
 
@@ -32,12 +35,11 @@ def quality(
     with plain_errors():
         before = machine.describe()
         sampling = Sampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every, regions)
-        console, rows = tables_console(), []
+        rows, modes = [], mode or list(MODES)
         with Console(stderr=True).status("loading the bundle") as status:
-            modes = mode or list(MODES)
             for name, scores in measure(bundle, scenes, modes, sampling):
                 rows.append(as_row(name, scores))
-                console.print(to_rich(quality_grid(name, {category: asdict(row) for category, row in scores.items()})))
+                show([quality_grid(name, {category: asdict(row) for category, row in scores.items()})])
                 status.update(f"{len(rows)} of {len(modes)} modes scored")
         found = {"scenes": scenes, "steps": steps, "sampler": sampler, "regions": regions, "rows": rows}
         hand_over("quality", found, before, json_file)

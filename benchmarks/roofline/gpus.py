@@ -13,6 +13,7 @@ ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "8-bit": 1}  # bf16 is as fast
 MATRIX_SIZE = 1280  # the deeper layers of Stable Diffusion's UNet are about this wide
 COPIED_BYTES = 2**28  # larger than any cache
 REPEATS = 10
+CPU = "cpu"  # stands for this machine
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class Ceilings:
     tflops: dict[str, float]
     bandwidth: float
     memory: float
+
+    @property
+    def measured(self) -> bool:
+        """Whether they are this machine's, where engines can be measured too."""
+        return self.name == CPU
 
 
 # Dense rates: datasheets that print those with 2:4 sparsity are halved. "8-bit" is int8, and fp8 where the GPU has it.
@@ -59,7 +65,7 @@ def find_ceilings(name: str) -> Ceilings:
     Raises:
         RealCompoError: an unknown name.
     """
-    if name == "cpu":
+    if name == CPU:
         return measure_cpu()
     if name not in GPUS:
         raise RealCompoError(f"--gpu {name} is unknown; known: {', '.join(GPUS)}, and cpu, which is measured")
@@ -74,7 +80,7 @@ def measure_cpu() -> Ceilings:
     product, copied = 2 * MATRIX_SIZE**3, 2 * COPIED_BYTES  # a copy reads and writes
     tflops = product / best_seconds(lambda: a @ b) / 1e12
     bandwidth = copied / best_seconds(lambda: target.copy_(source)) / 1e9
-    return Ceilings("cpu", {"fp32": tflops}, bandwidth, _memory())
+    return Ceilings(CPU, {"fp32": tflops}, bandwidth, _memory())
 
 
 def best_seconds(work: Callable[[], object]) -> float:

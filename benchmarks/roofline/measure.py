@@ -8,62 +8,16 @@ from typing import Any, Literal, NamedTuple
 
 from tokenizers import Tokenizer
 
+from benchmarks.rehearsal import Call, Rehearsal, rehearse
 from benchmarks.roofline.costs import Cost, cost_of
 from benchmarks.roofline.gpus import ELEMENT_BYTES, Ceilings, best_seconds
 from export.graphs.roles import Signature, example_inputs
 from runtime.backends import load_engines
 from runtime.bundle.manifest import Manifest, Role, read_manifest
-from runtime.denoising.models import GRADIENT_ROLES
 from runtime.errors import RealCompoError
-from runtime.options import Options
+from runtime.options import BOTH
 
 Bound = Literal["compute", "memory"]
-
-
-class Call(NamedTuple):
-    role: Role
-    rows: int
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is asked of a bundle: a run's options, for `images` of one prompt whose layout has `regions`."""
-
-    options: Options
-    images: int = 1
-    regions: int = 2
-    shared_unet: bool = False  # of the bundle
-    controlled: bool = False  # whether ControlNets make the bundle's spatial model
-
-    @property
-    def _guided_rows(self) -> int:
-        return self.images * (2 if self.options.guided else 1)
-
-    def step(self, i: int) -> list[Call]:
-        """The calls of row i of the sampler's table."""
-        kind = self.options.kind(i)
-        rows: dict[Role, int]
-        if self.shared_unet:
-            rows = {"spatial": len(kind.models) * self._guided_rows}
-            if self.controlled and "spatial" in kind.models:
-                rows["controlnet"] = self._guided_rows
-            if kind.gradient_from:
-                rows["spatial_gradient"] = len(kind.gradient_from) * self.images
-        else:
-            rows = dict.fromkeys(kind.models, self._guided_rows)
-            rows |= {GRADIENT_ROLES[model]: self.images for model in kind.gradient_from}
-        return [Call(role, count) for role, count in rows.items()]
-
-    def once(self) -> list[Call]:
-        """The calls before and after the steps. Equal texts are encoded once: a prompt, its negative, the phrases."""
-        grounded = self.options.needs_layout and not self.controlled
-        phrases = self.regions if grounded else 0
-        calls = [Call("text_encoder", 1 + self.options.guided + phrases), Call("vae_decoder", self.images)]
-        return [*calls, Call("grounding", self._guided_rows)] if grounded else calls
-
-    def image(self) -> list[Call]:
-        """Every call of a run."""
-        return [*self.once(), *(call for i in range(self.options.rows) for call in self.step(i))]
 
 
 class Floor(NamedTuple):
@@ -97,7 +51,7 @@ class Roofline:
     """Floors are in seconds. Engines run one after another, each at the ceiling that it meets first.
 
     Args:
-        engines: each engine's call of the costliest step, or its only one.
+        engines: the calls of each engine, by their rows.
         stages: of a step with the spatial model alone, one that updates the coefficients, and a whole run: the floor
             in each precision. A run without such steps leaves them out.
         weights: of all engines together, in elements.
@@ -124,23 +78,34 @@ def floor(cost: Cost, precision: str, ceilings: Ceilings) -> Floor:
     return Floor(compute, "compute") if compute >= memory else Floor(memory, "memory")
 
 
-def analyse(folder: Path, ceilings: Ceilings, work: Work) -> Roofline:
+def analyse(folder: Path, ceilings: Ceilings, images: int = 1, regions: int = 2, **options: Any) -> Roofline:
     """The roofline of a bundle's work; with the CPU's ceilings, beside what its engines reach there.
 
+    Args:
+        images, regions, options: what is asked of the bundle; see `rehearse`.
+
     Raises:
-        RealCompoError: not a bundle, or one in half precision that the CPU would compute in fp32.
+        RealCompoError: not a bundle, one in half precision that the CPU would compute in fp32, or an option that the
+            pipeline refuses.
     """
     manifest = read_manifest(folder)
-    if ceilings.name == "cpu" and manifest.precision != "fp32":
+    if ceilings.measured and manifest.precision != "fp32":
         raise RealCompoError(f"--gpu cpu measures fp32 bundles; {folder} is {manifest.precision}: name a GPU instead")
-    engines = {call: _floors(folder, manifest, call, ceilings) for call in dict.fromkeys(work.image())}
+    run = rehearse(folder, images, regions, **options)
+    alone = [rehearse(folder, images, regions, **options | {"gradient": model}).steps[0].calls for model in BOTH]
+    engines = {call: _floors(folder, manifest, call, ceilings) for call in dict.fromkeys(run.calls)}
     stages = {
         name: {p: sum(engines[call].floors[p].seconds for call in calls) for p in ceilings.tflops}
-        for name, calls in _stages(work).items()
+        for name, calls in _stages(run, alone).items()
     }
     rows = list(engines.values())
-    measured = _measure(folder, manifest, rows) if ceilings.name == "cpu" else []
-    return Roofline(ceilings, rows, stages, sum(row.cost.weights for row in rows), measured)
+    measured = _measure(folder, manifest, rows) if ceilings.measured else []
+    return Roofline(ceilings, rows, stages, _weights(rows), measured)
+
+
+def _weights(engines: Sequence[EngineFloors]) -> int:
+    """Of each engine once, however many kinds of calls it has."""
+    return sum({engine.role: engine.cost.weights for engine in engines}.values())
 
 
 def _floors(folder: Path, manifest: Manifest, call: Call, ceilings: Ceilings) -> EngineFloors:
@@ -148,12 +113,14 @@ def _floors(folder: Path, manifest: Manifest, call: Call, ceilings: Ceilings) ->
     return EngineFloors(*call, cost, {precision: floor(cost, precision, ceilings) for precision in ceilings.tflops})
 
 
-def _stages(work: Work) -> dict[str, list[Call]]:
-    kinds = [work.options.kind(i) for i in range(work.options.rows)]
-    early = [work.step(i) for i, kind in enumerate(kinds) if len(kind.models) == 1]
-    updating = [work.step(i) for i, kind in enumerate(kinds) if kind.gradient]
-    stages = {"step of one model": early[:1], "step that updates": updating[:1]}
-    return {name: steps[0] for name, steps in stages.items() if steps} | {"image": work.image()}
+def _stages(run: Rehearsal, alone: Sequence[list[Call]]) -> dict[str, list[Call]]:
+    """Calls by stage; `alone` are the steps of either model alone."""
+    steps = {
+        "step of one model": (step for step in run.steps if step.calls in alone),
+        "step that updates": (step for step in run.steps if step.updates),
+    }
+    firsts = {name: next(found, None) for name, found in steps.items()}
+    return {name: step.calls for name, step in firsts.items() if step} | {"image": run.calls}
 
 
 def _measure(folder: Path, manifest: Manifest, engines: Sequence[EngineFloors]) -> list[Measured]:

@@ -7,8 +7,9 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.drawing import Sampling
 from benchmarks.gradients.measure import RUNS, agreements, losses_over_steps
-from benchmarks.quality.measure import Sampling, held_out_scenes
+from benchmarks.tabletop.scenes import held_out_scenes
 from runtime import RealCompo
 
 SAMPLING = Sampling(steps=5, sampler="dpm++2m", guidance_scale=2.5, batch=4)

@@ -25,12 +25,11 @@ from typer.testing import CliRunner
 from benchmarks.eager.method import attention_loss
 from benchmarks.eager.realcompo import EagerRealCompo, Run
 from benchmarks.eager.settings import Form, Settings
-from benchmarks.roofline.measure import Work
+from benchmarks.rehearsal import rehearse
 from export.pairs import Pair
 from runtime import Layout, RealCompo, Region
 from runtime.__main__ import app
 from runtime.errors import RealCompoError
-from runtime.options import Options
 from runtime.output import Output
 from runtime.spatial.control_images import CONTROL_KINDS, ControlKind
 from tests.export.conftest import TOKENS
@@ -274,9 +273,10 @@ def mixed_gradient(eager: EagerRealCompo, run: Run, latents: Tensor, coefficient
     return leaf.grad * 64 * 1e-6
 
 
-def test_the_roofline_counts_the_calls_of_a_run(pipe: RealCompo) -> None:
-    stats = pipe("red ball", layout=LAYOUT, steps=4, switch_step=1, update_every=2, sampler="dpm++2m").stats
-    calls = Work(Options(4, "exact", 7.5, 1, 1e6, 2), shared_unet=True, controlled=True).image()
+def test_the_roofline_counts_the_calls_of_a_run(pipe: RealCompo, controlled_bundle: Path) -> None:
+    options: dict[str, Any] = {"steps": 4, "switch_step": 1, "update_every": 2, "sampler": "dpm++2m"}
+    stats = pipe("red ball", layout=LAYOUT, **options).stats
+    calls = rehearse(controlled_bundle, regions=2, **options).calls
     assert len(calls) == sum(stats.calls.values())
     assert {role: sum(call.rows for call in calls if call.role == role) for role in stats.rows} == dict(stats.rows)
 

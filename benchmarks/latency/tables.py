@@ -1,40 +1,20 @@
-"""Results as tables: one form of them for the terminal and for `report`."""
+"""Latency as tables."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
-from typing import Any
-
-from rich.table import Table
-
-Result = Mapping[str, Any]  # what a benchmark handed over
+from benchmarks.grids import Grid, Result
 
 OPERATORS_SHOWN = 8
 MEGABYTE = 1e6
 UNET_ROWS = ("UNet rows, forward", "and backward")
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A table of words; the first column names the row."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-
-
-def to_rich(grid: Grid) -> Table:
-    table = Table(title=grid.title)
-    for i, name in enumerate(grid.columns):
-        table.add_column(name, justify="right" if i else "left")
-    for row in grid.rows:
-        table.add_row(*row)
-    return table
-
-
-def latency_grids(found: Result) -> list[Grid]:
+def grids(found: Result) -> list[Grid]:
     """Seconds, ratios, where the time goes, and images a second."""
     return [_seconds(found), _ratios(found), _stages(found), *_speeds(found)]
+
+
+def is_baseline(row: Result) -> bool:
+    """Whether a contender is none of the runtime's, which alone has engines."""
+    return not row["engines_ms"]
 
 
 def parity_line(found: Result) -> str:
@@ -46,30 +26,6 @@ def parity_line(found: Result) -> str:
 def profile_grids(found: Result) -> list[Grid]:
     """For each engine, if any was profiled, what its operators take of a call."""
     return [_profile(profile) for profile in found.get("profiles", ())]
-
-
-def quality_grid(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Grid:
-    """Scores in 0..1 by mode, or by category of one mode."""
-    names = [name for name, value in next(iter(rows.values())).items() if isinstance(value, float)]
-    scores = [(row, *(f"{values[name]:.3f}" for name in names)) for row, values in rows.items()]
-    return Grid(title, ("", *(name.replace("_", " ") for name in names)), scores)
-
-
-def gradient_grids(found: Result) -> list[Grid]:
-    """Losses over runs, and stand-ins beside the exact gradient."""
-    losses = [(name, f"{sum(v) / len(v):.4f}", f"{v[-1]:.4f}") for name, v in found["losses"].items()]
-    agreement = [
-        (
-            row["name"],
-            *(f"{statistic(row['cosine']):.3f}" for statistic in (median, min, max)),
-            f"{median(row['norm_ratio']):.2g}",
-        )
-        for row in found["agreement"]
-    ]
-    return [
-        Grid("Attention loss a region over the evaluations", ("coefficients moved by", "mean", "last"), losses),
-        Grid("Beside the exact gradient", ("gradient", "cosine", "lowest", "highest", "norm ratio"), agreement),
-    ]
 
 
 def _seconds(found: Result) -> Grid:
@@ -92,7 +48,7 @@ def _seconds(found: Result) -> Grid:
 
 
 def _ratios(found: Result) -> Grid:
-    baselines = [name for name in found["contenders"] if name.startswith(("stock", "eager"))]
+    baselines = [name for name, row in found["contenders"].items() if is_baseline(row)]
     rows = [
         (name, *("" if name == baseline else _ratio(found, name, baseline) for baseline in baselines))
         for name in found["contenders"]
@@ -157,26 +113,3 @@ def _profile(profile: Result) -> Grid:
         f"{slowest['name']}, {slowest['milliseconds']:.2f} ms"
     )
     return Grid(title, ("operator", "nodes", "a call", "share"), rows)
-
-
-def roofline_grids(found: Result) -> list[Grid]:
-    """The floors of steps and of engines, and what was reached where it was measured."""
-    precisions = list(found["ceilings"]["tflops"])
-    stages = [(name, *(_milliseconds(floors[p]) for p in precisions)) for name, floors in found["stages"].items()]
-    engines = [
-        (
-            engine["role"],
-            str(engine["rows"]),
-            *(f"{_milliseconds(engine['floors'][p]['seconds'])}, {engine['floors'][p]['bound']}" for p in precisions),
-        )
-        for engine in found["engines"]
-    ]
-    measured = [
-        (row["role"], str(row["rows"]), _milliseconds(row["seconds"]), f"{row['share']:.0%}")
-        for row in found["measured"]
-    ]
-    return [
-        Grid("Floor of each kind of step and of an image", ("", *precisions), stages),
-        Grid("Floor of an engine's call, and what bounds it", ("engine", "rows", *precisions), engines),
-        *([Grid("Measured", ("engine", "rows", "a call", "of the ceiling"), measured)] if measured else []),
-    ]
