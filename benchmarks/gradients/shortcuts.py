@@ -45,8 +45,8 @@ def only_shortcuts(unet: UNet2DConditionModel) -> Iterator[None]:
 
 def _of_batch(eager: EagerRealCompo, scenes: Sequence[Scene], settings: Settings) -> tuple[Tensor, Tensor]:
     prompts, layouts = [scene.caption for scene in scenes], [layout_of(scene) for scene in scenes]
-    generator, side = torch.Generator().manual_seed(len(scenes)), eager.unets["spatial"].config.sample_size
-    latents, coefficients = (torch.randn(len(scenes), n, side, side, generator=generator) for n in (4, 2))
+    generator = torch.Generator().manual_seed(len(scenes))
+    latents, coefficients = (torch.randn(len(scenes), n, *eager.latent_size, generator=generator) for n in (4, 2))
     run, found = eager.prepare(prompts, layouts, settings), eager(prompts, layouts, latents, coefficients, settings)
     updates = [evaluation for evaluation in found.evaluations if evaluation.gradient is not None]
     with ExitStack() as stack:
