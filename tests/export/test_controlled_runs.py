@@ -32,6 +32,7 @@ from runtime.__main__ import app
 from runtime.errors import RealCompoError
 from runtime.output import Output
 from runtime.spatial.control_images import CONTROL_KINDS, ControlKind
+from tests.benchmarks.profiles import assert_profiled, profile, run
 from tests.export.conftest import TOKENS
 
 LAYOUT = Layout([Region("red ball", box=(0.1, 0.1, 0.6, 0.6)), Region("a", box=(0.5, 0.4, 0.9, 1.0), tokens=[1])])
@@ -279,6 +280,13 @@ def test_the_roofline_counts_the_calls_of_a_run(pipe: RealCompo, controlled_bund
     calls = rehearse(controlled_bundle, regions=2, **options).calls
     assert len(calls) == sum(stats.calls.values())
     assert {role: sum(call.rows for call in calls if call.role == role) for role in stats.rows} == dict(stats.rows)
+
+
+def test_profiled_rows_are_those_of_an_image(pipe: RealCompo, controlled_bundle: Path) -> None:
+    profiles = profile(controlled_bundle)
+    assert_profiled(profiles, run(pipe, "red ball", LAYOUT))
+    rows = {found.role: found.rows for found in profiles}
+    assert (rows["controlnet"], rows["spatial"], rows["spatial_gradient"]) == (2, 4, 2)  # of the last two, both models'
 
 
 def test_command_line_hands_on_the_strengths(pipe: RealCompo, controlled_bundle: Path, tmp_path: Path) -> None:
