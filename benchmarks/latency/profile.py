@@ -56,11 +56,10 @@ def profile_bundle(target: Target, sampling: Sampling, report: Callable[[str], N
     steps, scale = sampling.steps, sampling.guidance_scale
     calls = Counter(rehearse(bundle, regions=len(LAYOUT.regions), steps=steps, guidance_scale=scale).calls)
     profiles = []
-    for call, count in calls.items():
-        for backend in target.backends:
-            if (backend in TENSORRT_MODULES) == on_gpu:
-                report(f"profiling {call.role} on {backend}")
-                profiles.append(replace(profile_engine(bundle, call.role, backend, call.rows), calls=count))
+    for backend in [backend for backend in target.backends if (backend in TENSORRT_MODULES) == on_gpu]:
+        for call, count in calls.items():
+            report(f"profiling {call.role} on {backend}")
+            profiles.append(replace(profile_engine(bundle, call.role, backend, call.rows), calls=count))
     return profiles
 
 

@@ -119,7 +119,7 @@ def test_profiled_rows_are_those_of_an_image(bundles: tuple[Path, Path], pipes: 
     """One engine does both models' rows."""
     profiles = profile(bundles[0])
     layout = Layout([*LAYOUT.regions, Region("a", box=(0.5, 0.4, 0.9, 1.0), tokens=[1])])
-    assert_profiled(profiles, run(pipes[0], "red ball", layout))
+    assert_profiled(profiles, run(pipes[0], "a red ball", layout))
     assert {(found.role, found.rows): found.calls for found in profiles} == {
         ("text_encoder", 4): 1,
         ("grounding", 2): 1,
