@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.figures import BASELINE, FAINT, INK, OURS, as_png, clean
 from benchmarks.grids import Result
+from benchmarks.latency.contenders import STOCK
 from benchmarks.latency.tables import is_baseline
-
-STOCK = "stock"
 
 ENGINES = {
     "text_to_image": ("#2f6f9f", "text-to-image"),

@@ -20,6 +20,7 @@ from benchmarks.latency import probe
 from benchmarks.latency.contenders import (
     COEFFICIENT_SCALE,
     SEED,
+    STOCK,
     Contender,
     Drawer,
     Sampling,
@@ -33,7 +34,6 @@ from export.onnx.verify import checkpoints_at_hand
 from runtime.bundle.manifest import Manifest, Precision, Role, how_to_rebuild, read_manifest
 from runtime.errors import RealCompoError
 
-STOCK = "stock"
 # (ours, what it must equal): relative error of the final latents, from the same start.
 PARITY = (("text_to_image", STOCK), ("spatial", "stock_spatial"), ("exact", "eager"), ("stock_compiled", STOCK))
 PARITY_TOLERANCE: dict[Precision, float] = {"fp32": 1e-3, "fp16": 5e-2, "bf16": 2e-1}
