@@ -13,7 +13,10 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from benchmarks.quality import RegionKind, Sampling, held_out_scenes, score_mode
+from benchmarks.drawing import Sampling
+from benchmarks.quality.measure import score_mode
+from benchmarks.tabletop.layouts import RegionKind
+from benchmarks.tabletop.scenes import held_out_scenes
 from export.checkpoints.folders import ROOT
 from runtime import Layout, RealCompo, Region
 

@@ -19,12 +19,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.baselines import stock_text_to_image
-from benchmarks.commands.options import tables_console
-from benchmarks.quality import held_out_scenes
-from benchmarks.tables import quality_grid, to_rich
+from benchmarks.eager.stock import stock_text_to_image
+from benchmarks.grids import show
+from benchmarks.quality.tables import quality_grid
 from benchmarks.tabletop.controls import Kind, control_images, control_map
-from benchmarks.tabletop.scenes import Scene
+from benchmarks.tabletop.scenes import Scene, held_out_scenes
 from benchmarks.tabletop.score import Scores, mean_scores, score_image
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
@@ -76,7 +75,7 @@ def main(
                 rows[f"{name}, unsettled"] = asdict(score(drawn[unsettled], list(compress(asked, unsettled))))
             if pictures:
                 save_sheet(pictures / f"{name}.png", drawn, asked, CONTROLS[name])
-        tables_console().print(to_rich(quality_grid(f"{scenes} scenes, {steps} steps", rows)))
+        show([quality_grid(f"{scenes} scenes, {steps} steps", rows)])
         print(json.dumps({"scenes": scenes, **asdict(sampling), "captions": captions, "rows": rows}))
 
 

@@ -9,7 +9,7 @@ from onnx import helper
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.costs import Cost, cost_of
+from benchmarks.roofline.costs import Cost, cost_of
 from export.checkpoints.folders import Checkpoints, load_unet
 from export.engines import engines_of, load_graph, signature
 from export.graphs.engine import example_inputs

@@ -25,7 +25,9 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from benchmarks.baselines import EagerRealCompo, Form, Settings, find_map_layers
+from benchmarks.eager.maps import find_map_layers
+from benchmarks.eager.realcompo import EagerRealCompo
+from benchmarks.eager.settings import Form, Settings
 from export.build import Options, build
 from export.checkpoints.lora import fuse_loras
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, with_random_weights
