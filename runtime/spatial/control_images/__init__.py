@@ -8,9 +8,10 @@ from runtime.layouts.palette import Palette, ade20k
 from runtime.spatial.control_images.depth import DEPTH
 from runtime.spatial.control_images.kind import Canvas, ControlKind
 from runtime.spatial.control_images.openpose import OPENPOSE
+from runtime.spatial.control_images.scribble import SCRIBBLE
 from runtime.spatial.control_images.segmentation import SEGMENTATION
 
-CONTROL_KINDS: dict[str, ControlKind] = {kind.name: kind for kind in (OPENPOSE, SEGMENTATION, DEPTH)}
+CONTROL_KINDS: dict[str, ControlKind] = {kind.name: kind for kind in (OPENPOSE, SEGMENTATION, DEPTH, SCRIBBLE)}
 
 
 def control_image(layout: Layout, kind: str, size: tuple[int, int], palette: Palette | None = None) -> torch.Tensor:
