@@ -170,7 +170,7 @@ def test_bad_input(bundle: Path, layout: Path, tmp_path: Path) -> None:
         (("--prompt", "a ring"), "the prompt 'a ring' does not contain the region's phrase 'a red ball'"),
         (("--gradient", "magic"), "gradient='magic' is unknown; use one of exact"),
         (("--gradient-from", "depth"), "gradient_from=('depth',) does not name models"),
-        (("--sampler", "euler"), "use one of ddim, plms, dpm++2m"),
+        (("--sampler", "heun"), "use one of ddim, plms, dpm++2m"),
     ],
 )
 def test_bad_options(bundle: Path, layout: Path, tmp_path: Path, arguments: tuple[str, str], message: str) -> None:

@@ -397,7 +397,7 @@ def test_defaults_of_the_switch(pipe: RealCompo) -> None:
     ("arguments", "message"),
     [
         ({"steps": 0}, "steps=0 is out of range"),
-        ({"sampler": "euler"}, "sampler='euler' is unknown"),
+        ({"sampler": "heun"}, "sampler='heun' is unknown"),
         ({"gradient": "magic"}, "gradient='magic' is unknown; use one of exact, surrogate, none, fixed:W"),
         ({"gradient_from": ()}, r"gradient_from=\(\) does not name models; use \('text_to_image', 'spatial'\)"),
         ({"gradient_from": ("spatial", "depth")}, "does not name models"),
