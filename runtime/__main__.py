@@ -1,4 +1,4 @@
-"""`python -m runtime`: draw pictures from a bundle."""
+"""The command line: `python -m runtime generate | plan | show | schema`."""
 
 import json
 import sys
@@ -60,7 +60,7 @@ Examples:
 BLANK = "#e8e8e8"  # what regions are drawn on
 PLAN_SIDE = 512  # pixels of `plan`'s picture
 
-PLANNER_HELP = f"{' or '.join(PLANNERS)}: parse the prompt, or ask the model of OPENAI_MODEL."
+PLANNER_HELP = f"Planner: {' or '.join(PLANNERS)}, which parse the prompt or ask the model of OPENAI_MODEL."
 KNOBS = every_knob()
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -75,21 +75,37 @@ def main() -> None:
 @with_options(KNOBS)
 def generate(
     bundle: Annotated[Path, typer.Argument(help="Folder that `python -m export build` wrote.")],
-    out: Annotated[Path, typer.Option(help="Picture to write; several are numbered: image-0.png, image-1.png, ...")],
-    prompt: Annotated[str | None, typer.Option(help="What to draw; without it, the layout's prompt.")] = None,
-    layout: Annotated[Path | None, typer.Option(help="layout.json: the regions, and maybe the prompt.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Plan the layout from --prompt.")] = False,
-    planner: Annotated[str | None, typer.Option(help=f"{PLANNER_HELP} [default: offline]")] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What to steer away from.")] = "",
-    num_images: Annotated[int, typer.Option(help="Pictures to draw.")] = 1,
-    traces: Annotated[Path | None, typer.Option(help="Folder for pictures of what the balancer did.")] = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="Picture to write, such as image.png; several are numbered image-0.png, image-1.png, ..."),
+    ],
+    prompt: Annotated[str | None, typer.Option(help="Text to draw; default: the layout's prompt.")] = None,
+    layout: Annotated[
+        Path | None, typer.Option(help="File layout.json with the regions, and optionally the prompt.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Plan the layout from --prompt instead of reading one with --layout.")
+    ] = False,
+    planner: Annotated[str | None, typer.Option(help=f"{PLANNER_HELP} Default: offline.")] = None,
+    negative_prompt: Annotated[str, typer.Option(help="Text to steer away from.")] = "",
+    num_images: Annotated[int, typer.Option(help="Number of pictures to draw, 1 or more.")] = 1,
+    traces: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to write trace pictures to: regions, weights at every step, region maps and the loss."
+        ),
+    ] = None,
     backend: Annotated[
         str,
-        typer.Option(help="auto (the bundle's plans if they run here, or else onnx), " + ", ".join(BACKENDS[1:]) + "."),
+        typer.Option(
+            help="Library that runs the engines: auto (the bundle's plans if they run here, or else onnx), "
+            f"{', '.join(BACKENDS[1:])}."
+        ),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or cuda:N.")] = "auto",
     second_stream: Annotated[
-        bool, typer.Option("--second-stream", help="Run both models' plans side by side.")
+        bool,
+        typer.Option("--second-stream", help="Run both models' TensorRT plans side by side; takes more GPU memory."),
     ] = False,
     **knobs: Any,
 ) -> None:
@@ -122,22 +138,25 @@ def generate(
 
 @app.command(epilog=PLAN_EXAMPLES)
 def plan(
-    prompt: Annotated[str, typer.Option(help="What to draw.")],
+    prompt: Annotated[str, typer.Option(help="Text to plan a layout for.")],
     planner: Annotated[str, typer.Option(help=PLANNER_HELP)] = "offline",
-    model: Annotated[str | None, typer.Option(help="Of the chat planner; by default OPENAI_MODEL.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model for the chat planner. Default: $OPENAI_MODEL.")] = None,
     base_url: Annotated[
-        str | None, typer.Option(help="Of the chat planner's endpoint; by default OPENAI_BASE_URL or OpenAI's.")
+        str | None,
+        typer.Option(help="Address of the chat planner's endpoint. Default: $OPENAI_BASE_URL, or else OpenAI's own."),
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="For that endpoint; other users of the machine see it, unlike OPENAI_API_KEY.")
+        str | None,
+        typer.Option(help="Key for that endpoint; other users of this machine can see it, so prefer $OPENAI_API_KEY."),
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(help="Seconds the chat planner may take, retries too; by default 60.")
+        float | None,
+        typer.Option(help="Limit in seconds on the chat planner's answer, retries included. Default: 60."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write the layout to, too.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Picture of the layout to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the layout to, besides printing it.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Picture of the layout to write, such as scene.png.")] = None,
 ) -> None:
-    """Plan where each object of a prompt goes, and print the layout as --layout reads it."""
+    """Plan where each object of a prompt goes, and print a layout that `--layout` reads."""
     with plain_errors():
         find = make_planner(planner, model=model, base_url=base_url, api_key=api_key, time_limit=time_limit)
         if out:
@@ -156,13 +175,18 @@ def plan(
 
 @app.command()
 def show(
-    layout: Annotated[Path, typer.Argument(help="layout.json: the regions, and maybe the prompt.")],
-    out: Annotated[Path, typer.Option(help="Picture to write.")],
+    layout: Annotated[Path, typer.Argument(help="File layout.json with the regions, and optionally the prompt.")],
+    out: Annotated[Path, typer.Option(help="Picture to write, such as regions.png.")],
     control: Annotated[
-        str | None, typer.Option(help="Write what a ControlNet is shown of it: " + ", ".join(CONTROL_KINDS) + ".")
+        str | None,
+        typer.Option(help=f"Kind of control image to draw instead of the regions: {', '.join(CONTROL_KINDS)}."),
     ] = None,
-    height: Annotated[int, typer.Option(help="Pixels of the image.")] = 512,
-    width: Annotated[int, typer.Option(help="Pixels of the image.")] = 512,
+    height: Annotated[
+        int, typer.Option(help="Height of the picture in pixels; a picture of the regions keeps only the aspect ratio.")
+    ] = 512,
+    width: Annotated[
+        int, typer.Option(help="Width of the picture in pixels; a picture of the regions keeps only the aspect ratio.")
+    ] = 512,
 ) -> None:
     """Draw a layout's regions, or one of its control images. The last line printed is the picture's path."""
     with plain_errors():

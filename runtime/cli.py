@@ -51,9 +51,9 @@ def _parameter(knob: Knob) -> inspect.Parameter:
 def _help(knob: Knob) -> str:
     """typer adds the default of what can be given but once."""
     if not _is_many(knob):
-        return f"{knob.help} [default: {knob.unset}]" if knob.unset else knob.help
+        return f"{knob.help} Default: {knob.unset}." if knob.unset else knob.help
     default = ", ".join(knob.default) if isinstance(knob.default, Sequence) else f"{knob.default:g}"
-    return f"{knob.help} Repeat it for several. [default: {default}]"
+    return f"{knob.help} Repeat it for several. Default: {default}."
 
 
 def _is_many(knob: Knob) -> bool:

@@ -57,27 +57,27 @@ class Options(Knobs):
     """What a caller may choose of any bundle. An evaluation is a step of the sampler's table; PLMS has one more than
     denoising steps."""
 
-    steps: int = knob(50, "Denoising steps.", low=1)
-    seed: int = knob(0, "Seed of the starting noise and of the coefficients.")
+    steps: int = knob(50, "Number of denoising steps.", low=1)
+    seed: int = knob(0, "Seed of the starting noise and the starting coefficients.")
     sampler: str = knob("plms", f"Sampler: {', '.join(SAMPLERS)}.")
     gradient: str = knob(
         "exact",
         f"What moves the fusing coefficients: {'; '.join(f'{name}, {what}' for name, what in GRADIENTS.items())}.",
         check=_check_gradient,
     )
-    guidance_scale: float = knob(7.5, "Scale of classifier-free guidance; 1 or less turns it off.", low=0)
+    guidance_scale: float = knob(7.5, "Strength of classifier-free guidance; 1 or less turns it off.", low=0)
     switch_step: int | None = knob(
         None,
-        "Evaluations before this one use the spatial model alone.",
+        "Number of first evaluations that use the spatial model alone.",
         low=0,
         unset="0.4 of the steps with GLIGEN, 0 with ControlNets",
     )
-    coefficient_scale: float = knob(1e6, "Factor of the coefficients' updates.", low=0)
-    update_every: int = knob(1, "Update the coefficients at every k-th evaluation from switch_step on.", low=1)
+    coefficient_scale: float = knob(1e6, "Step size of the coefficients' updates.", low=0)
+    update_every: int = knob(1, "Number of evaluations from one update of the coefficients to the next.", low=1)
     gradient_from: Sequence[Model] = knob(
-        MODELS, "Models whose attention losses exact adds up.", check=_check_gradient_from
+        MODELS, "Models whose attention losses exact adds up: text_to_image, spatial.", check=_check_gradient_from
     )
-    trial_guidance: bool = knob(False, "Guide the predictions of exact's trial step.")
+    trial_guidance: bool = knob(False, "Apply guidance in exact's trial step, as the authors' keypoint code does.")
 
     @property
     def guided(self) -> bool:

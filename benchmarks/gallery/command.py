@@ -12,7 +12,7 @@ from benchmarks.drawing import Sampling
 from benchmarks.figures import as_png
 from benchmarks.gallery.figures import draw_gallery
 from benchmarks.gallery.measure import draw_row
-from benchmarks.options import GuidanceScale, Sampler
+from benchmarks.options import CoefficientScale, GuidanceScale, Sampler, Seed, Steps
 from benchmarks.results import hand_over, write_picture
 from benchmarks.tabletop.layouts import RegionKind
 from benchmarks.tabletop.scenes import held_out_scenes
@@ -24,18 +24,18 @@ def gallery(
         list[str],
         typer.Argument(
             metavar="BUNDLE[:REGIONS]...",
-            help="Bundles of Tabletop pairs; each is a row. REGIONS is box (the default), mask or keypoints.",
+            help="Folders of bundles of Tabletop pairs, one row each. REGIONS is box (the default), mask or keypoints.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Picture to write, a PNG.")],
-    scene: Annotated[int, typer.Option(min=0, help="Which of the held-out scenes.")] = 3,
-    steps: Annotated[int, typer.Option(min=1)] = 20,
+    out: Annotated[Path, typer.Option(help="PNG to write.")],
+    scene: Annotated[int, typer.Option(min=0, help="Number of the held-out scene to draw, from 0.")] = 3,
+    steps: Steps = 20,
     sampler: Sampler = "dpm++2m",
     guidance_scale: GuidanceScale = 2.5,
-    coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates.")] = 1e6,
-    seed: Annotated[int, typer.Option(help="Draws the starting noise and coefficients.")] = 0,
+    coefficient_scale: CoefficientScale = 1e6,
+    seed: Seed = 0,
 ) -> None:
-    """Draw a scene with each model alone and with RealCompo, a row for each bundle."""
+    """Draw a scene with each model alone and with RealCompo, one row for each bundle."""
     with plain_errors():
         before, chosen = machine.describe(), held_out_scenes(scene + 1)[scene]
         sampling, rows = Sampling(steps, sampler, guidance_scale, 1, coefficient_scale), []

@@ -12,19 +12,21 @@ from benchmarks.gradients.figures import draw
 from benchmarks.gradients.measure import measure
 from benchmarks.gradients.tables import grids
 from benchmarks.grids import show
-from benchmarks.options import GuidanceScale, JsonFile, PlotFile, Sampler
+from benchmarks.options import CoefficientScale, GuidanceScale, JsonFile, PlotFile, Sampler
 from benchmarks.results import hand_over, write_picture
 from runtime.cli import plain_errors
 
 
 def gradients(
-    bundle: Annotated[Path, typer.Argument(help="Bundle of the Tabletop pair.")],
-    scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 40,
-    steps: Annotated[int, typer.Option(min=5)] = 20,
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle of the pair `tabletop`.")],
+    scenes: Annotated[
+        int, typer.Option(min=4, help="Number of held-out scenes, 4 or more; a quarter from each category.")
+    ] = 40,
+    steps: Annotated[int, typer.Option(min=5, help="Number of denoising steps, 5 or more.")] = 20,
     sampler: Sampler = "dpm++2m",
     guidance_scale: GuidanceScale = 2.5,
-    coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates, for the losses.")] = 1e6,
-    batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
+    coefficient_scale: CoefficientScale = 1e6,
+    batch: Annotated[int, typer.Option(min=1, help="Number of images drawn together, 1 or more.")] = 8,
     plot: PlotFile = None,
     json_file: JsonFile = None,
 ) -> None:

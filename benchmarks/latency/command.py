@@ -17,48 +17,68 @@ from benchmarks.latency.figures import draw
 from benchmarks.latency.measure import DEFAULTS, FULL_SIZE, Settings, find_target, measure
 from benchmarks.latency.profile import profile_bundle
 from benchmarks.latency.tables import grids, parity_line, profile_grids
-from benchmarks.options import JsonFile, PlotFile
+from benchmarks.options import GuidanceScale, JsonFile, PlotFile
 from benchmarks.results import hand_over, write_picture
 from runtime.cli import plain_errors
 
 
 def latency(
-    bundle: Annotated[Path, typer.Argument(help="A bundle whose checkpoints are on this machine.")],
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle whose checkpoints are on this machine.")],
     full_size: Annotated[
         bool,
         typer.Option(
             "--full-size",
-            help="For bundles of which no two models fit into memory together: one contender at a time, each paired "
-            "with a run of the stock pipeline, few steps.",
+            help="Run one contender at a time, each paired with a run of the stock pipeline; for bundles too "
+            "large to hold two models in memory.",
         ),
     ] = False,
-    only: Annotated[list[str] | None, typer.Option(help="A contender; repeat it. Default: all.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Contender to time, such as stock or exact; repeat it for more. Default: all."),
+    ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(
-            min=1, help=f"Images of each contender. [default: {DEFAULTS.rounds}; full size: {FULL_SIZE.rounds}]"
+            min=1,
+            help=f"Number of images of each contender. Default: {DEFAULTS.rounds}; full size: {FULL_SIZE.rounds}.",
         ),
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=2, help=f"[default: {DEFAULTS.sampling.steps}; full size: {FULL_SIZE.sampling.steps}]"),
+        typer.Option(
+            min=2,
+            help=f"Number of PLMS steps. Default: {DEFAULTS.sampling.steps}; full size: {FULL_SIZE.sampling.steps}.",
+        ),
     ] = None,
-    guidance_scale: Annotated[float, typer.Option(help="1 or less leaves the unconditional rows out.")] = 7.5,
+    guidance_scale: GuidanceScale = 7.5,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="Batch size for images a second; repeat it. [default: 1 2 4 8; full size: none]"),
+        typer.Option(
+            min=1,
+            help="Number of images drawn together, for images a second; repeat it for more. Default: 1 2 4 8; "
+            "full size: none.",
+        ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Of torch and ONNX Runtime. [default: as torch]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Number of CPU threads for torch and ONNX Runtime. Default: torch's own.")
+    ] = None,
     backend: Annotated[
-        list[str] | None, typer.Option(help="Of the runtime; repeat it. [default: all that bundle and machine have]")
+        list[str] | None,
+        typer.Option(
+            help="Backend of the runtime to time; repeat it for more. Default: all that bundle and machine have."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    compiled: Annotated[bool, typer.Option("--compile", help="Also the stock pipeline under torch.compile.")] = False,
-    profiled: Annotated[bool, typer.Option("--profile", help="Also where the time goes within each engine.")] = False,
+    device: Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or cuda:N.")] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Time also the stock pipeline under torch.compile.")
+    ] = False,
+    profiled: Annotated[
+        bool, typer.Option("--profile", help="Show also where the time goes within each engine.")
+    ] = False,
     plot: PlotFile = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Time this runtime beside diffusers' stock pipelines and an eager RealCompo, on the same checkpoints.
+    """Time this runtime beside diffusers' stock pipelines and RealCompo in eager PyTorch, on the same checkpoints.
 
     Parity is asserted first. A ratio `a_vs_b` says how many times as long as b an image of a takes.
     """

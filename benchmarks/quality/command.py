@@ -10,7 +10,7 @@ from rich.console import Console
 from benchmarks import machine
 from benchmarks.drawing import Sampling
 from benchmarks.grids import show
-from benchmarks.options import GuidanceScale, JsonFile, Sampler
+from benchmarks.options import CoefficientScale, GuidanceScale, JsonFile, Sampler, Steps, UpdateEvery
 from benchmarks.quality.measure import MODES, as_row, measure
 from benchmarks.quality.tables import quality_grid
 from benchmarks.results import hand_over
@@ -19,19 +19,28 @@ from runtime.cli import plain_errors
 
 
 def quality(
-    bundle: Annotated[Path, typer.Argument(help="Bundle of a Tabletop pair.")],
-    scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 200,
-    mode: Annotated[list[str] | None, typer.Option(help="Gradient mode to score; repeat it. Default: all.")] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 20,
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle of a Tabletop pair.")],
+    scenes: Annotated[
+        int, typer.Option(min=4, help="Number of held-out scenes, 4 or more; a quarter from each category.")
+    ] = 200,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Gradient mode to score, as `generate --gradient` takes it; repeat it for more. Default: all."
+        ),
+    ] = None,
+    steps: Steps = 20,
     sampler: Sampler = "dpm++2m",
     guidance_scale: GuidanceScale = 2.5,
-    batch: Annotated[int, typer.Option(min=1, help="Images drawn together.")] = 8,
-    coefficient_scale: Annotated[float, typer.Option(help="Of the coefficients' updates.")] = 1e6,
-    update_every: Annotated[int, typer.Option(min=1, help="Update at every k-th evaluation.")] = 1,
-    regions: Annotated[RegionKind, typer.Option(help="How layouts give the objects' places.")] = "box",
+    batch: Annotated[int, typer.Option(min=1, help="Number of images drawn together, 1 or more.")] = 8,
+    coefficient_scale: CoefficientScale = 1e6,
+    update_every: UpdateEvery = 1,
+    regions: Annotated[
+        RegionKind, typer.Option(help="Kind of place that the layouts give each object: box, mask or keypoints.")
+    ] = "box",
     json_file: JsonFile = None,
 ) -> None:
-    """Score each way of combining the models on prompts with layouts: what is there, where, and how realistic."""
+    """Score each way of combining the models on scenes with layouts: what is there, where, and how realistic."""
     with plain_errors():
         before = machine.describe()
         sampling = Sampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every, regions)

@@ -7,7 +7,7 @@ import typer
 
 from benchmarks import machine
 from benchmarks.grids import show
-from benchmarks.options import JsonFile, PlotFile
+from benchmarks.options import Gradient, GuidanceScale, JsonFile, PlotFile, Sampler, Steps, UpdateEvery
 from benchmarks.results import hand_over, write_picture
 from benchmarks.roofline.figures import draw
 from benchmarks.roofline.gpus import CPU, GPUS, find_ceilings
@@ -17,19 +17,24 @@ from runtime.cli import plain_errors
 
 
 def roofline(
-    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, such as engines/tabletop.")],
-    gpu: Annotated[str, typer.Option(help=f"{', '.join(GPUS)}; or {CPU}: this machine, measured.")],
-    steps: Annotated[int, typer.Option(min=1)] = 50,
-    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "plms",
-    guidance_scale: Annotated[float, typer.Option(help="1 or less leaves the unconditional rows out.")] = 7.5,
-    gradient: Annotated[str, typer.Option(help="As `python -m runtime generate` takes it.")] = "exact",
-    update_every: Annotated[int, typer.Option(min=1, help="Update at every k-th evaluation.")] = 1,
-    images: Annotated[int, typer.Option(min=1, help="Images drawn together, of one prompt.")] = 1,
-    regions: Annotated[int, typer.Option(min=1, help="Of the layout.")] = 2,
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle, such as engines/tabletop.")],
+    gpu: Annotated[
+        str,
+        typer.Option(
+            help=f"GPU whose datasheet gives the ceilings: {', '.join(GPUS)}; or {CPU}: this machine, measured."
+        ),
+    ],
+    steps: Steps = 50,
+    sampler: Sampler = "plms",
+    guidance_scale: GuidanceScale = 7.5,
+    gradient: Gradient = "exact",
+    update_every: UpdateEvery = 1,
+    images: Annotated[int, typer.Option(min=1, help="Number of images drawn together, all from one prompt.")] = 1,
+    regions: Annotated[int, typer.Option(min=1, help="Number of regions in the layout, 1 or more.")] = 2,
     plot: PlotFile = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Count a bundle's operations and memory traffic, and say the least time they take on a GPU."""
+    """Count a bundle's operations and memory traffic, and print the least time they take on a GPU."""
     with plain_errors():
         before = machine.describe()
         found = analyse(

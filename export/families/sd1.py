@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import StableDiffusionPipeline
-
 from export.families.family import Configs, Family, TextSizes
 from export.graphs.attention import STABLE_DIFFUSION
 from export.graphs.models import TextEncoder
@@ -16,6 +14,8 @@ def _text_sizes(configs: Configs) -> TextSizes:
 
 
 def _pipeline(models: Mapping[str, Any]) -> Any:
+    from diffusers import StableDiffusionPipeline  # here, for it is slow to load and warns of what it does not find
+
     absent = dict.fromkeys(("vae", "tokenizer", "scheduler", "safety_checker", "feature_extractor"))
     return StableDiffusionPipeline(**models, **absent, requires_safety_checker=False)
 

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import StableDiffusionXLPipeline
-
 from export.families.family import Config, Configs, Family, Rule, TextSizes
 from export.graphs.attention import STABLE_DIFFUSION_XL
 from export.graphs.models import TextEncoderXL
@@ -39,6 +37,8 @@ def _zero_negative(index: Config) -> bool:
 
 
 def _pipeline(models: Mapping[str, Any]) -> Any:
+    from diffusers import StableDiffusionXLPipeline  # here, for it is slow to load and warns of what it does not find
+
     absent = dict.fromkeys(("vae", "tokenizer", "tokenizer_2", "scheduler"))
     return StableDiffusionXLPipeline(**models, **absent, add_watermarker=False)
 

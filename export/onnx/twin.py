@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
-from export.engines import engine_of
-from export.graphs.engine import Engine, example_inputs
+from export.engines import engine_of, signature
+from export.graphs.engine import example_inputs
 from export.graphs.geometry import Geometry
 from export.graphs.gradient import AttentionGradient
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes
@@ -46,7 +46,7 @@ def runnable_geometry(graph: nn.Module, role: Role, geometry: Geometry) -> Geome
     weights = sum(weight.nbytes for weight in graph.parameters())
     available = available_memory()
     for sizes in _halved(geometry):
-        needed = weights + int(OVERHEAD * kept_for_backward(graph, engine, sizes))
+        needed = weights + int(OVERHEAD * kept_for_backward(graph, role, sizes))
         if available is None or needed <= available:
             return sizes
     raise RealCompoError(
@@ -55,11 +55,11 @@ def runnable_geometry(graph: nn.Module, role: Role, geometry: Geometry) -> Geome
     )
 
 
-def kept_for_backward(graph: AttentionGradient, engine: Engine, geometry: Geometry) -> int:
+def kept_for_backward(graph: AttentionGradient, role: Role, geometry: Geometry) -> int:
     """Bytes in fp32 that autograd keeps of a row's forward, weights left out. Nothing is computed."""
     weights = {name: torch.empty_like(w, device="meta", dtype=torch.float32) for name, w in graph.named_parameters()}
     buffers = {name: buffer.to("meta") for name, buffer in graph.named_buffers()}
-    inputs = example_inputs(engine.signature(geometry), 1, geometry.vocabulary)
+    inputs = example_inputs(signature(role, geometry), 1, geometry.vocabulary)
     own = {weight.untyped_storage()._cdata for weight in weights.values()}
     kept: dict[int, Tensor] = {}
 

@@ -95,12 +95,11 @@ class TensorRTRunner:
         return self._bindings[rows]
 
     def _bind(self, rows: int) -> Binding:
-        profile, least = self._choose_profile(rows)
-        capacity = max(rows, least)
+        capacity = self._capacity(rows)
         context = self._create_context()
         scratch, stream = self._scratch.memory(), self._library.driver.stream()
         context.set_device_memory(scratch.data_ptr(), scratch.nbytes)
-        self._check(context.set_optimization_profile_async(profile, stream))
+        self._check(context.set_optimization_profile_async(0, stream))
         buffers = self._allocate(capacity)
         for tensor in self.spec.inputs:
             self._check(context.set_input_shape(tensor.name, tuple(buffers[tensor.name].shape)))
@@ -114,23 +113,17 @@ class TensorRTRunner:
             self._config.is_capturable(context, stream),
         )
 
-    def _choose_profile(self, rows: int) -> tuple[int, int]:
-        """The profile that was optimised nearest to so many rows, and the least rows that it takes."""
+    def _capacity(self, rows: int) -> int:
+        """How many rows the context works on: so many, or the least that the plan takes."""
         name = self.spec.inputs[0].name
-        profiles = [
-            tuple(shape[0] for shape in self._engine.get_tensor_profile_shape(name, index))
-            for index in range(self._engine.num_optimization_profiles)
-        ]
-        fitting = [index for index, (_, _, most) in enumerate(profiles) if rows <= most]
-        if not fitting:
-            most = max(profile[2] for profile in profiles)
+        least, _, most = (shape[0] for shape in self._engine.get_tensor_profile_shape(name, 0))
+        if rows > most:
             smallest, usual, _ = self._batch
             raise RealCompoError(
                 f"{self.spec.role} takes at most {most} rows at once, not {rows}: draw fewer images at once, or "
                 f"rebuild for more. {self._rebuild(batch=f'{smallest}:{usual}:{rows}')}"
             )
-        best = min(fitting, key=lambda index: abs(profiles[index][1] - rows))
-        return best, profiles[best][0]
+        return max(rows, least)
 
     def _create_context(self) -> Any:
         context = self._config.create_context()

@@ -24,13 +24,13 @@ PerControl = float | Sequence[float]  # one for all ControlNets, or one each, in
 @dataclass(frozen=True, kw_only=True)
 class Strengths(Knobs):
     control_scale: PerControl = knob(
-        1.0, "Factor of what ControlNets add; one for all, or one each.", low=0, high=MAX_SCALE
+        1.0, "Factor of what a ControlNet adds; one for all, or one each.", low=0, high=MAX_SCALE
     )
     control_start: PerControl = knob(
-        0.0, "Share of the evaluations before ControlNets come in; one for all, or one each.", low=0, high=1
+        0.0, "Share of the evaluations after which a ControlNet starts; one for all, or one each.", low=0, high=1
     )
     control_end: PerControl = knob(
-        1.0, "Share of the evaluations after which ControlNets stay out; one for all, or one each.", low=0, high=1
+        1.0, "Share of the evaluations after which a ControlNet stops; one for all, or one each.", low=0, high=1
     )
 
 

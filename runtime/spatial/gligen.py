@@ -18,7 +18,7 @@ from runtime.words import Role
 @dataclass(frozen=True, kw_only=True)
 class Strengths(Knobs):
     grounding_fraction: float = knob(
-        1.0, "Share of the evaluations, the first ones, with GLIGEN's gates on.", low=0, high=1
+        1.0, "Share of the evaluations, the first ones, in which GLIGEN sees the layout.", low=0, high=1
     )
 
 

@@ -18,7 +18,6 @@ from export.checkpoints.folders import Checkpoints
 from export.graphs.geometry import Geometry
 from export.measure import measure
 from export.pairs import Control, Pair
-from runtime.spatial.control_images import ControlKind
 from tests.export.opening import open_checkpoints
 
 TOKENS, WIDTH = 6, 16
@@ -113,7 +112,7 @@ def controlled_pair(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pai
     """The tiny text-to-image model with two ControlNets."""
     folder = tmp_path_factory.mktemp("controls")
     unet = UNet2DConditionModel.from_pretrained(Path(pair.text_to_image) / "unet")
-    kinds: tuple[ControlKind, ...] = ("segmentation", "depth")
+    kinds = ("segmentation", "depth")
     torch.manual_seed(7)
     for kind in kinds:
         make_controlnet(unet).save_pretrained(folder / kind)

@@ -49,7 +49,7 @@ def test_spatial_engine_is_diffusers_gligen(bundle: Path, manifest: Manifest, ch
     tokens = run(bundle, manifest, "grounding", {"boxes": boxes, "phrase_embeddings": phrases, "masks": masks})[0]
     step = {
         "latents": torch.randn(2, 4, 8, 8),
-        "timestep": torch.tensor([981, 1]),
+        "timestep": torch.tensor([981.0, 1.0]),
         "encoder_hidden_states": torch.randn(2, TOKENS, WIDTH),
     }
     conditions = {"object_tokens": torch.from_numpy(tokens), "grounding_scale": torch.ones(2)}

@@ -14,7 +14,8 @@ from transformers import CLIPTokenizer
 
 from export.checkpoints.folders import Checkpoint, Checkpoints, load_unet
 from export.checkpoints.tokenizer import tokenizer_json
-from export.pairs import PAIRS, Control, Pair, find_pair
+from export.pairs import PAIRS, Control, Pair
+from export.spatial import find_pair
 from runtime.errors import RealCompoError
 from tests.export.opening import open_checkpoints
 

@@ -112,7 +112,7 @@ def test_unet_with_nothing_added_is_the_text_to_image_one(
 
 def test_bundle_tells_the_controlnets(controlled_bundle: Path, controlled_pair: Pair) -> None:
     manifest = read_manifest(controlled_bundle)
-    assert manifest.shared_unet and manifest.controls == ("segmentation", "depth")
+    assert manifest.shared_unet and manifest.spatial.controls == ("segmentation", "depth")
     assert [model.source for model in manifest.pair.attached] == [c.model for c in controlled_pair.controls]
     assert tuple(manifest.engines) == tuple(engines_of("controlnet", shared_unet=True))
     names = [tensor.name for tensor in manifest.engines["controlnet"].outputs]

@@ -12,7 +12,6 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
 from diffusers.models.attention_processor import Attention
-from export.graphs.spatial import MAX_REGIONS
 from torch import Tensor
 
 from export.checkpoints.folders import ROOT, Checkpoints
@@ -24,7 +23,7 @@ from export.graphs.gradient import AttentionGradient
 from export.graphs.models import NoiseOfEpsilon, Spatial, TextToImage
 from export.onnx.to_onnx import FOLDED_SIZE, export_onnx
 from runtime.bundle.manifest import TensorSpec, read_manifest
-from runtime.words import Role
+from runtime.words import MAX_REGIONS, Role
 from tests.export.opening import open_checkpoints
 
 Tensors = dict[str, Tensor]
@@ -112,7 +111,7 @@ class Case:
         generator = torch.Generator().manual_seed(seed)
         inputs = example_inputs(self.takes, rows, vocabulary=2)
         inputs["latents"] = torch.randn(inputs["latents"].shape, generator=generator)
-        inputs["timestep"] = torch.randint(1000, (rows,), generator=generator)
+        inputs["timestep"] = torch.randint(1000, (rows,), generator=generator).float()
         pixels, tokens = inputs["region_masks"].shape[2], inputs["region_tokens"].shape[2]
         for name in ("region_masks", "region_tokens", "region_weights"):
             inputs[name] = torch.zeros_like(inputs[name])
@@ -225,7 +224,7 @@ def test_tabletop_against_autograd(role: Role, tabletop_bundle: Path) -> None:
     case = _case_of_bundle(role, tabletop_bundle, pair, geometry)
     for rows, regions, timesteps in ((1, 1, [981]), (2, 3, [621, 301]), (3, 5, [901, 501, 21])):
         inputs = case.inputs(rows, regions, seed=rows, boxes=rows < 3)
-        check(case, inputs | {"timestep": torch.tensor(timesteps)})
+        check(case, inputs | {"timestep": torch.tensor(timesteps, dtype=torch.float32)})
     check_by_finite_differences(case)
 
 

@@ -39,7 +39,8 @@ from export.graphs.geometry import Geometry
 from export.measure import measure
 from export.onnx.audit import audit
 from export.onnx.verify import verify_bundle
-from export.pairs import Control, Lora, Pair, find_pair
+from export.pairs import Control, Lora, Pair
+from export.spatial import find_pair
 from runtime import Layout, RealCompo, Region
 from runtime.bundle.manifest import read_manifest, write_manifest
 from runtime.errors import RealCompoError
