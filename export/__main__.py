@@ -152,7 +152,6 @@ def build(
         rows = _parse_batch(batch)
         from export.build import Options
         from export.build import build as build_bundle
-        from export.engines import engines_of
         from export.plans.plan_options import BuilderOptions
         from export.spatial import find_pair
 
@@ -170,8 +169,8 @@ def build(
             force=force,
         )
         started = time.monotonic()
-        with PartProgress(console, len(engines_of(models.kind))) as progress:
-            manifest = build_bundle(models, out, options, progress.report, progress.say)
+        with PartProgress(console) as progress:
+            manifest = build_bundle(models, out, options, progress.report, progress.say, progress.expect)
         console.print(engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
 

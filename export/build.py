@@ -1,6 +1,6 @@
 """Build a bundle: prepare what it is made of, build every part whose key has changed, publish it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -100,11 +100,23 @@ class _Job:
     report: Report
 
 
-def build(pair: Pair, out: Path, options: Options, report: Report = _silent, say: Say = lambda doing: None) -> Manifest:
+def build(
+    pair: Pair,
+    out: Path,
+    options: Options,
+    report: Report = _silent,
+    say: Say = lambda doing: None,
+    expect: Callable[[int], None] = lambda parts: None,
+) -> Manifest:
     """Build the bundle of `pair` in the folder `out` and return its manifest.
 
     Parts that are finished and whose key has not changed are kept. Until everything is there, the folder's last good
     bundle stays as it is; a build that stopped half-way resumes.
+
+    Args:
+        report: told what is done to each part.
+        say: told what is done before there are parts.
+        expect: told how many parts there are.
 
     Raises:
         RealCompoError: an option, a checkpoint or the disk does not allow it, another build is at work in `out`, or a
@@ -122,6 +134,7 @@ def build(pair: Pair, out: Path, options: Options, report: Report = _silent, say
         shared = share_unet(checkpoints)
         engines = engines_of(pair.kind, shared).values()
         parts = plan_parts(engines, checkpoints, digests, geometry, options.precision, plan)
+        expect(len(parts))
         kept = {} if options.force else {part.role: engine for part in parts if (engine := finished(part, out))}
         needed = _space_needed([part for part in parts if part.role not in kept], plan)
         check_space(out, needed)

@@ -1,5 +1,6 @@
 """The known pairs of models: which text-to-image and which spatial-aware checkpoint belong together."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,9 +143,11 @@ def _parse(given: str) -> Lora:
 
 
 def check_lora(lora: Lora) -> None:
-    """Raise RealCompoError if it is not there, or not a .safetensors file."""
+    """Raise RealCompoError if it is not there, or not a .safetensors file, or its scale is no number."""
     path = Path(lora.file).expanduser()
     if path.suffix != ".safetensors":
         raise RealCompoError(f"--lora {lora.file} is no .safetensors file; others may run code as they are read")
     if not path.is_file():
         raise RealCompoError(f"--lora {lora.file}: the file does not exist")
+    if not math.isfinite(lora.scale):
+        raise RealCompoError(f"--lora {lora.file}:{lora.scale}: the scale is not finite; give a number, such as 0.8")

@@ -11,10 +11,10 @@ from runtime.words import Role
 class PartProgress:
     """A bar over the parts, and lines that stay: what is built again and why, what takes memory, what is done."""
 
-    def __init__(self, console: Console, total: int):
+    def __init__(self, console: Console) -> None:
         columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
         self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task("reading checkpoints", total=total)
+        self._task = self._progress.add_task("reading checkpoints", total=None)
         self._started = time.monotonic()
         self._at = ("", "")  # role and stage
 
@@ -24,6 +24,9 @@ class PartProgress:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def expect(self, parts: int) -> None:
+        self._progress.update(self._task, total=parts)
 
     def say(self, stage: str) -> None:
         self._progress.update(self._task, description=stage)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from export.checkpoints.prepare import LORAS, RANDOM_WEIGHTS, SINGLE_FILES
-from export.onnx.external import rename_external_data
+from export.external_data import rename_external_data
 from runtime.bundle.manifest import (
     MANIFEST,
     EngineSpec,

@@ -11,8 +11,7 @@ from benchmarks.eager.texts import Texts
 from runtime.layouts.layout import Layout
 from runtime.spatial.control_images import control_image
 from runtime.text.tokens import region_tokens
-
-MAX_REGIONS = 30  # slots of GLIGEN's grounding, as in diffusers' pipeline
+from runtime.words import MAX_REGIONS
 
 
 class Rows(NamedTuple):

@@ -24,9 +24,8 @@ from export.graphs.engine import Signature, example_inputs
 from runtime.backends.base import ELEMENT_TYPES, output_shape
 from runtime.bundle.manifest import EngineSpec, read_manifest
 from runtime.errors import RealCompoError
-from runtime.words import Role
+from runtime.words import FLAVOUR_MODULES, FLAVOURS, Flavour, Role
 
-TENSORRT_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 SLOWEST = 10  # nodes that are told
 RUNS = 5  # after one of warm-up
 
@@ -57,7 +56,7 @@ def profile_bundle(target: Target, sampling: Sampling, report: Callable[[str], N
     steps, scale = sampling.steps, sampling.guidance_scale
     calls = Counter(rehearse(bundle, regions=len(LAYOUT.regions), steps=steps, guidance_scale=scale).calls)
     profiles = []
-    for backend in [backend for backend in target.backends if (backend in TENSORRT_MODULES) == on_gpu]:
+    for backend in [backend for backend in target.backends if (backend in FLAVOURS) == on_gpu]:
         for call, count in calls.items():
             report(f"profiling {call.role} on {backend}")
             profiles.append(replace(profile_engine(bundle, call.role, backend, call.rows), calls=count))
@@ -126,10 +125,10 @@ def _record_onnx(graph: Path, inputs: Mapping[str, Tensor]) -> Sequence[Mapping[
 
 
 def _record_tensorrt(
-    plan: Path, engine: EngineSpec, flavour: str, inputs: Mapping[str, Tensor]
+    plan: Path, engine: EngineSpec, flavour: Flavour, inputs: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], float]:
     """Milliseconds of each layer over all runs, and of a call."""
-    trt = importlib.import_module(TENSORRT_MODULES[flavour])
+    trt = importlib.import_module(FLAVOUR_MODULES[flavour])
     layers: dict[str, float] = defaultdict(float)
 
     class LayerTimes(trt.IProfiler):  # type: ignore[name-defined, misc]

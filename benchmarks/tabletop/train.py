@@ -45,7 +45,7 @@ from benchmarks.tabletop.data import (
 from benchmarks.tabletop.fit import fit, one_cycle, trapezoid
 from benchmarks.tabletop.scenes import PAIR_STYLES, Style
 from export.graphs.attention import record_maps
-from runtime.words import Model
+from runtime.words import MAX_REGIONS, Model
 
 STEPS = {"vae": 1_400, "decoder": 1_000, "trunk": 2_600, "spatial": 1_500, "text_to_image": 1_000}
 PEAK_RATE = 1.5e-3
@@ -195,7 +195,7 @@ def _flat_batch(denoiser: Denoiser, data: Batch, step: int) -> tuple[torch.Tenso
     ids = drop_captions(batch["ids"], empty)
     present = (batch["boxes"][..., 2] > 0) & ~torch.from_numpy(empty | (rng.random(BATCH) < UNGROUNDED))[:, None]
     pooled = denoiser.text_encoder(batch["phrases"].flatten(0, 1)).pooler_output.unflatten(0, (BATCH, 3))
-    slots = (0, 0, 0, models.MAX_OBJECTS - 3)
+    slots = (0, 0, 0, MAX_REGIONS - 3)
     gligen = {
         "boxes": F.pad(batch["boxes"] * present[..., None], slots),
         "positive_embeddings": F.pad(pooled * present[..., None], slots),
@@ -249,7 +249,7 @@ class Placer(torch.nn.Module):
 
     def _probe(self, probe: torch.nn.Module, seen: torch.Tensor) -> None:
         """How far pixels' positions, read linearly from (B, P + 30, C), are from where they are."""
-        pixels = seen[:, : -models.MAX_OBJECTS]
+        pixels = seen[:, :-MAX_REGIONS]
         side = math.isqrt(pixels.shape[1])
         axis = torch.linspace(-1, 1, side)
         self.errors.append(F.mse_loss(probe(pixels), torch.cartesian_prod(axis, axis).expand(len(pixels), -1, -1)))
@@ -265,7 +265,7 @@ class Placer(torch.nn.Module):
 
 def _misplaced(attention: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of GLIGEN's attention (B, P + 30, P + 30): to its object inside a box, to none outside."""
-    pixels = attention.shape[1] - models.MAX_OBJECTS
+    pixels = attention.shape[1] - MAX_REGIONS
     centres = (torch.arange(side := math.isqrt(pixels)) + 0.5) / side
     x0, y0, x1, y1 = boxes[..., None].unbind(2)  # each (B, 3, 1)
     across, down = (centres > x0) & (centres < x1), (centres > y0) & (centres < y1)  # (B, 3, side)

@@ -98,8 +98,8 @@ def _fuse(pipeline: Any, lora: Lora) -> None:
         _check_places(pipeline, lora)
         with _fitting(lora):
             pipeline.load_lora_weights(lora.file, adapter_name=ADAPTER)
-        changed = [component for component, names in pipeline.get_list_adapters().items() if ADAPTER in names]
-        pipeline.fuse_lora(components=changed, lora_scale=lora.scale, safe_fusing=True, adapter_names=[ADAPTER])
+            changed = [component for component, names in pipeline.get_list_adapters().items() if ADAPTER in names]
+            pipeline.fuse_lora(components=changed, lora_scale=lora.scale, safe_fusing=True, adapter_names=[ADAPTER])
         pipeline.unload_lora_weights()
 
 

@@ -15,10 +15,10 @@ from torch import nn
 from export.checkpoints.digests import weight_digests
 from export.checkpoints.folders import Checkpoints
 from export.engines import load_graph
+from export.external_data import stored_bytes
 from export.graphs.engine import Signature, example_inputs
 from export.graphs.geometry import Geometry
 from export.measure import measure
-from export.onnx.external import stored_bytes
 from export.onnx.precision import DTYPES
 from export.onnx.reference import computed_in_fp32
 from export.onnx.widen import runnable_on_cpu
@@ -29,7 +29,8 @@ from runtime.errors import RealCompoError
 from runtime.words import Precision, Role
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
-REPORTED = ("grad_latents",)  # in half precision: how exact it has to be is for pictures to say
+LOOSE = 0.5  # of what has passed a backward in half precision: pictures say how exact it has to be, this finds garbage
+LOOSELY = ("grad_latents",)
 CHECKED_ROWS = (1, 3)
 FLOAT64_PARAMETERS = 30_000_000  # larger graphs are compared in fp32, on one row: memory has to hold them
 OPTIMIZED_BYTES = 500_000_000  # larger graphs run as they are: optimizing takes copies of their weights
@@ -88,11 +89,10 @@ def relative_errors(
 def check_errors(role: Role, errors: dict[str, float], precision: Precision) -> None:
     """Raise RealCompoError if an output is farther from PyTorch than its precision explains."""
     for output, error in errors.items():
-        reported = precision != "fp32" and output in REPORTED and np.isfinite(error)
-        if not (error <= TOLERANCE[precision] or reported):  # NaN fails too
+        limit = LOOSE if precision != "fp32" and output in LOOSELY else TOLERANCE[precision]
+        if not error <= limit:  # NaN fails too
             raise RealCompoError(
-                f"{role}: {output} differs from PyTorch by {error:.1e}; at most {TOLERANCE[precision]:.0e} is accepted "
-                f"in {precision}"
+                f"{role}: {output} differs from PyTorch by {error:.1e}; at most {limit:.0e} is accepted in {precision}"
             )
 
 

@@ -165,3 +165,18 @@ def test_damaged_file(pair: Pair, tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"12345678")
     with pytest.raises(RealCompoError, match="is damaged"):
         fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "bad.safetensors"), 1.0),)), tmp_path)
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf"])
+def test_scales_that_are_no_numbers(lora: Path, scale: str) -> None:
+    with pytest.raises(RealCompoError, match=r"lora\.safetensors:-?(nan|inf): the scale is not finite"):
+        parse_loras([f"{lora}:{scale}"])
+
+
+def test_weights_that_are_not_finite_are_told_in_one_line(pair: Pair, lora: Path, tmp_path: Path) -> None:
+    """PEFT refuses to fuse them with a ValueError of its own."""
+    weights = load_file(lora)
+    next(iter(weights.values()))[0] = float("nan")
+    save_file(weights, tmp_path / "broken.safetensors")
+    with pytest.raises(RealCompoError, match=r"--lora .*broken\.safetensors does not fit the text-to-image model: \w+"):
+        fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "broken.safetensors"), 1.0),)), tmp_path / "loras")

@@ -168,6 +168,7 @@ def test_bad_input(bundle: Path, layout: Path, tmp_path: Path) -> None:
     [
         (("--steps", "0"), "steps=0 is out of range"),
         (("--prompt", "a ring"), "the prompt 'a ring' does not contain the region's phrase 'a red ball'"),
+        (("--planner", "chat"), "--planner chat plans nothing without --plan; add --plan"),
         (("--gradient", "magic"), "gradient='magic' is unknown; use one of exact"),
         (("--gradient-from", "depth"), "gradient_from=('depth',) does not name models"),
         (("--sampler", "heun"), "use one of ddim, plms, dpm++2m"),

@@ -1,4 +1,4 @@
-"""How well Tabletop's ControlNets control, in diffusers' own pipeline: `python -m benchmarks.tabletop.control_quality`.
+"""How well Tabletop's ControlNets control, in diffusers' own pipeline: `python -m benchmarks.quality.control_quality`.
 
 A table goes to stdout; its last line is one JSON object.
 """
