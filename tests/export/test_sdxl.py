@@ -249,7 +249,7 @@ def test_second_tokenizer_pads_in_its_own_way(bundle: Path) -> None:
 def test_maps_are_of_up_blocks_alone(geometry: Geometry) -> None:
     layers = geometry.map_layers["spatial"]
     assert len(layers) == 4 and all(layer.startswith("up_blocks.0") for layer in layers)
-    assert find_map_layers(make_unet(), (8, 8), SDXL.map_rule) == (geometry.map_resolution, layers)
+    assert find_map_layers(make_unet(), (8, 8)) == (geometry.map_resolution, layers)
 
 
 def test_bundle_verifies_again(bundle: Path) -> None:
