@@ -260,7 +260,7 @@ def test_full_size_maps_are_those_of_the_paper() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(**ARCHITECTURES["sdxl-openpose"].unet)
     assert sum(weight.numel() for weight in unet.parameters()) == 2_567_463_684  # as SDXL has
-    resolution, layers = exported_map_layers(unet, (128, 128))
+    resolution, layers = exported_map_layers(unet, (128, 128), SDXL.map_rule)
     assert resolution == (32, 32) and len(layers) == 30 and all(layer.startswith("up_blocks.0") for layer in layers)
 
 
