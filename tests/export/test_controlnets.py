@@ -131,7 +131,7 @@ def test_controlnets_are_shown_the_layouts_in_the_order_of_their_kinds(controlle
         Layout([Region("red ball", box=(0, 0, 0.5, 1), label="wall")], depth=depth, background="sky"),
         Layout([Region("red ball", box=(0, 0.5, 1, 1), label="wall")], depth=depth.T, background="sky"),
     ]
-    condition = ControlNets(manifest, torch.device("cpu")).condition(layouts, {}, guided=True, stats=Stats())
+    condition = ControlNets(manifest, {}, torch.device("cpu")).condition(layouts, {}, guided=True, stats=Stats())
     wall, sky = (torch.tensor(colour)[:, None, None] / 255 for colour in ((120, 120, 120), (6, 230, 230)))  # ADE20K's
     assert condition.images.shape == (4, 6, 16, 16)
     for images in condition.images.split(2):  # unconditional rows, and conditional ones
