@@ -21,19 +21,16 @@ from export.graphs.engine import (
     Signature,
     Source,
     Specs,
+    denoiser,
     denoiser_inputs,
-    gradients,
+    differentiated,
     image_rows,
     latents,
-    predictions,
-    regions,
     tensor,
     text,
     text_rows,
-    unet_rows,
 )
 from export.graphs.geometry import Geometry
-from export.graphs.gradient import AttentionGradient
 from export.graphs.models import NoiseOfEpsilon, NoiseOfVelocity, TextToImage, VaeDecoder
 from export.spatial import KINDS
 from runtime.words import ROLES, Model, Precision, Role
@@ -75,24 +72,8 @@ TABLE: dict[Role, Engine] = {
             graph=lambda load: load.text_encoder(),
             rows=text_rows,
         ),
-        Engine(
-            role="text_to_image",
-            sources=(Source("text_to_image", "unet"),),
-            inputs=denoiser_inputs,
-            outputs=predictions,
-            graph=_text_to_image,
-            rows=unet_rows,
-            model="text_to_image",
-        ),
-        Engine(
-            role="text_to_image_gradient",
-            sources=(Source("text_to_image", "unet"),),
-            inputs=lambda geometry: (*denoiser_inputs(geometry), *regions(geometry)),
-            outputs=gradients,
-            graph=lambda load: AttentionGradient(_text_to_image(load), load.loss_scale),
-            rows=image_rows,
-            model="text_to_image",
-        ),
+        denoiser("text_to_image", "text_to_image", denoiser_inputs, _text_to_image),
+        differentiated("text_to_image_gradient", "text_to_image", denoiser_inputs, _text_to_image),
         Engine(
             role="vae_decoder",
             sources=(Source("text_to_image", "vae", ("decoder.", "post_quant_conv.")),),

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from export.graphs.geometry import Geometry
+from export.graphs.gradient import AttentionGradient
+from export.graphs.models import Denoiser
 from export.words import Component
 from runtime.bundle.manifest import TensorSpec
 from runtime.words import MAX_REGIONS, Model, Precision, Role
@@ -101,6 +103,41 @@ class Engine:
 
     def signature(self, geometry: Geometry) -> Signature:
         return Signature(self.inputs(geometry), self.outputs(geometry))
+
+
+def denoiser(
+    role: Role,
+    model: Model,
+    inputs: Callable[[Geometry], Specs],
+    graph: Callable[[Loader], Denoiser],
+    alone: bool = False,
+) -> Engine:
+    """The engine of a model's UNet."""
+    sources = (Source(model, "unet"),)
+    return Engine(role, sources, inputs, predictions, graph, unet_rows, model=model, alone=alone)
+
+
+def differentiated(
+    role: Role,
+    model: Model,
+    inputs: Callable[[Geometry], Specs],
+    graph: Callable[[Loader], Denoiser],
+    attached: tuple[Source, ...] = (),
+) -> Engine:
+    """The gradient engine of a graph: its attention loss, and how that changes with the latents.
+
+    Args:
+        attached: sources of weights beside the UNet's.
+    """
+    return Engine(
+        role,
+        (Source(model, "unet"), *attached),
+        lambda geometry: (*inputs(geometry), *regions(geometry)),
+        gradients,
+        lambda load: AttentionGradient(graph(load), load.loss_scale),
+        image_rows,
+        model=model,
+    )
 
 
 def tensor(name: str, *shape: int, dtype: str = "float32") -> TensorSpec:

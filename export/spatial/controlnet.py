@@ -12,16 +12,13 @@ from export.graphs.engine import (
     Loader,
     Source,
     Specs,
+    denoiser,
     denoiser_inputs,
-    gradients,
+    differentiated,
     image_rows,
-    predictions,
-    regions,
     tensor,
-    unet_rows,
 )
 from export.graphs.geometry import Geometry
-from export.graphs.gradient import AttentionGradient
 from export.graphs.models import ControlledUNet, ControlNet, ControlNetAndUNet
 from export.pairs import Control, Pair
 from export.spatial.kind import SpatialKind, over_base
@@ -29,12 +26,16 @@ from runtime.bundle.manifest import SpatialSpec
 from runtime.errors import RealCompoError
 from runtime.spatial.control_images import CONTROL_KINDS
 
-_UNET, _CONTROLNETS = Source("spatial", "unet"), Source("spatial", "controlnet")
+_CONTROLNETS = Source("spatial", "controlnet")
 
 
 def _residuals(geometry: Geometry) -> Specs:
     """What ControlNets add to the UNet."""
     return tuple(tensor(name, *shape) for name, shape in geometry.residuals.items())
+
+
+def _unet_inputs(geometry: Geometry) -> Specs:
+    return *denoiser_inputs(geometry), *_residuals(geometry)
 
 
 def _control_inputs(geometry: Geometry) -> Specs:
@@ -54,25 +55,8 @@ def _whole(load: Loader) -> ControlNetAndUNet:
 class ControlNets(SpatialKind):
     name = "controlnet"
     engines = (
-        Engine(
-            role="spatial",
-            sources=(_UNET,),
-            inputs=lambda geometry: (*denoiser_inputs(geometry), *_residuals(geometry)),
-            outputs=predictions,
-            graph=_unet,
-            rows=unet_rows,
-            model="spatial",
-            alone=True,
-        ),
-        Engine(
-            role="spatial_gradient",
-            sources=(_UNET, _CONTROLNETS),
-            inputs=lambda geometry: (*_control_inputs(geometry), *regions(geometry)),
-            outputs=gradients,
-            graph=lambda load: AttentionGradient(_whole(load), load.loss_scale),
-            rows=image_rows,
-            model="spatial",
-        ),
+        denoiser("spatial", "spatial", _unet_inputs, _unet, alone=True),
+        differentiated("spatial_gradient", "spatial", _control_inputs, _whole, attached=(_CONTROLNETS,)),
         Engine(
             role="controlnet",
             sources=(_CONTROLNETS,),

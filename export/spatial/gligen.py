@@ -13,16 +13,13 @@ from export.graphs.engine import (
     Source,
     Specs,
     always_fp32,
+    denoiser,
     denoiser_inputs,
-    gradients,
-    image_rows,
-    predictions,
-    regions,
+    differentiated,
     tensor,
     unet_rows,
 )
 from export.graphs.geometry import Geometry
-from export.graphs.gradient import AttentionGradient
 from export.graphs.models import Grounding, Spatial
 from export.pairs import Pair
 from export.spatial.kind import SpatialKind
@@ -50,25 +47,8 @@ def _spatial(load: Loader) -> Spatial:
 class Gligen(SpatialKind):
     name = "gligen"
     engines = (
-        Engine(
-            role="spatial",
-            sources=(Source("spatial", "unet"),),
-            inputs=_inputs,
-            outputs=predictions,
-            graph=_spatial,
-            rows=unet_rows,
-            model="spatial",
-            alone=True,
-        ),
-        Engine(
-            role="spatial_gradient",
-            sources=(Source("spatial", "unet"),),
-            inputs=lambda geometry: (*_inputs(geometry), *regions(geometry)),
-            outputs=gradients,
-            graph=lambda load: AttentionGradient(_spatial(load), load.loss_scale),
-            rows=image_rows,
-            model="spatial",
-        ),
+        denoiser("spatial", "spatial", _inputs, _spatial, alone=True),
+        differentiated("spatial_gradient", "spatial", _inputs, _spatial),
         Engine(
             role="grounding",
             sources=(Source("spatial", "unet", ("position_net.",)),),

@@ -17,21 +17,8 @@ from export import spatial as exported
 from export.build import Options, build
 from export.checkpoints.folders import Checkpoint, Checkpoints
 from export.engines import load_graph
-from export.graphs.engine import (
-    Engine,
-    Loader,
-    Source,
-    Specs,
-    denoiser_inputs,
-    gradients,
-    image_rows,
-    predictions,
-    regions,
-    tensor,
-    unet_rows,
-)
+from export.graphs.engine import Loader, Specs, denoiser, denoiser_inputs, differentiated, tensor
 from export.graphs.geometry import Geometry
-from export.graphs.gradient import AttentionGradient
 from export.graphs.models import Denoiser
 from export.measure import measure
 from export.onnx.verify import verify_bundle
@@ -68,25 +55,8 @@ def inputs(geometry: Geometry) -> Specs:
 class ExportedToy(exported.SpatialKind):
     name = "toy"
     engines = (
-        Engine(
-            role="spatial",
-            sources=(Source("spatial", "unet"),),
-            inputs=inputs,
-            outputs=predictions,
-            graph=hinted,
-            rows=unet_rows,
-            model="spatial",
-            alone=True,
-        ),
-        Engine(
-            role="spatial_gradient",
-            sources=(Source("spatial", "unet"),),
-            inputs=lambda geometry: (*inputs(geometry), *regions(geometry)),
-            outputs=gradients,
-            graph=lambda load: AttentionGradient(hinted(load), load.loss_scale),
-            rows=image_rows,
-            model="spatial",
-        ),
+        denoiser("spatial", "spatial", inputs, hinted, alone=True),
+        differentiated("spatial_gradient", "spatial", inputs, hinted),
     )
 
     def replace(self, pair: Pair, given: Sequence[str]) -> Pair:
