@@ -14,6 +14,7 @@ GRADIENTS = {
     "surrogate": "the loss of the mixed maps that both models give anyway",
     "none": "coefficients stay as drawn",
     "fixed:W": "a constant weight W of the spatial model",
+    "handover": "from switch_step on the text-to-image model alone",
     "text_to_image": "that model alone",
     "spatial": "that model alone",
 }
@@ -115,7 +116,9 @@ class Options(Knobs):
         return Work(self._models(i, switch), self.guided, gradient)
 
     def _models(self, i: int, switch: int) -> tuple[Model, ...]:
-        """The spatial model alone before the switch, and in its own mode."""
+        """The spatial model alone before the switch, then those that have a weight; in a model's own mode it alone."""
         if self.gradient == "text_to_image":
             return ("text_to_image",)
-        return ("spatial",) if self.gradient == "spatial" or i < switch else MODELS
+        if self.gradient == "spatial" or i < switch or self.fixed_weight == 1:
+            return ("spatial",)
+        return ("text_to_image",) if self.gradient == "handover" or self.fixed_weight == 0 else MODELS

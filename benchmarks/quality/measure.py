@@ -11,7 +11,7 @@ from benchmarks.tabletop.scenes import CATEGORIES, Scene, held_out_scenes
 from benchmarks.tabletop.score import Scores, mean_scores, score_image
 from runtime import RealCompo
 
-MODES = ("text_to_image", "spatial", "fixed:0.5", "none", "surrogate", "exact")
+MODES = ("text_to_image", "spatial", "handover", "fixed:0.5", "none", "surrogate", "exact")
 
 
 def score_mode(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sampling) -> dict[str, Scores]:
