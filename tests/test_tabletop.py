@@ -105,7 +105,7 @@ def test_handing_over_is_one_stock_pipeline_after_the_other(tabletop: RealCompo,
     shared = SCHEDULERS[sampler][0].from_config(stock.scheduler.config, **SCHEDULERS[sampler][1])
     shared.set_timesteps(STEPS)
     options = {"guidance_scale": 7.5, "output_type": "latent"}
-    place = {"gligen_phrases": PHRASES, "gligen_boxes": [list(box) for box in BOXES]}
+    place = {"gligen_phrases": PHRASES, "gligen_boxes": list(map(list, BOXES)), "gligen_scheduled_sampling_beta": 1.0}
     parts = ((stock_gligen, shared.timesteps[:switch], place), (stock, shared.timesteps[switch:], {}))
     for pipeline, timesteps, told in parts:
         if len(timesteps):
