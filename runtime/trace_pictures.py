@@ -70,7 +70,7 @@ def draw_weights(picture: Picture) -> Figure:
         _map(axes, step.spatial_weight[picture.row].numpy(force=True), "coolwarm", 0, 1)
         for region in picture.layout.regions:
             outline(axes, region, INK, width=0.7)
-        axes.set_title(f"{i + 1} · t {step.timestep}", fontsize=7.5, color=FAINT, pad=2)
+        axes.set_title(f"{i + 1} · t {step.timestep:g}", fontsize=7.5, color=FAINT, pad=2)
     bar = figure.colorbar(grid[0, 0].images[0], ax=grid, shrink=min(1.0, 2.2 / rows), aspect=14, ticks=[0, 0.5, 1])
     bar.ax.set_yticklabels(["text-to-image", "half and half", "spatial"], fontsize=8)
     bar.outline.set_visible(False)
