@@ -8,12 +8,14 @@ from runtime.errors import RealCompoError
 from runtime.sampling.ddim import DDIM
 from runtime.sampling.dpmpp_2m import DPMPP_2M
 from runtime.sampling.euler import EULER
+from runtime.sampling.lcm import LCM
 from runtime.sampling.plms import PLMS
 from runtime.sampling.sampler import Sampler
 from runtime.sampling.schedule import Schedule, read_schedule
 from runtime.sampling.tables import Step, Table, denoising_step
+from runtime.sampling.tcd import TCD
 
-SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in (DDIM, PLMS, DPMPP_2M, EULER)}
+SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in (DDIM, PLMS, DPMPP_2M, EULER, LCM, TCD)}
 
 
 def make_table(sampler: str, steps: int, config: Mapping[str, Any]) -> Table:
