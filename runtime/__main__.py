@@ -34,6 +34,7 @@ from runtime.denoising.loop import Callback
 from runtime.knobs import check_count
 from runtime.layouts.schema import layout_schema
 from runtime.output import Output
+from runtime.pipeline import COEFFICIENTS
 from runtime.planners import PLANNERS, layout_json, make_planner
 from runtime.request import every_knob
 from runtime.spatial.control_images import CONTROL_KINDS, control_picture
@@ -89,6 +90,10 @@ def generate(
     planner: Annotated[str | None, typer.Option(help=f"{PLANNER_HELP} Default: offline.")] = None,
     negative_prompt: Annotated[str, typer.Option(help="Text to steer away from.")] = "",
     num_images: Annotated[int, typer.Option(help="Number of pictures to draw, 1 or more.")] = 1,
+    coefficients: Annotated[
+        str | None,
+        typer.Option(help=f"Start of the fusing coefficients: {', '.join(COEFFICIENTS)}. Default: {COEFFICIENTS[0]}."),
+    ] = None,
     traces: Annotated[
         Path | None,
         typer.Option(
@@ -125,6 +130,7 @@ def generate(
                 layout=placed,
                 negative_prompt=negative_prompt,
                 num_images=num_images,
+                coefficients=coefficients,
                 trace=traces is not None,
                 callback=callback,
                 **knob_values(KNOBS, knobs),

@@ -27,6 +27,8 @@ from runtime.text.encoder import TextEncoder
 from runtime.text.tokens import PromptEncoder, open_tokenizers
 from runtime.turns import Turns
 
+COEFFICIENTS = ("normal", "equal")  # how they may start: as the paper draws them, or half of each model
+
 
 class RealCompo:
     """A loaded bundle, ready to draw. Threads that call it take turns, in the order in which they came."""
@@ -85,7 +87,7 @@ class RealCompo:
         negative_prompt: str | Sequence[str] = "",
         num_images: int = 1,
         latents: Tensor | None = None,
-        coefficients: Tensor | None = None,
+        coefficients: Tensor | str | None = None,
         trace: bool = False,
         callback: Callback | None = None,
         **knobs: Any,
@@ -101,7 +103,8 @@ class RealCompo:
             num_images: images for each prompt.
             latents: (B,4,h,w) float32 to start from instead of drawn ones. The seed draws those of all images at once,
                 as diffusers does, then the coefficients, then the fresh noise of samplers that add it.
-            coefficients: (B,2,h,w) float32 to start from instead of drawn ones, text-to-image first.
+            coefficients: what to start from: `normal`, the default, is drawn from N(0, 1) as in the paper; `equal` is half
+                of each model; or (B,2,h,w) float32, text-to-image first.
             trace: record what the balancer saw; see `TraceStep`.
             callback: called after each evaluation with its number (from 1), how many there are, the latents and the
                 coefficients; what it raises ends the run. It cannot draw with this pipeline.
@@ -137,19 +140,15 @@ class RealCompo:
         count: int,
         generator: Generator,
         latents: Tensor | None,
-        coefficients: Tensor | None,
+        coefficients: Tensor | str | None,
         fixed_weight: float | None,
     ) -> tuple[Tensor, Tensor]:
         """Starting latents (B,4,h,w) and coefficients (B,2,h,w): the caller's, or drawn."""
         channels, height, width = self.manifest.latent_shape
         drawn = torch.randn((count, channels, height, width), generator=generator)
         drawn_coefficients = torch.randn((count, 2, height, width), generator=generator)
-        if fixed_weight is not None:  # the softmax of logarithms is the weights themselves
-            if coefficients is not None:
-                raise RealCompoError(f"gradient='fixed:{fixed_weight:g}' has a constant weight: leave coefficients out")
-            weights = torch.tensor([1 - fixed_weight, fixed_weight])
-            drawn_coefficients = weights.log()[:, None, None].expand_as(drawn_coefficients)
-        return self._given("latents", latents, drawn), self._given("coefficients", coefficients, drawn_coefficients)
+        started = _start_coefficients(coefficients, drawn_coefficients, fixed_weight)
+        return self._given("latents", latents, drawn), self._given("coefficients", started, drawn_coefficients)
 
     def _given(self, name: str, given: Tensor | None, drawn: Tensor) -> Tensor:
         if given is not None and given.shape != drawn.shape:
@@ -176,6 +175,18 @@ class RealCompo:
         with stats.stage("decode"):
             decoded = stats.run(self._runners["vae_decoder"], latents=latents / self.manifest.latent_scale)
             return to_images(decoded["images"])
+
+
+def _start_coefficients(given: Tensor | str | None, drawn: Tensor, fixed_weight: float | None) -> Tensor:
+    if fixed_weight is not None:  # the softmax of logarithms is the weights themselves
+        if given is not None:
+            raise RealCompoError(f"gradient='fixed:{fixed_weight:g}' has a constant weight: leave coefficients out")
+        return torch.tensor([1 - fixed_weight, fixed_weight]).log()[:, None, None].expand_as(drawn)
+    if isinstance(given, Tensor):
+        return given
+    if given not in (None, *COEFFICIENTS):
+        raise RealCompoError(f"coefficients={given!r} is unknown; use {' or '.join(COEFFICIENTS)}, or a tensor")
+    return torch.zeros_like(drawn) if given == "equal" else drawn
 
 
 def _seeded(seed: int) -> Generator:

@@ -221,6 +221,17 @@ def loss_of_maps(maps: Tensor) -> Tensor:
     return loss
 
 
+def test_coefficients_that_start_equal_are_half_of_each_model(pipe: RealCompo) -> None:
+    options: dict[str, Any] = {"layout": LAYOUT, "steps": 4, "seed": SEED}
+    equal, half = (
+        pipe(PROMPT, gradient="none", coefficients="equal", **options),
+        pipe(PROMPT, gradient="fixed:0.5", **options),
+    )
+    torch.testing.assert_close(equal.latents, half.latents)
+    drawn, named = (pipe(PROMPT, gradient="none", coefficients=start, **options) for start in (None, "normal"))
+    assert torch.equal(drawn.latents, named.latents) and not torch.allclose(drawn.latents, equal.latents)
+
+
 def test_gates_close_after_the_grounding_fraction(pipe: RealCompo, oracle: Oracle) -> None:
     scheduler = make_scheduler("plms")
     scheduler.set_timesteps(6)
@@ -398,6 +409,7 @@ def test_defaults_of_the_switch(pipe: RealCompo) -> None:
     [
         ({"steps": 0}, "steps=0 is out of range"),
         ({"sampler": "heun"}, "sampler='heun' is unknown"),
+        ({"coefficients": "random"}, "coefficients='random' is unknown; use normal or equal, or a tensor"),
         ({"gradient": "magic"}, "gradient='magic' is unknown; use one of exact, surrogate, none, fixed:W"),
         ({"gradient_from": ()}, r"gradient_from=\(\) does not name models; use \('text_to_image', 'spatial'\)"),
         ({"gradient_from": ("spatial", "depth")}, "does not name models"),
