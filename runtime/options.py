@@ -42,6 +42,11 @@ def _check_gradient_from(name: str, models: Sequence[Model]) -> None:
         raise RealCompoError(f"{name}={tuple(models)!r} does not name models; use {MODELS}, or one of them in a tuple")
 
 
+def _check_interval(name: str, interval: tuple[float, float]) -> None:
+    if len(interval) != 2 or interval[0] > interval[1]:
+        raise RealCompoError(f"{name}={tuple(interval)!r} is no interval; give its start and its end, such as 0.1 0.8")
+
+
 @dataclass(frozen=True)
 class Work:
     """What an evaluation does: all about it that is no number. Evaluations of the same work make the same calls."""
@@ -67,6 +72,13 @@ class Options(Knobs):
         check=_check_gradient,
     )
     guidance_scale: float = knob(7.5, "Strength of classifier-free guidance; 1 or less turns it off.", low=0)
+    guidance_interval: tuple[float, float] = knob(
+        (0.0, 1.0),
+        "Shares of the evaluations from which to which there is guidance; outside, half of the rows are not computed.",
+        low=0,
+        high=1,
+        check=_check_interval,
+    )
     switch_step: int | None = knob(
         None,
         "Number of first evaluations that use the spatial model alone.",
@@ -82,7 +94,7 @@ class Options(Knobs):
 
     @property
     def guided(self) -> bool:
-        """Whether there are unconditional rows: a scale of 1 or less does without, as in diffusers."""
+        """Whether some evaluations have unconditional rows: a scale of 1 or less does without, as in diffusers."""
         return self.guidance_scale > 1
 
     @property
@@ -106,14 +118,15 @@ class Options(Knobs):
         """
         switch = switch_step if self.switch_step is None else self.switch_step
         check_range("switch_step", switch, 0, evaluations)
-        return [self._work(i, switch) for i in range(evaluations)]
+        start, end = (share * evaluations for share in self.guidance_interval)
+        return [self._work(i, switch, self.guided and start <= i < end) for i in range(evaluations)]
 
-    def _work(self, i: int, switch: int) -> Work:
+    def _work(self, i: int, switch: int, guided: bool) -> Work:
         updates = i >= switch and (i - switch) % self.update_every == 0
         if updates and self.gradient == "exact":
-            return Work(self._models(i, switch), self.guided, "exact", tuple(self.gradient_from), self.trial_guidance)
+            return Work(self._models(i, switch), guided, "exact", tuple(self.gradient_from), self.trial_guidance)
         gradient: Literal["surrogate"] | None = "surrogate" if updates and self.gradient == "surrogate" else None
-        return Work(self._models(i, switch), self.guided, gradient)
+        return Work(self._models(i, switch), guided, gradient)
 
     def _models(self, i: int, switch: int) -> tuple[Model, ...]:
         """The spatial model alone before the switch, then those that have a weight; in a model's own mode it alone."""

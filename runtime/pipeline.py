@@ -103,8 +103,8 @@ class RealCompo:
             num_images: images for each prompt.
             latents: (B,4,h,w) float32 to start from instead of drawn ones. The seed draws those of all images at once,
                 as diffusers does, then the coefficients, then the fresh noise of samplers that add it.
-            coefficients: what to start from: `normal`, the default, is drawn from N(0, 1) as in the paper; `equal` is half
-                of each model; or (B,2,h,w) float32, text-to-image first.
+            coefficients: what to start from: `normal`, the default, is drawn from N(0, 1) as in the paper; `equal` is
+                half of each model; or (B,2,h,w) float32, text-to-image first.
             trace: record what the balancer saw; see `TraceStep`.
             callback: called after each evaluation with its number (from 1), how many there are, the latents and the
                 coefficients; what it raises ends the run. It cannot draw with this pipeline.

@@ -106,6 +106,29 @@ def test_fixed_weight_equals_a_plain_loop(pipe: RealCompo, oracle: Oracle) -> No
     assert_close(pipe(PROMPT, layout=LAYOUT, gradient="fixed:0.3", sampler="ddim", **options).latents, latents)
 
 
+@pytest.mark.parametrize("model", ["text_to_image", "spatial"])
+def test_guidance_of_some_evaluations_equals_a_plain_loop(pipe: RealCompo, oracle: Oracle, model: Model) -> None:
+    scheduler = make_scheduler("ddim")
+    scheduler.set_timesteps(8)
+    latents = first_latents()
+    for i, timestep in enumerate(scheduler.timesteps):
+        noise = oracle.noise(model, latents, timestep, scale=SCALE if 2 <= i < 6 else 1)
+        latents = scheduler.step(noise, timestep, latents).prev_sample
+    options: dict[str, Any] = {"steps": 8, "seed": SEED, "guidance_scale": SCALE, "guidance_interval": (0.25, 0.75)}
+    found = pipe(PROMPT, layout=LAYOUT, gradient=model, sampler="ddim", **options)
+    assert_close(found.latents, latents)
+    assert found.stats.rows[model] == 4 * 2 + 4  # the others have no unconditional row
+
+
+@pytest.mark.parametrize("gradient", ["exact", "surrogate"])
+def test_guidance_of_all_or_no_evaluation(pipe: RealCompo, gradient: str) -> None:
+    def draw(**options: Any) -> Tensor:
+        return pipe(PROMPT, layout=LAYOUT, gradient=gradient, steps=5, seed=SEED, **options).latents
+
+    assert torch.equal(draw(guidance_interval=(0, 1)), draw())
+    assert_close(draw(guidance_interval=(0.5, 0.5)), draw(guidance_scale=1.0))
+
+
 def test_surrogate_equals_a_plain_loop(pipe: RealCompo, oracle: Oracle) -> None:
     """One pixel a map cell's half: maps are 4x4, latents 8x8; the gradient comes from autograd over a loss in loops."""
     generator = torch.Generator().manual_seed(SEED)
@@ -409,6 +432,8 @@ def test_defaults_of_the_switch(pipe: RealCompo) -> None:
     [
         ({"steps": 0}, "steps=0 is out of range"),
         ({"sampler": "heun"}, "sampler='heun' is unknown"),
+        ({"guidance_interval": (0.6, 0.5)}, r"guidance_interval=\(0.6, 0.5\) is no interval"),
+        ({"guidance_interval": (0, 2)}, "guidance_interval=2 is out of range; use 0 to 1"),
         ({"coefficients": "random"}, "coefficients='random' is unknown; use normal or equal, or a tensor"),
         ({"gradient": "magic"}, "gradient='magic' is unknown; use one of exact, surrogate, none, fixed:W"),
         ({"gradient_from": ()}, r"gradient_from=\(\) does not name models; use \('text_to_image', 'spatial'\)"),
