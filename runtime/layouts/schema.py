@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from runtime.errors import RealCompoError
+from runtime.json_text import read_json
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -94,13 +95,13 @@ class LayoutFile(_Strict):
 def read_layout_file(path: Path) -> LayoutFile:
     """Raises: RealCompoError: the file is missing or damaged, or a field is wrong; the message names it."""
     try:
-        return LayoutFile.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise RealCompoError(f"cannot read the layout {path}: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise RealCompoError(f"{path}: {field}: {first['msg'].removeprefix('Value error, ')}") from error
+    try:
+        return read_json(LayoutFile, content)
+    except RealCompoError as error:
+        raise RealCompoError(f"{path}: {error}") from error
 
 
 def layout_schema() -> dict[str, Any]:
