@@ -53,11 +53,12 @@ def _one_value(picture: Picture) -> str | None:
 
 def _faint(picture: Picture) -> str | None:
     values = picture.grey
-    span = float(values.max()) - float(values.min())
-    top = 1 if values.dtype.kind in "fb" else np.iinfo(values.dtype).max
-    if span * 255 < FAINT * top:
-        return f"spans {_shown(values.min())} to {_shown(values.max())} of {top}, so it shows nothing; scale it"
-    return None
+    if values.dtype.kind not in "fu":
+        return None
+    top = 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+    if (float(values.max()) - float(values.min())) * 255 >= FAINT * top:
+        return None
+    return f"spans {_shown(values.min())} to {_shown(values.max())} of {top}, so it shows nothing; scale it"
 
 
 def _shades(picture: Picture) -> str | None:
@@ -111,7 +112,7 @@ def _painted(picture: Picture) -> str | None:
 
 def _is_ade20k(colours: np.ndarray) -> bool:
     classes = {(0, 0, 0), *map(tuple, ade20k().colors.tolist())}
-    return all(tuple(colour) in classes for colour in colours.tolist())
+    return bool(colours.any()) and all(tuple(colour) in classes for colour in colours.tolist())
 
 
 def _ade20k_colours(ids: np.ndarray) -> np.ndarray:
