@@ -13,6 +13,7 @@ from runtime.errors import RealCompoError
 
 M = TypeVar("M", bound=BaseModel)
 LONGEST_NAME = 60  # characters of a field's name that an error shows
+UNION = ("int", "str")  # what pydantic adds to the place of a value that may be either
 MOST_DIGITS = 300  # of an integer: a float has no more
 
 
@@ -80,7 +81,7 @@ def _short_integer(number: str) -> int:
 
 
 def _said(error: ErrorDetails, model: type[BaseModel]) -> str:
-    field = ".".join(_cut(str(part)) for part in error["loc"]) or "the file"
+    field = ".".join(_cut(str(part)) for part in error["loc"] if part not in UNION) or "the file"
     if error["type"] != "extra_forbidden":
         return f"{field}: {error['msg'].removeprefix('Value error, ')}"
     close = get_close_matches(str(error["loc"][-1]), sorted(set(_names(model.model_json_schema()))), n=1)

@@ -1,6 +1,7 @@
 """What a pose's numbers mean: which points are seen, and in which unit they are."""
 
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
 
@@ -46,12 +47,21 @@ def clean(keypoints: Sequence[Keypoint], phrase: str) -> tuple[Keypoint, ...]:
     points = _array([keypoints[i] for i in given], phrase)
     unseen = not_seen(points)
     if unseen.any() and len(keypoints) not in BODIES:
-        raise FieldError(
-            "keypoints",
-            f"keypoint {given[int(unseen.argmax())]} of {phrase!r} is {points[unseen][0].tolist()}, which often means "
-            "not seen; write null, or for a corner a number beside it",
-        )
-    seen = points[~unseen]
+        _refuse_sentinel(given[int(unseen.argmax())], points[unseen][0], phrase)
+    _check_seen(points[~unseen], phrase)
+    seen = {i: (x, y) for i, (x, y), absent in zip(given, points.tolist(), unseen, strict=True) if not absent}
+    return tuple(seen.get(i) for i in range(len(keypoints)))
+
+
+def _refuse_sentinel(i: int, point: np.ndarray, phrase: str) -> NoReturn:
+    raise FieldError(
+        "keypoints",
+        f"keypoint {i} of {phrase!r} is {point.tolist()}, which often means not seen; write null, or for a corner a "
+        "number beside it",
+    )
+
+
+def _check_seen(seen: np.ndarray, phrase: str) -> None:
     if not len(seen):
         raise FieldError("keypoints", f"the keypoints of {phrase!r} are all unseen; give at least one of them seen")
     if in_pixels(seen):
@@ -60,10 +70,6 @@ def clean(keypoints: Sequence[Keypoint], phrase: str) -> tuple[Keypoint, ...]:
         )
     for check in (check_distance, check_origin):
         check(seen, "keypoints", f"the pose of {phrase!r}")
-    cleaned: list[Keypoint] = [None] * len(keypoints)
-    for i, (x, y), absent in zip(given, points.tolist(), unseen, strict=True):
-        cleaned[i] = None if absent else (x, y)
-    return tuple(cleaned)
 
 
 def box_around(keypoints: Sequence[Keypoint]) -> Box:

@@ -12,7 +12,7 @@ SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 # `Region` checks the range, in plainer words than pydantic's.
 Fraction = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
-FilePoint = tuple[Fraction, Fraction]
+FilePoint = tuple[float, float]  # may be outside the image
 Label = int | str
 
 
@@ -37,8 +37,9 @@ class RegionFile(_Strict):
     keypoints: Annotated[
         list[FilePoint | None] | None,
         Field(
-            description="[x, y] each, in fractions, null where not seen. The region is the box around them. openpose "
-            "ControlNets take 18 in the order of OpenPose's COCO, or 25 in that of BODY_25."
+            description="[x, y] each, in fractions, null where not seen; outside 0 to 1 is outside the image. The "
+            "region is the image's part of the box around them. openpose ControlNets take 18 in the order of OpenPose's "
+            "COCO, or 25 in that of BODY_25; of these, [0, 0] and [-1, -1] are not seen either."
         ),
     ] = None
     openpose: Annotated[

@@ -1,11 +1,14 @@
 """Pictures that hold something else than they are given for: read where it is plain what is meant, or refused."""
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from runtime import Layout, RealCompoError
@@ -175,3 +178,30 @@ def test_the_field_is_named(tmp_path: Path) -> None:
     (tmp_path / "layout.json").write_text('{"regions": [], "depth": "photo.png"}')
     with pytest.raises(RealCompoError, match=r"layout\.json: depth: the depth has colours"):
         Layout.from_file(tmp_path / "layout.json")
+
+
+def _file(form: str) -> bytes:
+    buffer = BytesIO()
+    grey(RAMP).save(buffer, format=form)
+    return buffer.getvalue()
+
+
+FILES = {form: _file(form) for form in ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM", "TGA")}
+
+
+@given(st.sampled_from(sorted(FILES)), st.floats(0, 1), st.binary(max_size=4), st.sampled_from(sorted(READERS)))
+@settings(max_examples=200, deadline=None)
+def test_any_picture_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, form: str, place: float, noise: bytes, what: str
+) -> None:
+    """Cut off, or with bytes written over."""
+    path = tmp_path_factory.getbasetemp() / "damaged.png"
+    whole = FILES[form]
+    at = round(place * len(whole))
+    path.write_bytes(whole[:at] + noise + whole[at + len(noise) :] if noise else whole[:at])
+    try:
+        assert READERS[what](path).ndim == 2
+    except RealCompoError as error:
+        said = str(error).replace(str(path), "")
+        assert len(said) < 250
+        assert len(said.splitlines()) == 1
