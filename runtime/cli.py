@@ -1,6 +1,7 @@
 """What the command lines share: options made of knobs, one plain line for what a user can mend, exit codes."""
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from runtime.errors import RealCompoError
 from runtime.knobs import Knob
 
 F = TypeVar("F", bound=Callable[..., Any])
-LONGEST, TAIL = 300, 100  # characters of a line on stderr, and of its end if it is cut
+LONGEST, TAIL = 300, 220  # characters of a line on stderr, and at most of its end if it is cut
 
 
 def with_options(knobs: Mapping[str, Knob]) -> Callable[[F], F]:
@@ -76,9 +77,12 @@ def plain_errors(interrupted: str = "interrupted") -> Iterator[None]:
 
 
 def one_line(text: str) -> str:
-    """At most `LONGEST` characters; of a longer text the start, and the end, which says what mends it."""
+    """At most `LONGEST` characters; of a longer text the start, and the last sentence, which says what mends it."""
     line = " ".join(text.split())
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - TAIL - 5]} ... {line[-TAIL:]}"
+    if len(line) <= LONGEST:
+        return line
+    end = re.split(r"[.;:] ", line)[-1][-TAIL:]
+    return f"{line[: LONGEST - len(end) - 5]} ... {end}"
 
 
 def _exit(line: str, code: int) -> None:

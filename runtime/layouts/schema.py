@@ -38,8 +38,8 @@ class RegionFile(_Strict):
         list[FilePoint | None] | None,
         Field(
             description="[x, y] each, in fractions, null where not seen; outside 0 to 1 is outside the image. The "
-            "region is the image's part of the box around them. openpose ControlNets take 18 in the order of OpenPose's "
-            "COCO, or 25 in that of BODY_25; of these, [0, 0] and [-1, -1] are not seen either."
+            "region is the image's part of the box around them. openpose ControlNets take 18 in the order of "
+            "OpenPose's COCO, or 25 in that of BODY_25; of these, [0, 0] and [-1, -1] are not seen either."
         ),
     ] = None
     openpose: Annotated[

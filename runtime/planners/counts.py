@@ -15,7 +15,7 @@ NUMBERS: dict[str, float] = {
     **{word: 10 * n for n, word in enumerate(TENS, 2)},
     "fourty": 40,
 }
-SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+SCALES = {"dozen": 12, "score": 20, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
 # Phrases that say how many, without a number that can be taken apart.
 PHRASES: dict[str, int] = {
     "no": 0,
@@ -26,40 +26,18 @@ PHRASES: dict[str, int] = {
     **dict.fromkeys(("many", "numerous", "lots of", "a lot of", "plenty of", "a number of", "a handful of"), 5),
     **dict.fromkeys(("a half dozen", "half a dozen"), 6),
     "a score of": 20,
-    "scores of": 40,
+    "a baker's dozen": 13,
+    "a baker's dozen of": 13,
     **{f"{scale}s of": 2 * size for scale, size in SCALES.items()},
 }
 QUALIFIERS = (
-    *(
-        "at least",
-        "at most",
-        "no more than",
-        "no fewer than",
-        "no less than",
-        "more than",
-        "less than",
-        "fewer than",
-        "as many as",
-        "up to",
-    ),
-    *("exactly", "precisely", "only", "about", "approximately", "roughly", "nearly", "almost", "all"),
+    *("at least", "at most", "no more than", "no fewer than", "no less than", "more than", "less than", "fewer than"),
+    *("as many as", "up to", "exactly", "precisely", "only", "about", "approximately", "roughly", "nearly", "almost"),
+    "all",
 )
 GROUPS = (
-    "group",
-    "set",
-    "row",
-    "total",
-    "line",
-    "pile",
-    "stack",
-    "bunch",
-    "team",
-    "herd",
-    "flock",
-    "pack",
-    "cluster",
-    "family",
-    "circle",
+    *("group", "set", "row", "total", "line", "pile", "stack", "bunch", "team", "herd", "flock", "pack", "cluster"),
+    *("family", "circle"),
 )
 OWNERS = ("the", "these", "those", "my", "your", "his", "her", "its", "our", "their")
 MOST = 10**6  # more are as many
@@ -71,18 +49,17 @@ def _either(words: Iterable[str]) -> str:
 
 
 _GAP = r"(?:\s+|[-\u2010\u2011])"
-_DIGITS = r"(?:\d*[\u00bc-\u00be]|\d+(?:[.,]\d+)*(?:/\d+)?)"
+_DIGITS = r"(?:\d+\s+\d+/\d+|\d*[\u00bc-\u00be]|\d+(?:[.,]\d+)*(?:/\d+)?)"
 _SMALL = f"(?:{_either(TENS)}{_GAP}{_either(UNITS)}|{_either(NUMBERS)}|{_DIGITS})"
-_SCALE = _either(SCALES)
+_SCALE = _either(SCALES.keys() - {"score"})  # which alone is music
 _AND_HALF = f"(?:{_GAP}and{_GAP}a{_GAP}half)?"
 _TIMES = f"half{_GAP}an?|an?{_GAP}half|half|an?{_GAP}(?:few|couple(?:{_GAP}of)?)|several|an?|{_SMALL}{_AND_HALF}"
 _MORE = f"(?:{_GAP}(?:and{_GAP})?{_SMALL}(?:{_GAP}{_SCALE})?){{0,3}}"  # "thousand two hundred and five"
 _OF = f"(?:{_GAP}of(?!{_GAP}{_either(OWNERS)}))?"  # "a dozen of eggs"
-_SCALED = f"(?:(?:{_TIMES}){_GAP})?{_SCALE}(?:{_GAP}{_SCALE})?{_MORE}{_AND_HALF}{_OF}"
+_SCALED = f"(?:(?:(?:{_TIMES}){_GAP})?{_SCALE}|{_SMALL}{_GAP}score)(?:{_GAP}{_SCALE})?{_MORE}{_AND_HALF}{_OF}"
 _CARDINAL = f"(?:{_SCALED}|{_SMALL}{_AND_HALF})"
-_RANGE = (
-    f"{_CARDINAL}(?:(?:\\s+(?:or|to)\\s+|\\s*[-\u2012-\u2014]\\s*){_CARDINAL})?(?:\\s+or\\s+so|(?<=\\d)\\s?[x\u00d7])?"
-)
+_TO = r"(?:\s+(?:or|to)\s+|\s*[-\u2012-\u2014]\s*)"
+_RANGE = rf"{_CARDINAL}(?:{_TO}{_CARDINAL})?(?:\s+or\s+so|{_GAP}odd|(?<=\d)\s?[x\u00d7])?"
 _COUNT = (
     f"(?:{_either(QUALIFIERS)}{_GAP})?(?:a{_GAP}{_either(GROUPS)}{_GAP}of{_GAP}(?={_CARDINAL}))?"
     f"(?:{_RANGE}|{_either(PHRASES)})(?:{_GAP}of{_GAP}{_either(OWNERS)})?"
@@ -93,7 +70,7 @@ _WHOLE = re.compile(_COUNT, re.IGNORECASE)
 _BETWEEN = re.compile(r"\s+(?:or|to)\s+|[-\u2012-\u2014]\s*(?=[\d])|\s+[-\u2012-\u2014]\s+")
 _NOISE = re.compile(
     rf"^{_either(QUALIFIERS)}{_GAP}|^a{_GAP}{_either(GROUPS)}{_GAP}of{_GAP}(?={_CARDINAL})|"
-    rf"{_GAP}of{_GAP}{_either(OWNERS)}$|\s+or\s+so$|(?<=\d)\s?[x\u00d7]$"
+    rf"{_GAP}of{_GAP}{_either(OWNERS)}$|\s+or\s+so$|{_GAP}odd$|(?<=\d)\s?[x\u00d7]$"
 )
 
 

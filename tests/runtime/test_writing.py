@@ -158,12 +158,17 @@ def test_sizes_that_cannot_be_drawn(tmp_path: Path, height: int, width: int) -> 
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.exception
 
 
-def test_long_lines_keep_their_start_and_their_end() -> None:
-    line = one_line(f"error: the file\n{'x ' * 5000}is wrong; mend it")
+@pytest.mark.parametrize("end", ["mend it", "python -m export build x --out " + "y" * 100, "z" * 999])
+def test_long_lines_keep_their_start_and_their_end(end: str) -> None:
+    line = one_line(f"error: the file\n{'x ' * 5000}is wrong. {end}")
     assert len(line) == 300
     assert line.startswith("error: the file x x")
-    assert line.endswith("x is wrong; mend it")
+    assert line.endswith(f" ... {end[-220:]}")
+
+
+def test_short_lines_stay() -> None:
     assert one_line("short  line\n") == "short line"
+    assert one_line("x" * 300) == "x" * 300
 
 
 def test_encoded_is_what_is_written(tmp_path: Path) -> None:
