@@ -13,8 +13,10 @@ from runtime.layouts.palette import UNLABELLED, ade20k
 
 Suspicion = Callable[[Picture], str | None]
 
-MOST_CLASSES = 100  # in one label map; scenes of ADE20K have fewer than 50
-GREY = (25, 230)  # of 255: what is neither black nor white
+MOST_CLASSES = 60  # in one label map; scenes of ADE20K have fewer than 50
+MOST_BLENDS = 2  # classes that only stand between a lower and a higher one; interpolation makes more
+BRIGHT = 150  # of 255: ids of ADE20K end below, and depth does not
+GREY = (0.1, 0.9)  # what is neither black nor white
 FAINT = 8  # of 255: a span that is one value to the eye
 METRES = 65535 // 3  # 16 bits of millimetres end below, and pictures of estimators above
 
@@ -56,14 +58,14 @@ def _faint(picture: Picture) -> str | None:
     if values.dtype.kind not in "fu":
         return None
     top = 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
-    if (float(values.max()) - float(values.min())) * 255 >= FAINT * top:
+    if not (float(values.max()) - float(values.min())) * 255 < FAINT * top:  # which is so of NaN
         return None
     return f"spans {_shown(values.min())} to {_shown(values.max())} of {top}, so it shows nothing; scale it"
 
 
 def _shades(picture: Picture) -> str | None:
-    grey = picture.grey
-    if grey.dtype != np.uint8 or not ((grey > GREY[0]) & (grey < GREY[1])).mean() > 0.5:
+    grey = picture.grey / (np.iinfo(picture.grey.dtype).max if picture.grey.dtype.kind == "u" else 1)
+    if not ((grey > GREY[0]) & (grey < GREY[1])).mean() > 0.5:
         return None
     return "is grey for the most part, so it seems to be a photograph or depth; a mask is white on black"
 
@@ -81,6 +83,29 @@ def _metres(picture: Picture) -> str | None:
         f"ends at {picture.values.max()} of 65535, so it seems to be distances, or 8 bits; near must be bright, "
         "and the nearest close to 65535"
     )
+
+
+def _classes(picture: Picture) -> str | None:
+    grey = picture.grey
+    if grey.dtype != np.uint8 or grey.size < 32 * 32 or grey.max() >= BRIGHT or len(np.unique(grey)) > MOST_CLASSES:
+        return None
+    return f"ends at {grey.max()} of 255 and has few values, so it seems to be a label map; near must be bright"
+
+
+def _blended(picture: Picture) -> str | None:
+    """Enlarged or shrunk with interpolation, a label map has ids between those of its classes."""
+    ids = picture.values.astype(np.int64)
+    between = _between(ids) | _between(ids.T).T
+    blends = np.setdiff1d(ids[between], ids[~between])
+    if len(blends) <= MOST_BLENDS:
+        return None
+    return "has ids that only stand between others, as blending makes them; resize it to the nearest pixel"
+
+
+def _between(ids: np.ndarray) -> np.ndarray:
+    """Which pixels (H,W) are above one neighbour in their row and below the other."""
+    steps = np.sign(np.diff(np.pad(ids, ((0, 0), (1, 1)), mode="edge"), axis=1))
+    return (steps[:, 1:] == steps[:, :-1]) & (steps[:, 1:] != 0)
 
 
 def _lossy(picture: Picture) -> str | None:
@@ -127,5 +152,5 @@ def _shown(value: np.generic) -> str:
 
 
 MASK = (_colours, _alpha, _one_value, _shades)
-DEPTH = (_colours, _alpha, _one_value, _mask, _faint, _metres)
-LABELS = (_lossy, _one_value, _mask, _painted, _many_classes)
+DEPTH = (_colours, _alpha, _one_value, _mask, _faint, _classes, _metres)
+LABELS = (_lossy, _one_value, _mask, _painted, _many_classes, _blended)

@@ -82,6 +82,18 @@ SUSPECTS: dict[str, tuple[str, Image.Image, str]] = {
     "photograph as mask": ("mask", grey(PHOTO), "has colours"),
     "grey photograph as mask": ("mask", grey(PHOTO[..., 0]), "grey for the most part"),
     "coloured label map as mask": ("mask", indexed(IDS, {2: (6, 230, 230), 23: (11, 102, 255)}), "has colours"),
+    "depth of 16 bits as mask": ("mask", grey(RAMP.astype(np.uint16) * 257), "grey for the most part"),
+    "label map as depth": ("depth", grey(IDS), "seems to be a label map"),
+    "label map that was enlarged": (
+        "segmentation",
+        grey(IDS).resize((96, 96), Image.Resampling.BILINEAR),
+        "only stand between others",
+    ),
+    "steps of depth as label map": (
+        "segmentation",
+        grey((RAMP // 16 * 16)[:, ::3].copy()),
+        "only stand between others",
+    ),
     "white mask": ("mask", grey(np.full((SIDE, SIDE), 255, np.uint8)), "is 255 everywhere"),
     "black mask": ("mask", grey(np.zeros((SIDE, SIDE), np.uint8)), "is 0 everywhere"),
     "mask of 0 and 1": ("mask", grey(DISC.astype(np.uint8)), "largest value is 0.00392"),
