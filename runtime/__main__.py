@@ -19,25 +19,25 @@ from PIL import Image
 
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
-from runtime.bundle.manifest import write_atomically
-from runtime.cli import (
-    check_folder,
-    check_picture,
-    check_writable,
-    knob_values,
-    plain_errors,
-    with_options,
-    write_picture,
-    writing,
-)
+from runtime.cli import knob_values, plain_errors, with_options
 from runtime.denoising.loop import Callback
-from runtime.knobs import check_count
+from runtime.knobs import check_count, check_range
 from runtime.layouts.schema import layout_schema
 from runtime.output import Output
 from runtime.pipeline import COEFFICIENTS
 from runtime.planners import PLANNERS, layout_json, make_planner
 from runtime.request import every_knob
 from runtime.spatial.control_images import CONTROL_KINDS, control_picture
+from runtime.writing import (
+    check_apart,
+    check_folder,
+    check_picture,
+    check_writable,
+    encoded,
+    write_file,
+    write_picture,
+    writing,
+)
 
 EXAMPLES = """
 Examples:
@@ -60,6 +60,7 @@ Examples:
 
 BLANK = "#e8e8e8"  # what regions are drawn on
 PLAN_SIDE = 512  # pixels of `plan`'s picture
+MOST_PIXELS, STEEPEST = 8192, 8  # a side of `show`'s picture, and how much longer one may be than the other
 
 PLANNER_HELP = f"Planner: {' or '.join(PLANNERS)}, which parse the prompt or ask the model of OPENAI_MODEL."
 KNOBS = every_knob()
@@ -118,12 +119,15 @@ def generate(
     with plain_errors():
         check_count("num_images", num_images)
         paths = _numbered(out, num_images)
-        check_picture(out)
+        for path in paths:
+            check_picture(path)
         if traces:
-            _prepare_traces(traces)
+            _prepare_traces(traces, paths)
         placed = _plan_or_read(prompt, layout, plan, planner)
         wanted = _choose_prompt(prompt, placed)
         pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream)
+        height, width = pipe.manifest.image_size
+        check_picture(out, (width, height))
         with progress_bar() as callback:
             output = pipe(
                 wanted,
@@ -165,17 +169,19 @@ def plan(
     """Plan where each object of a prompt goes, and print a layout that `--layout` reads."""
     with plain_errors():
         find = make_planner(planner, model=model, base_url=base_url, api_key=api_key, time_limit=time_limit)
+        check_apart(out=out, picture=picture)
         if out:
             check_writable(out)
         if picture:
-            check_picture(picture)
+            _prepare_figures()
+            check_picture(picture, (PLAN_SIDE, PLAN_SIDE))
         placed = find(prompt)
         text = layout_json(placed)
+        drawn = encoded(picture, _draw_regions(placed, PLAN_SIDE, PLAN_SIDE)) if picture else b""
         if out:
-            with writing(out):
-                write_atomically(out, f"{text}\n".encode())
+            write_file(out, f"{text}\n".encode())
         if picture:
-            write_picture(picture, _draw_regions(placed, PLAN_SIDE, PLAN_SIDE))
+            write_file(picture, drawn)
         typer.echo(text)
 
 
@@ -196,9 +202,8 @@ def show(
 ) -> None:
     """Draw a layout's regions, or one of its control images. The last line printed is the picture's path."""
     with plain_errors():
-        check_count("height", height)
-        check_count("width", width)
-        check_picture(out)
+        _check_size(height, width, control)
+        check_picture(out, (width, height))
         placed = Layout.from_file(layout)
         if control is None:
             write_picture(out, _draw_regions(placed, height, width))
@@ -255,10 +260,21 @@ def _numbered(out: Path, count: int) -> list[Path]:
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(count)]
 
 
-def _prepare_traces(folder: Path) -> None:
+def _check_size(height: int, width: int, control: str | None) -> None:
+    for name, side in (("height", height), ("width", width)):
+        check_range(name, side, 1, MOST_PIXELS)
+    if control is None and max(height, width) > STEEPEST * min(height, width):
+        raise RealCompoError(f"{width}x{height} is too narrow for a picture of regions; use at most {STEEPEST} to 1")
+
+
+def _prepare_traces(folder: Path, paths: list[Path]) -> None:
     check_folder(folder)
     with _needing_matplotlib("--traces"):
-        import runtime.trace_pictures  # noqa: F401
+        from runtime.trace_pictures import picture_files
+    for file in picture_files(folder, len(paths)):
+        check_writable(file)
+        for path in paths:
+            check_apart(out=path, traces=file)
 
 
 @contextmanager
@@ -279,9 +295,15 @@ def _write_traces(
             typer.echo(path)
 
 
-def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
+def _prepare_figures() -> None:
     with _needing_matplotlib("a picture of a layout"):
-        from runtime.layouts.pictures import draw_layout, png
+        import runtime.layouts.pictures  # noqa: F401
+
+
+def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
+    _prepare_figures()
+    from runtime.layouts.pictures import draw_layout, png
+
     blank = Image.new("RGB", (width, height), BLANK)
     return Image.open(BytesIO(png(draw_layout(blank, layout.prompt or "", layout)))).convert("RGB")
 

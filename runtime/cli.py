@@ -1,22 +1,19 @@
-"""What the command lines share: options made of knobs, files, one plain line for what a user can mend, exit codes."""
+"""What the command lines share: options made of knobs, one plain line for what a user can mend, exit codes."""
 
 import inspect
-import tempfile
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import BytesIO
-from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
-from PIL import Image
 
-from runtime.bundle.manifest import write_atomically
 from runtime.errors import RealCompoError
 from runtime.knobs import Knob
 
 F = TypeVar("F", bound=Callable[..., Any])
+LONGEST, TAIL = 300, 220  # characters of a line on stderr, and at most of its end if it is cut
 
 
 def with_options(knobs: Mapping[str, Knob]) -> Callable[[F], F]:
@@ -70,56 +67,22 @@ def _type(knob: Knob) -> Any:
 @contextmanager
 def plain_errors(interrupted: str = "interrupted") -> Iterator[None]:
     """Instead of a traceback, one line on stderr: exit code 2 for a RealCompoError, 130 for Ctrl-C."""
-    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+    warnings.showwarning = lambda message, *_, **__: typer.echo(one_line(f"warning: {message}"), err=True)
     try:
         yield
     except RealCompoError as error:
-        _exit(f"error: {' '.join(str(error).split())}", 2)
+        _exit(one_line(f"error: {error}"), 2)
     except KeyboardInterrupt:
         _exit(interrupted, 130)
 
 
-def check_picture(out: Path) -> None:
-    """Raises: RealCompoError: not a picture's name, or not to be written."""
-    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
-        raise RealCompoError(f"{out}: {out.suffix or 'no suffix'} is not a picture format; use .png")
-    check_writable(out)
-
-
-def check_writable(out: Path) -> None:
-    """Find out before the work starts, not after it."""
-    with writing(out):
-        if out.is_dir():
-            raise RealCompoError(f"{out} is a folder; give the name of a file in it")
-        _try(out.parent)
-
-
-def check_folder(folder: Path) -> None:
-    """Find out before the work starts whether files can be written into a folder, which is made."""
-    with writing(folder):
-        _try(folder)
-
-
-def write_picture(path: Path, image: Image.Image) -> None:
-    buffer = BytesIO()
-    image.save(buffer, format=Image.registered_extensions()[path.suffix.lower()])
-    with writing(path):
-        write_atomically(path, buffer.getvalue())
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say in one line what keeps a file from being written."""
-    try:
-        yield
-    except OSError as error:
-        raise RealCompoError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _try(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+def one_line(text: str) -> str:
+    """At most `LONGEST` characters; of a longer text the start, and the last sentence, which says what mends it."""
+    line = " ".join(text.split())
+    if len(line) <= LONGEST:
+        return line
+    end = re.split(r"[.;:] ", line)[-1][-TAIL:]
+    return f"{line[: LONGEST - len(end) - 5]} ... {end}"
 
 
 def _exit(line: str, code: int) -> None:

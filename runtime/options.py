@@ -64,7 +64,7 @@ class Options(Knobs):
     denoising steps."""
 
     steps: int = knob(50, "Number of denoising steps.", low=1)
-    seed: int = knob(0, "Seed of the starting noise and the starting coefficients.")
+    seed: int = knob(0, "Seed of the starting noise and the starting coefficients.", low=0)
     sampler: str = knob("plms", f"Sampler: {', '.join(SAMPLERS)}.")
     gradient: str = knob(
         "exact",

@@ -15,6 +15,7 @@ from runtime.words import Backend, Flavour, Model, Precision, Quantization, Role
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+SHORT = 40  # characters of a name that a temporary one starts with: the longest names leave no room for more
 
 
 def _inside_bundle(path: str) -> str:
@@ -209,7 +210,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary name in the same folder, then rename, so that `path` is never half written."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:SHORT]}.", delete=False) as file:
         temporary = Path(file.name)
         try:
             file.write(content)

@@ -122,7 +122,7 @@ BOX = Region("a ball", box=(0, 0, 1, 1))
     ("kind", "layout", "message"),
     [
         ("openpose", Layout([BOX]), "no region of the layout has keypoints"),
-        ("openpose", Layout([BOX, Region("x", keypoints=[(0, 0), (1, 1)])]), "regions.1.keypoints has 2 points"),
+        ("openpose", Layout([BOX, Region("x", keypoints=[(0, 0.1), (1, 1)])]), "regions.1.keypoints has 2 points"),
         ("segmentation", Layout([]), "neither segmentation, nor background, nor regions with a label"),
         (
             "segmentation",

@@ -3,9 +3,8 @@
 import numpy as np
 
 from runtime.errors import FieldError
-from runtime.layouts.images import UNLABELLED
 from runtime.layouts.layout import Layout
-from runtime.layouts.palette import class_id
+from runtime.layouts.palette import UNLABELLED, class_id
 from runtime.spatial.control_images.kind import Canvas, ControlKind
 
 COVERED = 0.5  # a pixel belongs to a region that covers at least this share of it
