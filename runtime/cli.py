@@ -80,14 +80,21 @@ def plain_errors(interrupted: str = "interrupted") -> Iterator[None]:
 def one_line(text: str) -> str:
     """At most `LONGEST` characters; of a longer text the start, and the last sentence, which says what mends it.
 
-    A command at the end is kept whole, and only that makes a line longer: it could not be run in part.
+    A sentence with a command is kept whole, and only that makes a line longer: it could not be run in part.
     """
     line = " ".join(text.split())
     if len(line) <= LONGEST:
         return line
-    start, command, rest = line.partition(COMMAND)
-    end = command + rest if command else re.split(r"[.;:] ", line)[-1][-TAIL:]
+    end = _with_command(line) or re.split(r"[.;:] ", line)[-1][-TAIL:]
+    start = line[: len(line) - len(end)]
     return f"{start[: max(LONGEST - len(end) - 5, HEAD)]} ... {end}"
+
+
+def _with_command(line: str) -> str:
+    """From the sentence on that has a command; empty without one."""
+    at = line.find(COMMAND)
+    before = line.rfind(". ", 0, at)
+    return "" if at < 0 else line[at if before < 0 else before + 2 :]
 
 
 def _exit(line: str, code: int) -> None:

@@ -169,7 +169,8 @@ def test_long_lines_keep_their_start_and_their_end(end: str) -> None:
 def test_a_command_is_never_cut() -> None:
     command = f"python -m export build x --out {'y' * 400}"
     line = one_line(f"error: {'x' * 500}. Build it with: {command}")
-    assert line == f"error: {'x' * 53} ... {command}"
+    assert line == f"error: {'x' * 53} ... Build it with: {command}"
+    assert one_line(f"error: {'x' * 500}: {command}") == f"error: {'x' * 53} ... {command}"
 
 
 def test_short_lines_stay() -> None:
