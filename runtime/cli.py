@@ -13,7 +13,8 @@ from runtime.errors import RealCompoError
 from runtime.knobs import Knob
 
 F = TypeVar("F", bound=Callable[..., Any])
-LONGEST, TAIL = 300, 220  # characters of a line on stderr, and at most of its end if it is cut
+LONGEST, HEAD, TAIL = 300, 60, 220  # characters of a line on stderr; of its start and its end if it is cut
+COMMAND = "python -m "
 
 
 def with_options(knobs: Mapping[str, Knob]) -> Callable[[F], F]:
@@ -77,12 +78,23 @@ def plain_errors(interrupted: str = "interrupted") -> Iterator[None]:
 
 
 def one_line(text: str) -> str:
-    """At most `LONGEST` characters; of a longer text the start, and the last sentence, which says what mends it."""
+    """At most `LONGEST` characters; of a longer text the start, and the last sentence, which says what mends it.
+
+    A sentence with a command is kept whole, and only that makes a line longer: it could not be run in part.
+    """
     line = " ".join(text.split())
     if len(line) <= LONGEST:
         return line
-    end = re.split(r"[.;:] ", line)[-1][-TAIL:]
-    return f"{line[: LONGEST - len(end) - 5]} ... {end}"
+    end = _with_command(line) or re.split(r"[.;:] ", line)[-1][-TAIL:]
+    start = line[: len(line) - len(end)]
+    return f"{start[: max(LONGEST - len(end) - 5, HEAD)]} ... {end}"
+
+
+def _with_command(line: str) -> str:
+    """From the sentence on that has a command; empty without one."""
+    at = line.find(COMMAND)
+    before = line.rfind(". ", 0, at)
+    return "" if at < 0 else line[at if before < 0 else before + 2 :]
 
 
 def _exit(line: str, code: int) -> None:
