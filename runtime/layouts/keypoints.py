@@ -11,7 +11,8 @@ from runtime.layouts.geometry import Box, Keypoint
 BODIES = (18, 25)  # keypoints of COCO and BODY_25
 SENTINELS = ((0, 0), (-1, -1))  # what tools write for a point that is not seen
 PIXELS_FROM = 1.5  # half of a person's coordinates are below this in fractions, and above it in pixels
-CENTRED = 0.3  # a pose has more coordinates than this share below 0 where they run from -1 to 1
+CENTRED = 0.3  # a pose has more coordinates than this share below 0 where they run from -1 to 1,
+NARROW = 0.25  # and half of them farther apart than this; else it is a small person at the image's edge
 FARTHEST = 1e6  # images from the middle; what is beyond is no place
 
 
@@ -27,8 +28,14 @@ def in_pixels(points: np.ndarray) -> bool:
 
 def check_origin(points: np.ndarray, field: str, name: str) -> None:
     """Raises: FieldError: the seen points (N,2), in fractions, are hardly told from the image's top left."""
-    if points.size and (points < 0).mean() > CENTRED:
+    if points.size and (points < 0).mean() > CENTRED and _spread(points) > NARROW:
         raise FieldError(field, f"{name} seems to run from -1 to 1; give fractions of the image, 0 to 1")
+
+
+def _spread(points: np.ndarray) -> float:
+    """How far apart the middle half of all coordinates is."""
+    low, high = np.percentile(points, [25, 75])
+    return float(high - low)
 
 
 def check_distance(points: np.ndarray, field: str, name: str) -> None:
