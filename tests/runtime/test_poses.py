@@ -78,7 +78,7 @@ def test_a_person_of_two_points_has_the_units_of_the_others(tmp_path: Path) -> N
 
 
 @given(
-    st.floats(0.1, 2), st.floats(-0.1, 0.5), st.floats(0, 0.5), st.sampled_from([1.0, 64.0, 511.5, 4096.0]),
+    st.floats(0.3, 2), st.floats(-0.05, 0.5), st.floats(0, 0.5), st.sampled_from([1.0, 64.0, 511.5, 4096.0]),
     st.dictionaries(st.sampled_from(LIMB_ENDS), st.tuples(st.floats(-3, 9), st.floats(-3, 9)), max_size=4),
 )  # fmt: skip
 @settings(max_examples=150, deadline=None)
@@ -90,7 +90,10 @@ def test_units_whatever_the_scale_and_outliers(
     unit: float,
     outliers: dict[int, tuple[float, float]],
 ) -> None:
-    """Fractions stay fractions and pixels pixels; and every point is where it was put."""
+    """Fractions stay fractions and pixels pixels; and every point is where it was put.
+
+    A person of a few pixels in the corner cannot be told from one in fractions, and so is none of these.
+    """
     points = [(left + size * x, top + size * y) for x, y in BODY]
     for i, place in outliers.items():
         points[i] = place
