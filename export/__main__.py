@@ -110,14 +110,14 @@ def build(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Text-to-image model to use instead of the pair's: hub id, diffusers folder or .safetensors file.",
+            help="Text-to-image model to use instead of the pair's: hub id, diffusers folder or file of weights.",
         ),
     ] = None,
     spatial: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Spatial model to use instead of the pair's: hub id, diffusers folder or .safetensors file. "
+            help="Spatial model to use instead of the pair's: hub id, diffusers folder or file of weights. "
             "For ControlNets write KIND=MODEL (openpose, segmentation or depth); repeat it for more.",
         ),
     ] = None,
@@ -133,6 +133,15 @@ def build(
         Path | None,
         typer.Option(
             help="Folder with CLIP's vocab.json and merges.txt; needed when the text-to-image model is a single file.",
+            show_default=False,
+        ),
+    ] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE_OR_DIR",
+            help="VAE to use instead of that of a single-file text-to-image model, or where it has none: a file of "
+            "weights or a diffusers folder.",
             show_default=False,
         ),
     ] = None,
@@ -165,6 +174,7 @@ def build(
             compute_capabilities=tuple(compute_capability or ()),
             builder=BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache),
             tokenizer=tokenizer,
+            vae=vae,
             random_weights=random_weights,
             force=force,
         )

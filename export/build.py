@@ -82,6 +82,7 @@ class Options:
     compute_capabilities: tuple[str, ...] = ()
     builder: BuilderOptions = TENSORRTS_OWN
     tokenizer: Path | None = None  # folder, for a text-to-image model that is a single file
+    vae: Path | None = None  # file or folder, in place of that file's
     random_weights: bool = False
     force: bool = False
 
@@ -126,7 +127,7 @@ def build(
     pair = located(pair)
     with scratch_folder(out, build_command(pair, options)) as scratch:
         with disk_errors(out):
-            models, used = prepare(pair, out, options.random_weights, options.tokenizer, say)
+            models, used = prepare(pair, out, options.random_weights, options.tokenizer, say, options.vae)
         checkpoints = open_checkpoints(models)
         geometry = measure(checkpoints, options.height, options.width)
         tokenizers = tokenizer_files(checkpoints.text_to_image, geometry.max_tokens)

@@ -1,4 +1,6 @@
-"""Checkpoints: diffusers folders of Stable Diffusion 1.x and SDXL, read from safetensors and never from pickle."""
+"""Checkpoints: diffusers folders of Stable Diffusion 1.x and SDXL, read from safetensors and never from pickle.
+
+Pickles are converted before, by `export.checkpoints.pickles`."""
 
 import hashlib
 import json
@@ -14,10 +16,11 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+from export.checkpoints.configs import complete
 from export.families import family_of
 from export.families.family import Configs, Family
 from export.words import Component
@@ -34,6 +37,8 @@ _PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's fo
     "text_encoder_2": "text_encoder_2/model",
     "controlnet": "diffusion_pytorch_model",
 }
+
+_PICKLED_NAMES = {"model": "pytorch_model"}  # of weights, where pickles are called otherwise
 
 _TEXT_ENCODERS: dict[Component, Any] = {
     "text_encoder": CLIPTextModel,
@@ -80,7 +85,7 @@ class Checkpoint:
         """
         file = self.existing(path)
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8-sig"))  # some editors begin files with a mark
         except ValueError as error:
             raise RealCompoError(f"{file} is damaged: {error}. {_mend(self.model)}") from error
         if not isinstance(content, dict):
@@ -96,15 +101,15 @@ class Checkpoint:
         file = self.folder / path
         if file.is_file():
             return file
-        pickled = " (there is a .bin; pickled weights are not read)" if list(file.parent.glob("*.bin")) else ""
-        raise RealCompoError(f"{file} is missing{pickled}. {_mend(self.model)}")
+        raise RealCompoError(f"{file} is missing. {_mend(self.model)}")
 
     def place(self, component: Component) -> Path:
         """The folder of a component."""
         return component_folder(self.folder, component)
 
     def config(self, component: Component) -> dict[str, Any]:
-        return self.read_json(str(Path(_PLACES[component]).with_name("config.json")))
+        """Its config, with the defaults of what it leaves out."""
+        return complete(component, self.read_json(str(Path(_PLACES[component]).with_name("config.json"))))
 
     def weights(self, component: Component) -> tuple[str | None, list[Path]]:
         """The safetensors files of a component, and their variant ("fp16" where there is no other).
@@ -113,13 +118,34 @@ class Checkpoint:
             RealCompoError: a file is missing.
         """
         stem = Path(_PLACES[component])
-        for variant, suffix in ((None, ""), ("fp16", ".fp16")):
-            if (whole := self.folder / f"{stem}{suffix}.safetensors").is_file():
+        return self._stored(stem, "safetensors") or (None, [self.existing(f"{stem}.safetensors")])
+
+    def pickles(self, component: Component) -> list[Path]:
+        """The pickled files of a component that has no safetensors.
+
+        Raises:
+            RealCompoError: one that an index names is missing.
+        """
+        stem = Path(_PLACES[component])
+        if self._stored(stem, "safetensors"):
+            return []
+        stored = self._stored(stem.with_name(_PICKLED_NAMES.get(stem.name, stem.name)), "bin")
+        return stored[1] if stored else []
+
+    def _stored(self, stem: Path, suffix: str) -> tuple[str | None, list[Path]] | None:
+        for variant, infix in ((None, ""), ("fp16", ".fp16")):
+            if (whole := self.folder / f"{stem}{infix}.{suffix}").is_file():
                 return variant, [whole]
-            if (self.folder / (index := f"{stem}.safetensors.index{suffix}.json")).is_file():
-                shards = sorted(set(self.read_json(index)["weight_map"].values()))
-                return variant, [self.existing(str(stem.with_name(shard))) for shard in shards]
-        return None, [self.existing(f"{stem}.safetensors")]
+            if (self.folder / (index := f"{stem}.{suffix}.index{infix}.json")).is_file():
+                return variant, [self.existing(str(stem.with_name(shard))) for shard in self._shards(index)]
+        return None
+
+    def _shards(self, index: str) -> list[str]:
+        named = self.read_json(index).get("weight_map")
+        shards = set(named.values()) if isinstance(named, dict) else set()
+        if not shards or not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
+            raise RealCompoError(f"{self.folder / index} is damaged: it names no files. {_mend(self.model)}")
+        return sorted(shards)
 
     def digest(self, component: Component) -> str:
         """sha256 over a component's config and weights."""
@@ -153,6 +179,15 @@ class Checkpoints:
 def component_folder(folder: Path, component: Component) -> Path:
     """Where a checkpoint's folder has a component; a ControlNet has its folder to itself."""
     return (folder / _PLACES[component]).parent
+
+
+def find_checkpoint(model: Model, source: str, components: Sequence[Component], *, download: bool = True) -> Checkpoint:
+    """Find a model, whatever it has of these components' files.
+
+    Raises:
+        RealCompoError: it cannot be had.
+    """
+    return _find(model, source, components, download)
 
 
 def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
@@ -279,8 +314,10 @@ def no_progress_bar() -> Iterator[None]:
 def _readable(checkpoint: Checkpoint, component: Component) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        cause = str(error).strip().split("\n")[0]
+    except RealCompoError:
+        raise
+    except Exception as error:  # configs that contradict themselves make diffusers raise what it happens to
+        cause = str(error).strip().split("\n")[0][:160]
         raise RealCompoError(
             f"{checkpoint.place(component)} cannot be loaded: {cause}. {_mend(checkpoint.model)}"
         ) from error

@@ -1,17 +1,20 @@
-"""What is made of checkpoints, inside the bundle's folder, before they are opened: random weights, diffusers folders of
-single files, models with their LoRAs."""
+"""What is made of checkpoints, inside the bundle's folder, before they are opened: random weights, safetensors of
+pickles, diffusers folders of single files, models with their LoRAs."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from export.checkpoints.pickled_folders import convert_pickled_folders
+from export.checkpoints.pickles import converted_place, is_pickle
 from export.checkpoints.random_weights import with_random_weights
-from export.checkpoints.single_file import convert_single_files
+from export.checkpoints.single_file import check_single_files, convert_single_files
 from export.pairs import Pair
 from export.provenance import models_of
 
 Say = Callable[[str], None]  # told what is being done
-RANDOM_WEIGHTS, SINGLE_FILES, LORAS = "random-weights", "single-files", "loras"  # the folders that they are made in
+# The folders that they are made in
+RANDOM_WEIGHTS, CONVERTED, SINGLE_FILES, LORAS = "random-weights", "converted", "single-files", "loras"
 
 
 class Prepared(NamedTuple):
@@ -21,17 +24,22 @@ class Prepared(NamedTuple):
     used: frozenset[Path]
 
 
-def prepare(pair: Pair, out: Path, random_weights: bool, tokenizer: Path | None, say: Say) -> Prepared:
+def prepare(
+    pair: Pair, out: Path, random_weights: bool, tokenizer: Path | None, say: Say, vae: Path | None = None
+) -> Prepared:
     """Make what a pair needs in the bundle's folder `out`, or find it there.
 
     Raises:
         RealCompoError: a model that cannot be made, see the modules that do.
     """
     filled = with_random_weights(pair, out / RANDOM_WEIGHTS, say) if random_weights else pair
-    converted = convert_single_files(filled, out / SINGLE_FILES, tokenizer, say)
+    check_single_files(filled, tokenizer, vae)
+    unpickled = convert_pickled_folders(filled, out / CONVERTED, say)
+    converted = convert_single_files(unpickled, out / SINGLE_FILES, tokenizer, say, vae=vae)
     fused = _fused(converted, out / LORAS, say)
-    models = {model for stage in (pair, filled, converted, fused) for model in models_of(stage)}
-    return Prepared(fused, frozenset(map(Path, models)))
+    models = {Path(model) for stage in (pair, filled, unpickled, converted, fused) for model in models_of(stage)}
+    safe = {converted_place(model, out / CONVERTED) for model in models if is_pickle(model)}
+    return Prepared(fused, frozenset(models | safe))
 
 
 def _fused(pair: Pair, folder: Path, say: Say) -> Pair:
