@@ -35,7 +35,7 @@ def measure(checkpoints: Checkpoints, height: int | None = None, width: int | No
         text_width=text.width,
         pooled_width=text.pooled_width,
         vocabulary=text.vocabulary,
-        scheduler=base.read_json("scheduler/scheduler_config.json"),
+        scheduler=base.schedule(),
         added=base.family.added(text),
         wide_vae=base.family.wide_vae(vae),
     )

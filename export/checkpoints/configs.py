@@ -3,18 +3,22 @@
 import inspect
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import diffusers
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import CLIPTextConfig
 
 from export.words import Component
+from runtime.errors import RealCompoError
 
 _CLASSES: dict[Component, type] = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
     "controlnet": ControlNetModel,
 }
+_NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")  # of a scheduler
 _GATED = ("use_gated_attention", "enable_gligen")  # what attention_type was called before it had its name
 
 
@@ -28,6 +32,24 @@ def complete(component: Component, config: Mapping[str, Any]) -> dict[str, Any]:
 def public(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config without what diffusers notes about it."""
     return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def complete_schedule(scheduler: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """A scheduler's config with its own class's defaults of the noise. Its defaults of other things are no choice of
+    the model's, and stay out.
+
+    Raises:
+        RealCompoError: its noise is no diffusion's with betas, such as flow matching's.
+    """
+    name = scheduler.get("_class_name")
+    known = getattr(diffusers, name, None) if isinstance(name, str) else None
+    defaults = _signature(known) if isinstance(known, type) else {}
+    if name is not None and "beta_schedule" not in {*defaults, *scheduler}:
+        raise RealCompoError(
+            f"{file} is not supported: a {name} has no beta_schedule, and Stable Diffusion is trained with one"
+        )
+    noise = {field: defaults[field] for field in _NOISE if field in defaults}
+    return {**noise, **{field: value for field, value in scheduler.items() if value is not None or field not in noise}}
 
 
 def native_size(unet: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -50,7 +72,12 @@ def _renamed(component: Component, config: Mapping[str, Any]) -> Mapping[str, An
 def _defaults(component: Component) -> Mapping[str, Any]:
     if component not in _CLASSES:
         return {"model_type": CLIPTextConfig.model_type, **CLIPTextConfig().to_dict()}
-    parameters = inspect.signature(_CLASSES[component]).parameters.values()
+    return _signature(_CLASSES[component])
+
+
+def _signature(kind: type) -> dict[str, Any]:
+    """The defaults of a class's settings."""
+    parameters = inspect.signature(kind).parameters.values()
     return {one.name: _listed(one.default) for one in parameters if one.default is not inspect.Parameter.empty}
 
 

@@ -20,7 +20,8 @@ from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from export.checkpoints.configs import complete
+from export.checkpoints.configs import complete, complete_schedule
+from export.checkpoints.weight_files import PICKLED_NAMES, safetensors_header, stored_files
 from export.families import family_of
 from export.families.family import Configs, Family
 from export.words import Component
@@ -37,8 +38,6 @@ _PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's fo
     "text_encoder_2": "text_encoder_2/model",
     "controlnet": "diffusion_pytorch_model",
 }
-
-_PICKLED_NAMES = {"model": "pytorch_model"}  # of weights, where pickles are called otherwise
 
 _TEXT_ENCODERS: dict[Component, Any] = {
     "text_encoder": CLIPTextModel,
@@ -111,6 +110,11 @@ class Checkpoint:
         """Its config, with the defaults of what it leaves out."""
         return complete(component, self.read_json(str(Path(_PLACES[component]).with_name("config.json"))))
 
+    def schedule(self) -> dict[str, Any]:
+        """The scheduler's config, with the defaults of the noise that it leaves out."""
+        file = "scheduler/scheduler_config.json"
+        return complete_schedule(self.read_json(file), self.folder / file)
+
     def weights(self, component: Component) -> tuple[str | None, list[Path]]:
         """The safetensors files of a component, and their variant ("fp16" where there is no other).
 
@@ -118,7 +122,7 @@ class Checkpoint:
             RealCompoError: a file is missing.
         """
         stem = Path(_PLACES[component])
-        return self._stored(stem, "safetensors") or (None, [self.existing(f"{stem}.safetensors")])
+        return stored_files(self, stem, "safetensors") or (None, [self.existing(f"{stem}.safetensors")])
 
     def pickles(self, component: Component) -> list[Path]:
         """The pickled files of a component that has no safetensors.
@@ -127,25 +131,10 @@ class Checkpoint:
             RealCompoError: one that an index names is missing.
         """
         stem = Path(_PLACES[component])
-        if self._stored(stem, "safetensors"):
+        if stored_files(self, stem, "safetensors"):
             return []
-        stored = self._stored(stem.with_name(_PICKLED_NAMES.get(stem.name, stem.name)), "bin")
+        stored = stored_files(self, stem.with_name(PICKLED_NAMES.get(stem.name, stem.name)), "bin")
         return stored[1] if stored else []
-
-    def _stored(self, stem: Path, suffix: str) -> tuple[str | None, list[Path]] | None:
-        for variant, infix in ((None, ""), ("fp16", ".fp16")):
-            if (whole := self.folder / f"{stem}{infix}.{suffix}").is_file():
-                return variant, [whole]
-            if (self.folder / (index := f"{stem}.{suffix}.index{infix}.json")).is_file():
-                return variant, [self.existing(str(stem.with_name(shard))) for shard in self._shards(index)]
-        return None
-
-    def _shards(self, index: str) -> list[str]:
-        named = self.read_json(index).get("weight_map")
-        shards = set(named.values()) if isinstance(named, dict) else set()
-        if not shards or not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
-            raise RealCompoError(f"{self.folder / index} is damaged: it names no files. {_mend(self.model)}")
-        return sorted(shards)
 
     def digest(self, component: Component) -> str:
         """sha256 over a component's config and weights."""
@@ -353,16 +342,6 @@ def _files_of(model: Model, components: Sequence[Component]) -> list[str]:
     return patterns + (
         ["tokenizer/*", "tokenizer_2/*", "scheduler/*.json", "model_index.json"] if model == "text_to_image" else []
     )
-
-
-def safetensors_header(file: Path) -> dict[str, list[int]]:
-    """Names and shapes of the tensors in a safetensors file."""
-    with file.open("rb") as f:
-        try:
-            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-            return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-        except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-            raise RealCompoError(f"{file} is damaged: it has no safetensors header") from error
 
 
 def _mend(model: Model) -> str:

@@ -9,6 +9,7 @@ from export.checkpoints.folders import Checkpoint
 from export.families import FAMILIES
 from export.words import Component
 from runtime.errors import RealCompoError
+from runtime.sampling import SAMPLERS, unable
 
 SUPPORTED = (
     "Supported are pairs shaped like Stable Diffusion 1.x and SDXL: a UNet2DConditionModel with 4 latent channels, "
@@ -64,9 +65,16 @@ def check_base(base: Checkpoint) -> None:
     _check_rules(base, "text_encoder", {"model_type": ("clip_text_model",)})
     for rule in base.family.rules(base.configs):
         check_field(base, rule.component, rule.field, rule.allowed, default=rule.allowed[0])
-    predicted = base.read_json("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
-    place = base.place("unet").with_name("scheduler")
-    _check(base, place, "prediction_type", predicted, ("epsilon", "v_prediction"))
+    _check_schedule(base)
+
+
+def _check_schedule(base: Checkpoint) -> None:
+    """That some sampler can draw with it; which ones cannot, the build says."""
+    place, schedule = base.place("unet").with_name("scheduler"), base.schedule()
+    _check(base, place, "prediction_type", schedule.get("prediction_type", "epsilon"), ("epsilon", "v_prediction"))
+    refusals = unable(schedule)
+    if len(refusals) == len(SAMPLERS):
+        raise RealCompoError(f"no sampler can draw with {place}: {next(iter(refusals.values()))}")
 
 
 def check_unet(checkpoint: Checkpoint, base: Checkpoint) -> None:
