@@ -22,7 +22,9 @@ from torch import Tensor
 SPARE_MEMORY = 256 << 20  # bytes beyond the file's size
 _MAGIC = {b"PK\x03\x04": True, b"\x80\x02\x8a\n": False}  # how torch.save's files begin: today's, and those before 1.6
 _WRAPPERS = ("state_dict", "model", "module")  # keys under which training keeps the weights
+_PARALLEL = "module."
 _BESIDE = {"autoencoder", "text_encoder"}  # and keys of GLIGEN's file, which has several models
+_DEEPEST = 4  # such keys within each other
 _GROWTH = 4  # times a file's size that its tensors may take, for several may share what is stored once
 
 _DTYPES = {
@@ -81,10 +83,15 @@ def limit_memory(more: int) -> None:
 def convert(pickle: Path, safetensors: Path) -> int:
     """Read the pickle, write the tensors; how many there are."""
     size = pickle.stat().st_size
-    tensors = dict(flat_tensors(unwrapped(load(pickle))))
+    named = list(flat_tensors(unwrapped(load(pickle))))
+    tensors = dict(named)
+    if len(tensors) < len(named):
+        raise Refused("it has two tensors of one name")
     if not tensors:
         raise Refused("it holds no tensors by name")
     for name, tensor in tensors.items():
+        if name == "__metadata__":
+            raise Refused("it has a tensor called __metadata__, which safetensors cannot hold")
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _DTYPES:
             kind = f"{tensor.dtype} {tensor.layout} on {tensor.device}".replace("torch.", "")
             raise Refused(f"{name[:80]} is a tensor that safetensors cannot hold ({kind})")
@@ -119,25 +126,39 @@ def _check_archive(archive: zipfile.ZipFile) -> None:
 
 def unwrapped(content: Any) -> Any:
     """The weights themselves, of a dictionary that has them under one key beside what else training keeps."""
-    while isinstance(content, Mapping) and not _BESIDE & content.keys():
-        groups = {key: value for key, value in content.items() if isinstance(value, Mapping)}
-        wrapper = next((key for key in _WRAPPERS if key in groups), None)
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping) or _BESIDE & content.keys():
+            break
+        wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if wrapper is None or any(isinstance(value, Tensor) for value in content.values()):
             break
         content = content[wrapper]
-    return content
+    return _without_module(content)
 
 
-def flat_tensors(content: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:
+def _without_module(content: Any) -> Any:
+    """Names as they were before the model was wrapped to train on several GPUs."""
+    if not isinstance(content, Mapping) or not all(str(name).startswith(_PARALLEL) for name in content):
+        return content
+    return {str(name).removeprefix(_PARALLEL): value for name, value in content.items()}
+
+
+def flat_tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
     """Every tensor by its name; those of a dictionary within by names with its key before them. What is no tensor, such
     as a count of steps, is no weight and left out."""
-    if not isinstance(content, Mapping) or depth > 8:
-        raise Refused(f"it holds {type(content).__name__}s rather than tensors by name")
-    for key, value in content.items():
-        if isinstance(value, Tensor):
-            yield f"{prefix}{key}", value.detach()
-        elif isinstance(value, Mapping):
-            yield from flat_tensors(value, f"{prefix}{key}.", depth + 1)
+    if not isinstance(content, Mapping):
+        raise Refused(f"it holds a {type(content).__name__} rather than tensors by name")
+    seen, waiting = set[int](), [("", content)]
+    while waiting:
+        prefix, group = waiting.pop()
+        if id(group) in seen:  # a dictionary may hold itself
+            continue
+        seen.add(id(group))
+        for key, value in group.items():
+            if isinstance(value, Tensor):
+                yield f"{prefix}{key}", value.detach()
+            elif isinstance(value, Mapping):
+                waiting.append((f"{prefix}{key}.", value))
 
 
 def write(tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -147,8 +168,7 @@ def write(tensors: Mapping[str, Tensor], path: Path) -> None:
     end = 0
     for name, tensor in ordered:
         start, end = end, end + _bytes(tensor)
-        if header.setdefault(name, entry := _entry(tensor, start, end)) is not entry:
-            raise Refused(f"it has {name[:80]} twice, or as a name of a tensor")
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode("utf-8")
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
@@ -157,10 +177,6 @@ def write(tensors: Mapping[str, Tensor], path: Path) -> None:
             file.write(tensor.flatten().view(torch.uint8).numpy().data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _entry(tensor: Tensor, start: int, end: int) -> dict[str, Any]:
-    return {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from export.checkpoints.folders import Checkpoint, component_folder, find_checkpoint, safetensors_header
+from export.checkpoints.folders import Checkpoint, component_folder, find_checkpoint
 from export.checkpoints.pickles import PICKLES, Report, as_safetensors
+from export.checkpoints.weight_files import safetensors_header
 from export.pairs import Pair
 from export.staging import whole_folder
 from export.words import Component

@@ -109,8 +109,8 @@ def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any], taken: Col
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:
     for name, (kind, low, high) in _NUMBERS.items():
-        value = settings[name]
-        if isinstance(value, bool) or not isinstance(value, (int, kind)) or not low <= value <= high:
+        value: Any = settings[name]
+        if isinstance(value, bool) or not isinstance(value, int | kind) or not low <= value <= high:
             raise RealCompoError(
                 f"the bundle's scheduler has {name}={value!r}; this runtime takes a number from {low} to {high}"
             )
