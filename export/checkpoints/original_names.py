@@ -56,6 +56,7 @@ _PLACES: dict[Component, _Place] = {
     "controlnet": _Place(("control_model.", ""), ("time_embed.0.weight", "conv_in.weight")),
 }
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of VAEs, until 2023
+_SPLIT = re.compile(r"\.in_proj_|^text_projection$")  # what open_clip's converter takes apart or turns
 _UNET_PREFIX, _VAE_PREFIX, _SECOND_PREFIX = (
     "model.diffusion_model.",
     "first_stage_model.",
@@ -129,7 +130,9 @@ def renamed(component: Component, weights: Weights, model: Any) -> Weights:
             return _fitted(weights, model)
         case "text_encoder_2":
             prefixed = {f"{_SECOND_PREFIX}{name}": weight for name, weight in weights.items()}
-            return _fitted(convert_open_clip_checkpoint(model, prefixed, _SECOND_PREFIX), model)
+            converted = convert_open_clip_checkpoint(model, prefixed, _SECOND_PREFIX)
+            whole = {name: weight for name, weight in weights.items() if not _SPLIT.search(name)}
+            return _fitted(converted | _left_out(whole, converted), model)
     return converted | _left_out(weights, converted)
 
 

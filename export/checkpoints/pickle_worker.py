@@ -46,7 +46,7 @@ _REASONS = (  # what torch and the system say, and what that means
     (r"Trying to load unsupported GLOBAL (\S+)", "it asks for {}, which is code and no data"),
     (r"TorchScript", "it is a TorchScript archive, which is a program"),
     (r"DefaultCPUAllocator|MemoryError|Cannot allocate memory|mmap", "it asks for more memory than its size explains"),
-    (r"file not found|not a ZIP|PytorchStreamReader|central directory", "it is damaged or cut off"),
+    (r"BadZipFile|PytorchStreamReader|EOFError|Ran out of input", "it is damaged or cut off"),
 )
 
 

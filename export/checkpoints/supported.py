@@ -1,7 +1,7 @@
 """Which architectures the exporter knows, told from checkpoints' configs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ from runtime.errors import RealCompoError
 from runtime.sampling import SAMPLERS, unable
 
 SUPPORTED = (
-    "Supported are pairs shaped like Stable Diffusion 1.x and SDXL: a UNet2DConditionModel with 4 latent channels, "
-    "CLIP text cross-attention, epsilon or velocity prediction; as spatial model the same with GLIGEN's text-and-box "
-    'grounding (attention_type "gated", of 1.x alone), or ControlNetModels of that UNet'
+    "Supported are pairs shaped like Stable Diffusion 1.x and SDXL, with GLIGEN's boxes (1.x alone) or ControlNets"
 )
+_SHOWN = 80  # characters of a list of values
 
 Rules = Mapping[str, tuple[Any, ...]]  # config field: what is supported, first of all the class's default
 
@@ -123,6 +122,11 @@ def check_field(
 def _check(checkpoint: Checkpoint, place: Path, field: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if value not in allowed:
         raise RealCompoError(
-            f"{place} is not supported as {checkpoint.model} model: its {field} is {json.dumps(value)}, not "
-            f"{' or '.join(map(json.dumps, allowed))}. {SUPPORTED}"
+            f"{place} is not supported as {checkpoint.model} model: its {field} is {_shown([value])}, not "
+            f"{_shown(allowed)}. {SUPPORTED}"
         )
+
+
+def _shown(values: Sequence[Any]) -> str:
+    text = " or ".join(map(json.dumps, values))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

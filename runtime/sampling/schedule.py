@@ -76,12 +76,12 @@ def read_schedule(
     _check_numbers(settings)
     if settings["prediction_type"] not in PREDICTION_TYPES:
         raise RealCompoError(
-            f"the bundle's scheduler has prediction_type={settings['prediction_type']!r}; "
+            f"the scheduler has prediction_type={settings['prediction_type']!r}; "
             f"this runtime takes {' or '.join(PREDICTION_TYPES)}"
         )
     for name, value in {**ONLY, **only}.items():
         if settings.get(name, value) != value:
-            raise RealCompoError(f"the bundle's scheduler has {name}={settings[name]!r}; this runtime takes {value!r}")
+            raise RealCompoError(f"the scheduler has {name}={settings[name]!r}; this runtime takes {value!r}")
     alphas = _cumulative_alphas(settings)
     return Schedule(alphas, 1.0 if settings["set_alpha_to_one"] else float(alphas[0]), settings)
 
@@ -110,9 +110,10 @@ def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any], taken: Col
 def _check_numbers(settings: Mapping[str, Any]) -> None:
     for name, (kind, low, high) in _NUMBERS.items():
         value: Any = settings[name]
-        if isinstance(value, bool) or not isinstance(value, int | kind) or not low <= value <= high:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (whole or (kind is float and isinstance(value, float))) or not low <= value <= high:
             raise RealCompoError(
-                f"the bundle's scheduler has {name}={value!r}; this runtime takes a number from {low} to {high}"
+                f"the scheduler has {name}={value!r}; this runtime takes a number from {low} to {high}"
             )
 
 

@@ -19,12 +19,16 @@ from tests.export.test_single_file import (  # noqa: F401
     ldm_text_encoder,
     ldm_unet,
     ldm_vae,
-    tokenizer,
 )
 
 
 def bare(weights: Weights, prefix: str) -> Weights:
     return {name.removeprefix(prefix): weight for name, weight in weights.items()}
+
+
+@pytest.fixture
+def clip(pair: Pair) -> Path:
+    return Path(pair.text_to_image) / "tokenizer"
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +120,10 @@ def test_unknown_weights_are_not_dropped(gligen: dict[str, Weights], pair: Pair,
 def test_text_encoders(
     pair: Pair,
     checkpoints: Checkpoints,
-    tokenizer: Path,
+    clip: Path,
     tmp_path: Path,
     prefix: str,
-    nested: str,  # noqa: F811
+    nested: str,
 ) -> None:
     text = {
         name.replace("cond_stage_model.transformer.text_model.", prefix + nested): weight
@@ -127,7 +131,7 @@ def test_text_encoders(
     }
     whole = ldm_unet(checkpoints, "text_to_image") | ldm_vae(checkpoints) | text
     file = write(whole, tmp_path / "whole.safetensors")
-    opened = convert(str(file), pair.spatial, tmp_path / "out", tokenizer)
+    opened = convert(str(file), pair.spatial, tmp_path / "out", clip)
     assert_same(load_text_encoder(opened.text_to_image), load_text_encoder(checkpoints.text_to_image))
 
 
@@ -141,9 +145,9 @@ def old_names(weights: Weights) -> Weights:
 def test_a_vae_of_its_own(
     pair: Pair,
     checkpoints: Checkpoints,
-    tokenizer: Path,
+    clip: Path,
     tmp_path: Path,
-    form: str,  # noqa: F811
+    form: str,
 ) -> None:
     today, original = load_vae(checkpoints.text_to_image).state_dict(), ldm_vae(checkpoints)
     forms = {
@@ -157,14 +161,14 @@ def test_a_vae_of_its_own(
     without = ldm_unet(checkpoints, "text_to_image") | ldm_text_encoder(checkpoints)
     file = write(without, tmp_path / "whole.safetensors")
     with pytest.raises(RealCompoError, match=r"whole\.safetensors holds no VAE. Give one with --vae FILE_OR_DIR"):
-        convert(str(file), pair.spatial, tmp_path / "none", tokenizer)
-    opened = convert(str(file), pair.spatial, tmp_path / "out", tokenizer, vae)
+        convert(str(file), pair.spatial, tmp_path / "none", clip)
+    opened = convert(str(file), pair.spatial, tmp_path / "out", clip, vae)
     assert_same(load_vae(opened.text_to_image), load_vae(checkpoints.text_to_image))
 
 
-def test_vae_options_that_fit_nothing(pair: Pair, tokenizer: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_vae_options_that_fit_nothing(pair: Pair, clip: Path, tmp_path: Path) -> None:
     with pytest.raises(RealCompoError, match="--vae x goes with a single file as --text-to-image"):
         convert(pair.text_to_image, pair.spatial, tmp_path, vae=Path("x"))
     file = write({"a": torch.ones(1)}, tmp_path / "a.safetensors")
     with pytest.raises(RealCompoError, match="is no file of weights, and no folder with"):
-        convert(str(file), pair.spatial, tmp_path / "out", tokenizer, tmp_path / "no")
+        convert(str(file), pair.spatial, tmp_path / "out", clip, tmp_path / "no")

@@ -161,7 +161,7 @@ def test_a_sampler_takes_the_noise_alone_from_anothers_config(sampler: str, foun
 def test_which_samplers_cannot_draw_and_why() -> None:
     assert unable(EXPLICIT) == {}
     karras = unable(EXPLICIT | {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True})
-    assert karras == {"dpm++2m": "the bundle's scheduler has use_karras_sigmas=True; this runtime takes False"}
+    assert karras == {"dpm++2m": "the scheduler has use_karras_sigmas=True; this runtime takes False"}
     assert len(unable(EXPLICIT | {"rescale_betas_zero_snr": True})) == 4
 
 
