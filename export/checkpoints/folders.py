@@ -21,7 +21,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from export.checkpoints.configs import complete, complete_schedule
-from export.checkpoints.weight_files import PICKLED_NAMES, safetensors_header, stored_files
+from export.checkpoints.weight_files import PICKLED_NAMES, check_names, safetensors_header, silence, stored_files
 from export.families import family_of
 from export.families.family import Configs, Family
 from export.words import Component
@@ -253,7 +253,7 @@ def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch
     with _readable(checkpoint, component):
         read = open_weights(checkpoint, component)
         empty = model.state_dict()
-        _check_complete(checkpoint, component, sorted(empty.keys() - read.keys()))
+        check_names(checkpoint.place(component), empty.keys() - read.keys(), read.keys() - empty.keys())
         weights = {}
         for name, wanted in empty.items():
             found = read[name]()
@@ -266,7 +266,7 @@ def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch
 
 
 def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callable[..., Any], **options: Any) -> Any:
-    with _readable(checkpoint, component), no_progress_bar():
+    with _readable(checkpoint, component), no_progress_bar(), silence():
         model, info = from_pretrained(
             checkpoint.place(component),
             variant=checkpoint.weights(component)[0],
@@ -275,16 +275,8 @@ def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callabl
             output_loading_info=True,
             **options,
         )
-    _check_complete(checkpoint, component, sorted(info["missing_keys"]))
+    check_names(checkpoint.place(component), info["missing_keys"], info["unexpected_keys"])
     return model.eval().requires_grad_(False)
-
-
-def _check_complete(checkpoint: Checkpoint, component: Component, missing: Sequence[str]) -> None:
-    if missing:
-        raise RealCompoError(
-            f"{checkpoint.place(component)} lacks {len(missing)} weights of its architecture, among them {missing[0]}"
-            f". {_mend(checkpoint.model)}"
-        )
 
 
 @contextmanager

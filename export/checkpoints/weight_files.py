@@ -1,12 +1,19 @@
-"""Files of weights in a diffusers folder: whole, in shards, or in half precision where there is nothing else."""
+"""Files of weights in a diffusers folder: which there are, and whether they hold what a config tells of."""
 
 import json
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+
+import diffusers
+import transformers
 
 from runtime.errors import RealCompoError
 
 PICKLED_NAMES = {"model": "pytorch_model"}  # of weights, where pickles are called otherwise
+# What a text encoder's file may hold besides: the rest of CLIP, and constants
+_NOT_OURS = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale", "position_ids")
 _VARIANTS = ((None, ""), ("fp16", ".fp16"))  # and what stands in their files' names
 
 
@@ -51,3 +58,31 @@ def safetensors_header(file: Path) -> dict[str, list[int]]:
             return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
         except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
             raise RealCompoError(f"{file} is damaged: it has no safetensors header") from error
+
+
+def check_names(place: Path, missing: Collection[str], unknown: Collection[str]) -> None:
+    """Raise RealCompoError if a component's files lack weights of its architecture, or hold others: either its config
+    does not tell what it is, or a part of it would be lost."""
+    unknown = [name for name in unknown if not any(part in name for part in _NOT_OURS)]
+    for names, what in (
+        (missing, f"lacks {len(missing)} weights of its architecture"),
+        (unknown, f"has {len(unknown)} weights that its config does not tell of"),
+    ):
+        if names:
+            raise RealCompoError(
+                f"{place} {what}, among them {min(names)[:80]}. Download it again, with the config that belongs to it"
+            )
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """diffusers and transformers warn of what `check_names` says in one line."""
+    loggers = [library.utils.logging for library in (diffusers, transformers)]
+    before = [logger.get_verbosity() for logger in loggers]
+    for logger in loggers:
+        logger.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for logger, verbosity in zip(loggers, before, strict=True):
+            logger.set_verbosity(verbosity)

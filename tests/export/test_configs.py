@@ -51,7 +51,8 @@ def test_fields_that_are_missing_have_diffusers_defaults(own_pair: Pair) -> None
     opened = open_checkpoints(own_pair.text_to_image, own_pair.spatial)
     assert measure(opened) == expected
     stock = UNet2DConditionModel.from_pretrained(Path(own_pair.text_to_image) / "unet")
-    assert all(torch.equal(load_unet(opened.text_to_image).state_dict()[n], w) for n, w in stock.state_dict().items())
+    found = load_unet(opened.text_to_image).state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in stock.state_dict().items())
 
 
 @pytest.mark.parametrize(("size", "expected"), [(8, (16, 16)), ([8, 8], (16, 16)), ([8, 4], (16, 8)), ([4], (8, 8))])
@@ -73,7 +74,7 @@ def test_no_size_to_go_by(own_pair: Pair, size: Any) -> None:
 @pytest.mark.parametrize("field", ["block_out_channels", "down_block_types", "up_block_types"])
 def test_a_vae_that_is_not_as_its_config_says(own_pair: Pair, field: str) -> None:
     change(f"{own_pair.text_to_image}/vae", **{field: ...})
-    with pytest.raises(RealCompoError, match="vae cannot be loaded: "):
+    with pytest.raises(RealCompoError, match=r"vae (cannot be loaded: |has .* weights that its config does not tell)"):
         load_vae(open_checkpoints(own_pair.text_to_image, own_pair.spatial).text_to_image)
 
 

@@ -3,18 +3,21 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from export.build import Options, build
 from export.checkpoints.folders import Checkpoints, load_attached, load_text_encoder, load_unet, load_vae
 from export.checkpoints.pickled_folders import convert_pickled_folders
-from export.pairs import Control, Pair
+from export.checkpoints.prepare import prepare
+from export.pairs import Control, Lora, Pair
+from export.publish import remove_stale
 from runtime.errors import RealCompoError
 from tests.export.opening import open_checkpoints
+from tests.export.test_lora import lora  # noqa: F401
 
 OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
@@ -120,18 +123,34 @@ def test_damaged_indices(own_pair: Pair, tmp_path: Path, index: str) -> None:
         convert_pickled_folders(own_pair, tmp_path)
 
 
-def test_a_build_keeps_what_it_uses_and_removes_what_it_does_not(own_pair: Pair, tmp_path: Path) -> None:
+def test_what_is_used_is_kept_and_what_is_not_goes(own_pair: Pair, tmp_path: Path) -> None:
+    """As at the end of a build."""
     pickle_weights(Path(own_pair.spatial) / "unet", "diffusion_pytorch_model")
-    out = tmp_path / "bundle"
-    build(own_pair, out, Options())
-    (place,) = (out / "converted").glob("spatial-*")
-    assert [*(out / "converted").iterdir()] == [place]  # the weights have a name there
-    manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["pair"]["spatial"]["prepared"] == f"converted/{place.name}"
-    stale = [out / "converted" / name for name in (f"weights-{'0' * 12}.safetensors", f".spatial-{'a' * 12}")]
-    stale[0].write_bytes(b"")
-    stale[1].mkdir()
-    own = out / "converted" / "notes.txt"
-    own.write_text("mine")
-    build(own_pair, out, Options())
-    assert {*(out / "converted").iterdir()} == {place, own}
+    converted = tmp_path / "out" / "converted"
+    prepared = prepare(own_pair, tmp_path / "out", False, None, lambda doing: None)
+    (place,) = converted.glob("spatial-*")
+    assert prepared.pair.spatial == str(place)
+    for stale in (f"weights-{'0' * 12}.safetensors", f".weights-{'0' * 12}.safetensors"):
+        (converted / stale).write_bytes(b"")
+    (converted / f".spatial-{'a' * 12}").mkdir()
+    (converted / "notes.txt").write_text("mine")
+    remove_stale(tmp_path / "out", (), prepared.used)
+    assert {*converted.iterdir()} == {place, converted / "notes.txt"}
+    assert load_unet(open_checkpoints(own_pair.text_to_image, str(place)).spatial)  # which has its weights to itself
+    assert prepare(own_pair, tmp_path / "out", False, None, lambda doing: None) == prepared
+
+
+def test_a_pickled_lora(pair: Pair, lora: Path, tmp_path: Path) -> None:  # noqa: F811
+    torch.save(load_file(lora), tmp_path / "lora.bin")
+    fused = [
+        prepare(replace(pair, loras=(Lora(str(file), 0.7),)), tmp_path / "out", False, None, lambda doing: None)
+        for file in (lora, tmp_path / "lora.bin")
+    ]
+    stock, found = (open_checkpoints(made.pair.text_to_image, pair.spatial).text_to_image for made in fused)
+    assert_same(load_unet(found), load_unet(stock))
+    assert len([*(tmp_path / "out" / "converted").iterdir()]) == 1
+    torch.save({"a": torch.ones(1)}, tmp_path / "none.bin")
+    with pytest.raises(RealCompoError, match=rf"--lora {tmp_path}/none\.bin does not fit"):
+        prepare(
+            replace(pair, loras=(Lora(str(tmp_path / "none.bin"), 1),)), tmp_path / "x", False, None, lambda doing: None
+        )
