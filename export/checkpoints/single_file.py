@@ -257,6 +257,5 @@ def _check(component: Component, file: Path, found: Weights, wanted: Weights) ->
         if names:
             raise RealCompoError(
                 f"{file} is not of the pair's architecture: its {component} {what} weights, {len(names)} of them, such "
-                f"as {names[0]}. Give a Stable Diffusion 1.x file (as --spatial one with all of GLIGEN's UNet, or a "
-                "ControlNet), or a diffusers folder"
+                f"as {names[0][:80]}. Give a file of this pair's family, or a diffusers folder"
             )
