@@ -5,6 +5,7 @@ Reads JSON on stdin (the two files) and writes one JSON event on stdout: {"tenso
 opens one, and it does so here, where memory is limited and a crash costs nothing.
 """
 
+import errno
 import json
 import math
 import os
@@ -24,6 +25,7 @@ _MAGIC = {b"PK\x03\x04": True, b"\x80\x02\x8a\n": False}  # how torch.save's fil
 _WRAPPERS = ("state_dict", "model", "module")  # keys under which training keeps the weights
 _PARALLEL = "module."
 _BESIDE = {"autoencoder", "text_encoder"}  # and keys of GLIGEN's file, which has several models
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # what is no fault of the file's
 _DEEPEST = 4  # such keys within each other
 _GROWTH = 4  # times a file's size that its tensors may take, for several may share what is stored once
 
@@ -67,9 +69,9 @@ def answer(pickle: Path, safetensors: Path) -> dict[str, Any]:
         return {"tensors": convert(pickle, safetensors)}
     except Refused as error:
         return {"refused": str(error)}
-    except OSError as error:
-        return {"disk": [error.errno, error.strerror]}
     except BaseException as error:  # whatever a hostile file brings about
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return {"disk": [error.errno, error.strerror]}
         return {"refused": _reason(f"{type(error).__name__}: {error}")}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from export.staging import whole_file
+from export.staging import check_space, whole_file
 from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
 
@@ -35,6 +35,7 @@ def as_safetensors(file: Path, folder: Path, report: Report = lambda stage: None
     if not converted.is_file():
         report(f"converting {file.name} to safetensors")
         folder.mkdir(parents=True, exist_ok=True)
+        check_space(folder, file.stat().st_size)
         with whole_file(converted) as scratch:
             _run_worker(file, scratch)
     return converted
@@ -46,9 +47,16 @@ def converted_place(file: Path, folder: Path) -> Path:
 
 
 def digest_of(file: Path) -> str:
-    """A file's sha256, which a build asks for again and again."""
-    stat = file.stat()
-    return _digest(file.resolve(), stat.st_size, stat.st_mtime_ns)
+    """A file's sha256, which a build asks for again and again.
+
+    Raises:
+        RealCompoError: it cannot be read.
+    """
+    try:
+        stat = file.stat()
+        return _digest(file.resolve(), stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise RealCompoError(f"{file} cannot be read: {error.strerror}") from error
 
 
 @cache

@@ -4,6 +4,7 @@ import os
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -209,3 +210,25 @@ def test_refusals_name_the_file_and_the_way_on(tmp_path: Path) -> None:
         "Give the same weights as .safetensors"
     )
     assert [*(tmp_path / "converted").iterdir()] == []
+
+
+def test_a_full_disk_is_no_fault_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "x.bin").write_bytes(saved(WEIGHTS))
+    monkeypatch.setattr("export.checkpoints.pickle_worker.write", fill)
+    told = read_in_fork(tmp_path / "x.bin", tmp_path / "out").answer
+    assert told == {"disk": [errno.ENOSPC, "No space left on device"]}
+
+
+def test_little_room_is_said_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.bin").write_bytes(saved(WEIGHTS))
+    monkeypatch.setattr("export.staging.shutil.disk_usage", lambda path: SimpleNamespace(free=100))
+    with pytest.raises(RealCompoError, match="the disk is full"):
+        as_safetensors(tmp_path / "x.bin", tmp_path / "converted")
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RealCompoError, match=r"x\.bin cannot be read: No such file"):
+        as_safetensors(tmp_path / "x.bin", tmp_path / "converted")
