@@ -110,14 +110,14 @@ def build(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Text-to-image model to use instead of the pair's: hub id, diffusers folder or .safetensors file.",
+            help="Text-to-image model to use instead of the pair's: hub id, diffusers folder or file of weights.",
         ),
     ] = None,
     spatial: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Spatial model to use instead of the pair's: hub id, diffusers folder or .safetensors file. "
+            help="Spatial model to use instead of the pair's: hub id, diffusers folder or file of weights. "
             "For ControlNets write KIND=MODEL (openpose, segmentation or depth); repeat it for more.",
         ),
     ] = None,
@@ -125,7 +125,7 @@ def build(
         list[str] | None,
         typer.Option(
             metavar="FILE[:SCALE]",
-            help="LoRA file (.safetensors, diffusers' or kohya's names) to fuse into the text-to-image model, "
+            help="LoRA file (diffusers' or kohya's names) to fuse into the text-to-image model, "
             "with its scale (default 1); repeat it for more.",
         ),
     ] = None,
@@ -133,6 +133,15 @@ def build(
         Path | None,
         typer.Option(
             help="Folder with CLIP's vocab.json and merges.txt; needed when the text-to-image model is a single file.",
+            show_default=False,
+        ),
+    ] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE_OR_DIR",
+            help="VAE to use instead of that of a single-file text-to-image model, or where it has none: a file of "
+            "weights or a diffusers folder.",
             show_default=False,
         ),
     ] = None,
@@ -165,12 +174,13 @@ def build(
             compute_capabilities=tuple(compute_capability or ()),
             builder=BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache),
             tokenizer=tokenizer,
+            vae=vae,
             random_weights=random_weights,
             force=force,
         )
         started = time.monotonic()
         with PartProgress(console) as progress:
-            manifest = build_bundle(models, out, options, progress.report, progress.say, progress.expect)
+            manifest = build_bundle(models, out, options, progress.report, progress.say, progress.expect, progress.note)
         console.print(engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
 

@@ -50,6 +50,7 @@ from runtime.bundle.manifest import (
     sha256_of,
 )
 from runtime.errors import RealCompoError
+from runtime.sampling import unable
 from runtime.words import MAX_REGIONS, Backend, Precision, Role
 
 RANDOM = "random weights"  # where they come from
@@ -82,6 +83,7 @@ class Options:
     compute_capabilities: tuple[str, ...] = ()
     builder: BuilderOptions = TENSORRTS_OWN
     tokenizer: Path | None = None  # folder, for a text-to-image model that is a single file
+    vae: Path | None = None  # file or folder, in place of that file's
     random_weights: bool = False
     force: bool = False
 
@@ -107,6 +109,7 @@ def build(
     report: Report = _silent,
     say: Say = lambda doing: None,
     expect: Callable[[int], None] = lambda parts: None,
+    note: Say = lambda line: None,
 ) -> Manifest:
     """Build the bundle of `pair` in the folder `out` and return its manifest.
 
@@ -117,6 +120,7 @@ def build(
         report: told what is done to each part.
         say: told what is done before there are parts.
         expect: told how many parts there are.
+        note: told what the user should know of the bundle to be.
 
     Raises:
         RealCompoError: an option, a checkpoint or the disk does not allow it, another build is at work in `out`, or a
@@ -126,9 +130,11 @@ def build(
     pair = located(pair)
     with scratch_folder(out, build_command(pair, options)) as scratch:
         with disk_errors(out):
-            models, used = prepare(pair, out, options.random_weights, options.tokenizer, say)
+            models, used = prepare(pair, out, options.random_weights, options.tokenizer, say, options.vae)
         checkpoints = open_checkpoints(models)
         geometry = measure(checkpoints, options.height, options.width)
+        for sampler, why in unable(geometry.scheduler).items():
+            note(f"the sampler {sampler} cannot draw with this model: {why}")
         tokenizers = tokenizer_files(checkpoints.text_to_image, geometry.max_tokens)
         digests = weight_digests(checkpoints)
         shared = share_unet(checkpoints)

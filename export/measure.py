@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from export.checkpoints.configs import native_size
 from export.checkpoints.folders import Checkpoint, Checkpoints, empty_unet
 from export.graphs.attention import find_map_layers
 from export.graphs.geometry import Geometry
@@ -19,8 +20,7 @@ def measure(checkpoints: Checkpoints, height: int | None = None, width: int | No
     base = checkpoints.text_to_image
     unet, vae, text = base.config("unet"), base.config("vae"), base.family.text_sizes(base.configs)
     factor = 2 ** (len(vae["block_out_channels"]) - 1)
-    native = unet["sample_size"] * factor
-    image_size = (native if height is None else height, native if width is None else width)
+    image_size = _image_size(native_size(unet), factor, height, width)
     _check_divisible(image_size, factor * 2 ** (_levels(checkpoints) - 1))
     latent_size = (image_size[0] // factor, image_size[1] // factor)
     resolution, map_layers = _find_maps(checkpoints, latent_size)
@@ -35,11 +35,18 @@ def measure(checkpoints: Checkpoints, height: int | None = None, width: int | No
         text_width=text.width,
         pooled_width=text.pooled_width,
         vocabulary=text.vocabulary,
-        scheduler=base.read_json("scheduler/scheduler_config.json"),
+        scheduler=base.schedule(),
         added=base.family.added(text),
         wide_vae=base.family.wide_vae(vae),
     )
     return KINDS[checkpoints.kind].measure(checkpoints, geometry)
+
+
+def _image_size(native: tuple[int, int] | None, factor: int, height: int | None, width: int | None) -> tuple[int, int]:
+    if native is None and (height is None or width is None):
+        raise RealCompoError("the UNet's config has no sample_size to go by; give both --height and --width in pixels")
+    trained = native or (0, 0)
+    return trained[0] * factor if height is None else height, trained[1] * factor if width is None else width
 
 
 def _levels(checkpoints: Checkpoints) -> int:

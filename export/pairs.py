@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from export.checkpoints.pickles import is_pickle
 from runtime.errors import RealCompoError
 
 
@@ -18,7 +19,7 @@ class Control:
 
 @dataclass(frozen=True)
 class Lora:
-    """A .safetensors file, and how much of it is fused into the text-to-image model."""
+    """A file of weights, and how much of it is fused into the text-to-image model."""
 
     file: str
     scale: float
@@ -125,7 +126,7 @@ def parse_loras(given: Sequence[str]) -> tuple[Lora, ...]:
     """LoRAs from FILE or FILE:SCALE.
 
     Raises:
-        RealCompoError: not a number, or not a .safetensors file.
+        RealCompoError: not a number, or not a file of weights.
     """
     return tuple(map(_parse, given))
 
@@ -143,10 +144,10 @@ def _parse(given: str) -> Lora:
 
 
 def check_lora(lora: Lora) -> None:
-    """Raise RealCompoError if it is not there, or not a .safetensors file, or its scale is no number."""
+    """Raise RealCompoError if it is not there, or not a file of weights, or its scale is no number."""
     path = Path(lora.file).expanduser()
-    if path.suffix != ".safetensors":
-        raise RealCompoError(f"--lora {lora.file} is no .safetensors file; others may run code as they are read")
+    if path.suffix != ".safetensors" and not is_pickle(path):
+        raise RealCompoError(f"--lora {lora.file} is no file of weights, such as .safetensors")
     if not path.is_file():
         raise RealCompoError(f"--lora {lora.file}: the file does not exist")
     if not math.isfinite(lora.scale):

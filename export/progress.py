@@ -31,6 +31,9 @@ class PartProgress:
     def say(self, stage: str) -> None:
         self._progress.update(self._task, description=stage)
 
+    def note(self, line: str) -> None:
+        self._progress.console.print(line)
+
     def report(self, role: Role, stage: str, detail: str = "") -> None:
         line = f"{role}: {stage}{f', {detail}' if detail else ''}"
         self.say(line)

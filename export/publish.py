@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
-from export.checkpoints.prepare import LORAS, RANDOM_WEIGHTS, SINGLE_FILES
+from export.checkpoints.prepare import CONVERTED, LORAS, RANDOM_WEIGHTS, SINGLE_FILES
 from export.external_data import rename_external_data
 from runtime.bundle.manifest import (
     MANIFEST,
@@ -39,6 +39,9 @@ _OURS = re.compile(
 )
 _PREPARED = {
     RANDOM_WEIGHTS: re.compile(r"text_to_image|spatial|controlnet-\w+"),
+    CONVERTED: re.compile(
+        rf"\.?(text_to_image|spatial)-[0-9a-f]{{{_DIGITS}}}|\.?weights-[0-9a-f]{{{_DIGITS}}}\.safetensors"
+    ),
     SINGLE_FILES: re.compile(rf"\.?(text_to_image|spatial)-[0-9a-f]{{{_DIGITS}}}"),
     LORAS: re.compile(rf"\.?text_to_image-[0-9a-f]{{{_DIGITS}}}"),
 }
@@ -114,7 +117,7 @@ def _remove_prepared(out: Path, used: set[Path]) -> None:
             continue
         for path in folder.iterdir():
             if pattern.fullmatch(path.name) and path.resolve() not in used:
-                shutil.rmtree(path)
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         with suppress(OSError):  # it is not empty
             folder.rmdir()
 

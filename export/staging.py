@@ -56,6 +56,18 @@ def whole_folder(place: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def whole_file(place: Path) -> Iterator[Path]:
+    """A temporary name for a file, which becomes `place` when the block has written it; a killed process leaves what
+    the next attempt writes over."""
+    scratch = place.with_name(f".{place.name}")
+    try:
+        yield scratch
+        scratch.replace(place)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextmanager
 def disk_errors(out: Path, needed: int = 0) -> Iterator[None]:
     """Turn what the disk refuses into one clear line."""
     try:

@@ -1,4 +1,6 @@
-"""Checkpoints: diffusers folders of Stable Diffusion 1.x and SDXL, read from safetensors and never from pickle."""
+"""Checkpoints: diffusers folders of Stable Diffusion 1.x and SDXL, read from safetensors and never from pickle.
+
+Pickles are converted before, by `export.checkpoints.pickles`."""
 
 import hashlib
 import json
@@ -14,10 +16,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+from export.checkpoints.configs import complete, complete_schedule
+from export.checkpoints.weight_files import PICKLED_NAMES, check_names, safetensors_header, silence, stored_files
 from export.families import family_of
 from export.families.family import Configs, Family
 from export.words import Component
@@ -80,7 +84,7 @@ class Checkpoint:
         """
         file = self.existing(path)
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8-sig"))  # some editors begin files with a mark
         except ValueError as error:
             raise RealCompoError(f"{file} is damaged: {error}. {_mend(self.model)}") from error
         if not isinstance(content, dict):
@@ -96,15 +100,20 @@ class Checkpoint:
         file = self.folder / path
         if file.is_file():
             return file
-        pickled = " (there is a .bin; pickled weights are not read)" if list(file.parent.glob("*.bin")) else ""
-        raise RealCompoError(f"{file} is missing{pickled}. {_mend(self.model)}")
+        raise RealCompoError(f"{file} is missing. {_mend(self.model)}")
 
     def place(self, component: Component) -> Path:
         """The folder of a component."""
         return component_folder(self.folder, component)
 
     def config(self, component: Component) -> dict[str, Any]:
-        return self.read_json(str(Path(_PLACES[component]).with_name("config.json")))
+        """Its config, with the defaults of what it leaves out."""
+        return complete(component, self.read_json(str(Path(_PLACES[component]).with_name("config.json"))))
+
+    def schedule(self) -> dict[str, Any]:
+        """The scheduler's config, with the defaults of the noise that it leaves out."""
+        file = "scheduler/scheduler_config.json"
+        return complete_schedule(self.read_json(file), self.folder / file)
 
     def weights(self, component: Component) -> tuple[str | None, list[Path]]:
         """The safetensors files of a component, and their variant ("fp16" where there is no other).
@@ -113,13 +122,19 @@ class Checkpoint:
             RealCompoError: a file is missing.
         """
         stem = Path(_PLACES[component])
-        for variant, suffix in ((None, ""), ("fp16", ".fp16")):
-            if (whole := self.folder / f"{stem}{suffix}.safetensors").is_file():
-                return variant, [whole]
-            if (self.folder / (index := f"{stem}.safetensors.index{suffix}.json")).is_file():
-                shards = sorted(set(self.read_json(index)["weight_map"].values()))
-                return variant, [self.existing(str(stem.with_name(shard))) for shard in shards]
-        return None, [self.existing(f"{stem}.safetensors")]
+        return stored_files(self, stem, "safetensors") or (None, [self.existing(f"{stem}.safetensors")])
+
+    def pickles(self, component: Component) -> list[Path]:
+        """The pickled files of a component that has no safetensors.
+
+        Raises:
+            RealCompoError: one that an index names is missing.
+        """
+        stem = Path(_PLACES[component])
+        if stored_files(self, stem, "safetensors"):
+            return []
+        stored = stored_files(self, stem.with_name(PICKLED_NAMES.get(stem.name, stem.name)), "bin")
+        return stored[1] if stored else []
 
     def digest(self, component: Component) -> str:
         """sha256 over a component's config and weights."""
@@ -153,6 +168,15 @@ class Checkpoints:
 def component_folder(folder: Path, component: Component) -> Path:
     """Where a checkpoint's folder has a component; a ControlNet has its folder to itself."""
     return (folder / _PLACES[component]).parent
+
+
+def find_checkpoint(model: Model, source: str, components: Sequence[Component], *, download: bool = True) -> Checkpoint:
+    """Find a model, whatever it has of these components' files.
+
+    Raises:
+        RealCompoError: it cannot be had.
+    """
+    return _find(model, source, components, download)
 
 
 def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
@@ -229,7 +253,7 @@ def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch
     with _readable(checkpoint, component):
         read = open_weights(checkpoint, component)
         empty = model.state_dict()
-        _check_complete(checkpoint, component, sorted(empty.keys() - read.keys()))
+        check_names(checkpoint.place(component), empty.keys() - read.keys(), read.keys() - empty.keys())
         weights = {}
         for name, wanted in empty.items():
             found = read[name]()
@@ -242,7 +266,7 @@ def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch
 
 
 def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callable[..., Any], **options: Any) -> Any:
-    with _readable(checkpoint, component), no_progress_bar():
+    with _readable(checkpoint, component), no_progress_bar(), silence():
         model, info = from_pretrained(
             checkpoint.place(component),
             variant=checkpoint.weights(component)[0],
@@ -251,16 +275,8 @@ def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callabl
             output_loading_info=True,
             **options,
         )
-    _check_complete(checkpoint, component, sorted(info["missing_keys"]))
+    check_names(checkpoint.place(component), info["missing_keys"], info["unexpected_keys"])
     return model.eval().requires_grad_(False)
-
-
-def _check_complete(checkpoint: Checkpoint, component: Component, missing: Sequence[str]) -> None:
-    if missing:
-        raise RealCompoError(
-            f"{checkpoint.place(component)} lacks {len(missing)} weights of its architecture, among them {missing[0]}"
-            f". {_mend(checkpoint.model)}"
-        )
 
 
 @contextmanager
@@ -279,8 +295,10 @@ def no_progress_bar() -> Iterator[None]:
 def _readable(checkpoint: Checkpoint, component: Component) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        cause = str(error).strip().split("\n")[0]
+    except RealCompoError:
+        raise
+    except Exception as error:  # configs that contradict themselves make diffusers raise what it happens to
+        cause = str(error).strip().split("\n")[0][:160]
         raise RealCompoError(
             f"{checkpoint.place(component)} cannot be loaded: {cause}. {_mend(checkpoint.model)}"
         ) from error
@@ -316,16 +334,6 @@ def _files_of(model: Model, components: Sequence[Component]) -> list[str]:
     return patterns + (
         ["tokenizer/*", "tokenizer_2/*", "scheduler/*.json", "model_index.json"] if model == "text_to_image" else []
     )
-
-
-def safetensors_header(file: Path) -> dict[str, list[int]]:
-    """Names and shapes of the tensors in a safetensors file."""
-    with file.open("rb") as f:
-        try:
-            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-            return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-        except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-            raise RealCompoError(f"{file} is damaged: it has no safetensors header") from error
 
 
 def _mend(model: Model) -> str:

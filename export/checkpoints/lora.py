@@ -24,8 +24,8 @@ from export.checkpoints.folders import (
     load_unet,
     no_progress_bar,
     open_text_to_image,
-    safetensors_header,
 )
+from export.checkpoints.weight_files import safetensors_header
 from export.pairs import Lora, Pair
 from export.staging import whole_folder
 from runtime.bundle.manifest import sha256_of

@@ -1,17 +1,22 @@
-"""What is made of checkpoints, inside the bundle's folder, before they are opened: random weights, diffusers folders of
-single files, models with their LoRAs."""
+"""What is made of checkpoints, inside the bundle's folder, before they are opened: random weights, safetensors of
+pickles, diffusers folders of single files, models with their LoRAs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from export.checkpoints.pickled_folders import convert_pickled_folders
+from export.checkpoints.pickles import as_safetensors, converted_place, is_pickle
 from export.checkpoints.random_weights import with_random_weights
-from export.checkpoints.single_file import convert_single_files
+from export.checkpoints.single_file import check_single_files, convert_single_files
 from export.pairs import Pair
 from export.provenance import models_of
+from runtime.errors import RealCompoError
 
 Say = Callable[[str], None]  # told what is being done
-RANDOM_WEIGHTS, SINGLE_FILES, LORAS = "random-weights", "single-files", "loras"  # the folders that they are made in
+# The folders that they are made in
+RANDOM_WEIGHTS, CONVERTED, SINGLE_FILES, LORAS = "random-weights", "converted", "single-files", "loras"
 
 
 class Prepared(NamedTuple):
@@ -21,20 +26,25 @@ class Prepared(NamedTuple):
     used: frozenset[Path]
 
 
-def prepare(pair: Pair, out: Path, random_weights: bool, tokenizer: Path | None, say: Say) -> Prepared:
+def prepare(
+    pair: Pair, out: Path, random_weights: bool, tokenizer: Path | None, say: Say, vae: Path | None = None
+) -> Prepared:
     """Make what a pair needs in the bundle's folder `out`, or find it there.
 
     Raises:
         RealCompoError: a model that cannot be made, see the modules that do.
     """
     filled = with_random_weights(pair, out / RANDOM_WEIGHTS, say) if random_weights else pair
-    converted = convert_single_files(filled, out / SINGLE_FILES, tokenizer, say)
-    fused = _fused(converted, out / LORAS, say)
-    models = {model for stage in (pair, filled, converted, fused) for model in models_of(stage)}
-    return Prepared(fused, frozenset(map(Path, models)))
+    check_single_files(filled, tokenizer, vae)
+    unpickled = convert_pickled_folders(filled, out / CONVERTED, say)
+    converted = convert_single_files(unpickled, out / SINGLE_FILES, tokenizer, say, vae=vae)
+    fused = _fused(converted, out, say)
+    models = {Path(model) for stage in (pair, filled, unpickled, converted, fused) for model in models_of(stage)}
+    safe = {converted_place(model, out / CONVERTED) for model in (*models, *_files(pair)) if is_pickle(model)}
+    return Prepared(fused, frozenset(models | safe))
 
 
-def _fused(pair: Pair, folder: Path, say: Say) -> Pair:
+def _fused(pair: Pair, out: Path, say: Say) -> Pair:
     if not pair.loras:
         return pair
     from transformers.utils import logging
@@ -42,4 +52,19 @@ def _fused(pair: Pair, folder: Path, say: Say) -> Pair:
     logging.set_verbosity_error()  # diffusers' pipelines want image processors, which warn of torchvision; we have none
     from export.checkpoints.lora import fuse_loras
 
-    return fuse_loras(pair, folder, say)
+    safe = {file: as_safetensors(file, out / CONVERTED, say) for file in _files(pair) if is_pickle(file)}
+    loras = (replace(lora, file=str(safe.get(Path(lora.file).expanduser(), lora.file))) for lora in pair.loras)
+    try:
+        return fuse_loras(replace(pair, loras=tuple(loras)), out / LORAS, say)
+    except RealCompoError as error:
+        raise RealCompoError(_named_as_given(str(error), safe)) from error
+
+
+def _files(pair: Pair) -> list[Path]:
+    return [Path(lora.file).expanduser() for lora in pair.loras]
+
+
+def _named_as_given(message: str, safe: Mapping[Path, Path]) -> str:
+    for given, converted in safe.items():
+        message = message.replace(str(converted), str(given))
+    return message

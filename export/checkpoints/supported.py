@@ -1,7 +1,7 @@
 """Which architectures the exporter knows, told from checkpoints' configs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,12 @@ from export.checkpoints.folders import Checkpoint
 from export.families import FAMILIES
 from export.words import Component
 from runtime.errors import RealCompoError
+from runtime.sampling import SAMPLERS, unable
 
 SUPPORTED = (
-    "Supported are pairs shaped like Stable Diffusion 1.x and SDXL: a UNet2DConditionModel with 4 latent channels, "
-    "CLIP text cross-attention, epsilon or velocity prediction; as spatial model the same with GLIGEN's text-and-box "
-    'grounding (attention_type "gated", of 1.x alone), or ControlNetModels of that UNet'
+    "Supported are pairs shaped like Stable Diffusion 1.x and SDXL, with GLIGEN's boxes (1.x alone) or ControlNets"
 )
+_SHOWN = 80  # characters of a list of values
 
 Rules = Mapping[str, tuple[Any, ...]]  # config field: what is supported, first of all the class's default
 
@@ -64,9 +64,16 @@ def check_base(base: Checkpoint) -> None:
     _check_rules(base, "text_encoder", {"model_type": ("clip_text_model",)})
     for rule in base.family.rules(base.configs):
         check_field(base, rule.component, rule.field, rule.allowed, default=rule.allowed[0])
-    predicted = base.read_json("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
-    place = base.place("unet").with_name("scheduler")
-    _check(base, place, "prediction_type", predicted, ("epsilon", "v_prediction"))
+    _check_schedule(base)
+
+
+def _check_schedule(base: Checkpoint) -> None:
+    """That some sampler can draw with it; which ones cannot, the build says."""
+    place, schedule = base.place("unet").with_name("scheduler"), base.schedule()
+    _check(base, place, "prediction_type", schedule.get("prediction_type", "epsilon"), ("epsilon", "v_prediction"))
+    refusals = unable(schedule)
+    if len(refusals) == len(SAMPLERS):
+        raise RealCompoError(f"no sampler can draw with {place}: {next(iter(refusals.values()))}")
 
 
 def check_unet(checkpoint: Checkpoint, base: Checkpoint) -> None:
@@ -115,6 +122,11 @@ def check_field(
 def _check(checkpoint: Checkpoint, place: Path, field: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if value not in allowed:
         raise RealCompoError(
-            f"{place} is not supported as {checkpoint.model} model: its {field} is {json.dumps(value)}, not "
-            f"{' or '.join(map(json.dumps, allowed))}. {SUPPORTED}"
+            f"{place} is not supported as {checkpoint.model} model: its {field} is {_shown([value])}, not "
+            f"{_shown(allowed)}. {SUPPORTED}"
         )
+
+
+def _shown(values: Sequence[Any]) -> str:
+    text = " or ".join(map(json.dumps, values))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -6,6 +6,8 @@ from transformers import CLIPTokenizer
 from export.checkpoints.folders import Checkpoint
 from runtime.errors import RealCompoError
 
+_PADS = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}  # where a folder does not say
+
 
 def tokenizer_files(checkpoint: Checkpoint, max_tokens: int) -> dict[str, bytes]:
     """The text-to-image model's tokenizers, one for each text encoder, by the names of their files in a bundle.
@@ -48,5 +50,9 @@ def _load(checkpoint: Checkpoint, name: str) -> Tokenizer:
 
 
 def _pad_token(checkpoint: Checkpoint, name: str) -> str:
-    token = checkpoint.read_json(f"{name}/tokenizer_config.json").get("pad_token", "<|endoftext|>")
-    return token["content"] if isinstance(token, dict) else token
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (checkpoint.folder / name / file).is_file():
+            token = checkpoint.read_json(f"{name}/{file}").get("pad_token")
+            if token := token.get("content") if isinstance(token, dict) else token:
+                return token
+    return _PADS[name]

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import torch
 
+from export.checkpoints.configs import native_size
 from export.checkpoints.folders import Checkpoint, Checkpoints, open_checkpoint, open_weights
+from export.checkpoints.original_names import is_grounding
 from export.checkpoints.supported import check_field, check_unet
 from export.graphs.engine import (
     Engine,
@@ -75,16 +77,14 @@ class Gligen(SpatialKind):
         check_unet(spatial, base)
         check_field(spatial, "unet", "attention_type", ("gated",), default="default")
         check_field(spatial, "unet", "addition_embed_type", (None,))
-        check_field(spatial, "unet", "sample_size", (base.config("unet")["sample_size"],))
+        sizes = [native_size(checkpoint.config("unet")) for checkpoint in (base, spatial)]
+        if None not in sizes and sizes[0] != sizes[1]:
+            check_field(spatial, "unet", "sample_size", (base.config("unet")["sample_size"],))
 
     def shares_unet(self, checkpoints: Checkpoints) -> bool:
         """Whether every weight but GLIGEN's own is the text-to-image model's: GLIGEN trains its own layers alone, so
         that this holds for the model it was made from."""
         base, grounded = (open_weights(checkpoints.of(model), "unet") for model in ("text_to_image", "spatial"))
-        if set(base) != {name for name in grounded if not _is_grounding(name)}:
+        if set(base) != {name for name in grounded if not is_grounding(name)}:
             return False
         return all(torch.equal(base[name](), grounded[name]()) for name in base)  # stops at the first that differs
-
-
-def _is_grounding(name: str) -> bool:
-    return name.startswith("position_net.") or ".fuser." in name

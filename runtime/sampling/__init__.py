@@ -32,10 +32,21 @@ def make_table(sampler: str, steps: int, config: Mapping[str, Any]) -> Table:
     if sampler not in SAMPLERS:
         raise RealCompoError(f"sampler={sampler!r} is unknown; use one of {', '.join(SAMPLERS)}")
     row = SAMPLERS[sampler]
-    schedule = read_schedule(config, row.defaults, row.only)
+    schedule = read_schedule(config, row.scheduler, row.defaults, row.only)
     if not 1 <= steps <= schedule.trained:
         raise RealCompoError(f"steps={steps} is out of range; use 1 to {schedule.trained}, the training timesteps")
     return _with_trials(schedule, row.table(schedule, steps))
+
+
+def unable(config: Mapping[str, Any]) -> dict[str, str]:
+    """The samplers that cannot draw with a scheduler config, and why."""
+    found: dict[str, str] = {}
+    for name in SAMPLERS:
+        try:
+            make_table(name, 1, config)
+        except RealCompoError as error:
+            found[name] = str(error)
+    return found
 
 
 def _with_trials(schedule: Schedule, table: Table) -> Table:

@@ -15,4 +15,5 @@ def _table(schedule: Schedule, steps: int) -> Table:
     )
 
 
-DDIM = Sampler("ddim", _table, {**COMMON, "set_alpha_to_one": True, "clip_sample": True}, {"clip_sample": False})
+# Latents are never clipped: where a config is silent diffusers' scheduler would, but its pipelines tell it not to
+DDIM = Sampler("ddim", "DDIMScheduler", _table, {**COMMON, "set_alpha_to_one": True}, {"clip_sample": False})

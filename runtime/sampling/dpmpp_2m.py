@@ -56,6 +56,7 @@ def _log_snr(alpha: float) -> float:
 
 DPMPP_2M = Sampler(
     "dpm++2m",
+    "DPMSolverMultistepScheduler",
     _table,
     {**COMMON, **ONLY, "timestep_spacing": "linspace", "final_sigmas_type": "zero", "set_alpha_to_one": True},
     ONLY,

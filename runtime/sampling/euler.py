@@ -37,4 +37,10 @@ def _placed(schedule: Schedule, steps: int) -> list[float]:
     return [*map(float, timesteps(schedule, steps))]
 
 
-EULER = Sampler("euler", _table, {**COMMON, **ONLY, "timestep_spacing": "linspace", "set_alpha_to_one": True}, ONLY)
+EULER = Sampler(
+    "euler",
+    "EulerDiscreteScheduler",
+    _table,
+    {**COMMON, **ONLY, "timestep_spacing": "linspace", "set_alpha_to_one": True},
+    ONLY,
+)

@@ -52,4 +52,4 @@ def _mix_velocities(row: Step, alpha: float, alphas: Sequence[float]) -> Step:
     return Step(row.timestep, tuple(samples.tolist()), tuple(noises))
 
 
-PLMS = Sampler("plms", _table, {**COMMON, "set_alpha_to_one": False})
+PLMS = Sampler("plms", "PNDMScheduler", _table, {**COMMON, "set_alpha_to_one": False})

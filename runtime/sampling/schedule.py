@@ -1,6 +1,6 @@
 """The noise that a checkpoint was trained with, and the timesteps of a run: a diffusers scheduler config, read."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +17,17 @@ COMMON: Mapping[str, Any] = {
     "steps_offset": 0,
     "prediction_type": "epsilon",
     "timestep_spacing": "leading",
-    "thresholding": False,
     "rescale_betas_zero_snr": False,
+    "trained_betas": None,
+}
+# What any scheduler's config says of the noise and the timesteps in it. All else is that scheduler's way of drawing.
+SHARED = {*COMMON, "set_alpha_to_one"}
+# Numbers, and what they lie between
+_NUMBERS: Mapping[str, tuple[type, float, float]] = {
+    "num_train_timesteps": (int, 1, 100_000),
+    "steps_offset": (int, 0, 100_000),
+    "beta_start": (float, 0, 1),
+    "beta_end": (float, 0, 1),
 }
 # Settings that no table carries out otherwise
 ONLY: Mapping[str, Any] = {"thresholding": False, "rescale_betas_zero_snr": False, "trained_betas": None}
@@ -48,25 +57,31 @@ class Schedule(NamedTuple):
         return float(1 / (1 + np.interp(timestep, np.arange(len(sigmas)), sigmas) ** 2))
 
 
-def read_schedule(config: Mapping[str, Any], defaults: Mapping[str, Any], only: Mapping[str, Any]) -> Schedule:
+def read_schedule(
+    config: Mapping[str, Any], scheduler: str, defaults: Mapping[str, Any], only: Mapping[str, Any]
+) -> Schedule:
     """Fill in a config as diffusers' `from_config` does: defaults of another scheduler's do not carry over.
 
     Args:
+        scheduler: the class in diffusers that draws as the sampler does. Of another class's config, what is not of the
+            noise is left out: a sampler does not draw with another's settings.
         defaults: of the sampler's settings.
         only: settings that its table carries out at the given value alone.
 
     Raises:
         RealCompoError: a setting that no table can carry out.
     """
-    settings = _settings(config, defaults)
+    own = config.get("_class_name") in (None, scheduler)
+    settings = _settings(config, defaults, {*defaults, *ONLY, *only} if own else SHARED)
+    _check_numbers(settings)
     if settings["prediction_type"] not in PREDICTION_TYPES:
         raise RealCompoError(
-            f"the bundle's scheduler has prediction_type={settings['prediction_type']!r}; "
+            f"the scheduler has prediction_type={settings['prediction_type']!r}; "
             f"this runtime takes {' or '.join(PREDICTION_TYPES)}"
         )
     for name, value in {**ONLY, **only}.items():
         if settings.get(name, value) != value:
-            raise RealCompoError(f"the bundle's scheduler has {name}={settings[name]!r}; this runtime takes {value!r}")
+            raise RealCompoError(f"the scheduler has {name}={settings[name]!r}; this runtime takes {value!r}")
     alphas = _cumulative_alphas(settings)
     return Schedule(alphas, 1.0 if settings["set_alpha_to_one"] else float(alphas[0]), settings)
 
@@ -86,10 +101,20 @@ def timesteps(schedule: Schedule, steps: int, spare: int = 0) -> list[int]:
     return placed
 
 
-def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
     inherited = config.get("_use_default_values", ())
     given = {name: value for name, value in config.items() if value is not None and name not in inherited}
-    return {**defaults, **{name: value for name, value in given.items() if name in {*defaults, "trained_betas"}}}
+    return {**defaults, **{name: value for name, value in given.items() if name in taken}}
+
+
+def _check_numbers(settings: Mapping[str, Any]) -> None:
+    for name, (kind, low, high) in _NUMBERS.items():
+        value: Any = settings[name]
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (whole or (kind is float and isinstance(value, float))) or not low <= value <= high:
+            raise RealCompoError(
+                f"the scheduler has {name}={value!r}; this runtime takes a number from {low} to {high}"
+            )
 
 
 def _ascending(schedule: Schedule, steps: int, spare: int) -> np.ndarray:

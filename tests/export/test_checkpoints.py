@@ -65,10 +65,10 @@ def test_missing_file_is_named(own_pair: Pair, file: str, option: str) -> None:
     assert f"Give a diffusers folder with {option} DIR" in str(caught.value)
 
 
-def test_pickled_weights_are_not_read(own_pair: Pair) -> None:
+def test_pickled_weights_are_not_opened_where_they_lie(own_pair: Pair) -> None:
     weights = Path(own_pair.spatial) / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(RealCompoError, match="pickled weights are not read"):
+    with pytest.raises(RealCompoError, match=r"model\.safetensors is missing"):
         open_pair(own_pair)
 
 

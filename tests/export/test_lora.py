@@ -127,7 +127,8 @@ def test_controlnets_stand_over_the_fused_model(controlled_pair: Pair, lora: Pat
     ("given", "message"),
     [
         ("nothing.safetensors", "the file does not exist"),
-        ("model.ckpt", "is no .safetensors file"),
+        ("model.ckpt", "the file does not exist"),
+        ("model.zip", "is no file of weights"),
         ("lora.safetensors:much", "'much' is no scale; write FILE:SCALE"),
     ],
 )

@@ -281,7 +281,7 @@ def test_command_says_what_to_do(
     files: Pair, pair: Pair, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "model.ckpt is a pickle, which can run code" in run_build("sd15-gligen", "model.ckpt")
+    assert "the file model.ckpt does not exist" in run_build("sd15-gligen", "model.ckpt")
     assert "the file none.safetensors does not exist" in run_build("sd15-gligen", "none.safetensors")
     assert "whole.safetensors holds no tokenizer. Give CLIP's with --tokenizer DIR" in run_build(
         "sd15-gligen", files.text_to_image
