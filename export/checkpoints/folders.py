@@ -155,6 +155,11 @@ def component_folder(folder: Path, component: Component) -> Path:
     return (folder / _PLACES[component]).parent
 
 
+def whole_file(folder: Path, component: Component) -> Path:
+    """Where a checkpoint's folder has all of a component's weights, if they are in one file."""
+    return folder / f"{_PLACES[component]}.safetensors"
+
+
 def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
     """Find the text-to-image model and check that its files are there.
 

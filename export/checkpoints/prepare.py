@@ -37,9 +37,6 @@ def prepare(pair: Pair, out: Path, random_weights: bool, tokenizer: Path | None,
 def _fused(pair: Pair, folder: Path, say: Say) -> Pair:
     if not pair.loras:
         return pair
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # diffusers' pipelines want image processors, which warn of torchvision; we have none
     from export.checkpoints.lora import fuse_loras
 
     return fuse_loras(pair, folder, say)
