@@ -69,7 +69,7 @@ def _tucker(core: Tensor, left: Tensor, right: Tensor) -> Tensor:
     rows, columns, *kernel = core.shape
     inner = torch.mm(left.t(), core.reshape(rows, -1)).reshape(-1, columns, math.prod(kernel)).movedim(1, 2)
     outer = torch.mm(inner.reshape(-1, columns), right)  # [O*h*w, I]
-    return outer.reshape(left.shape[1], *kernel, -1).movedim(-1, 1)
+    return outer.reshape(left.shape[1], *kernel, -1).movedim(-1, 1).contiguous()
 
 
 def _times(first: Tensor, second: Tensor) -> Tensor:

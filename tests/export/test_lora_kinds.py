@@ -1,0 +1,373 @@
+"""LoRA files in every naming and of every kind: each weight is the formula's, in float64, or one line says why not."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from export.checkpoints.lora import fuse_loras
+from export.checkpoints.lora_file import read_lora
+from export.pairs import Lora, Pair
+from runtime.errors import RealCompoError
+from tests.export.lora_files import CORES, KINDS, RANK, expected, random_parts
+from tests.export.test_sdxl import pair as sdxl_pair
+
+__all__ = ["sdxl_pair"]  # a fixture
+
+PLACES = {
+    "unet": "unet/diffusion_pytorch_model.safetensors",
+    "text_encoder": "text_encoder/model.safetensors",
+    "text_encoder_2": "text_encoder_2/model.safetensors",
+}
+# Layers by component, with their names in the original code
+LAYERS: dict[str, dict[str, dict[str, str]]] = {
+    "pair": {
+        "unet": {
+            "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_out.0": (
+                "input_blocks.1.1.transformer_blocks.0.attn2.to_out.0"
+            ),
+            "down_blocks.0.resnets.0.conv1": "input_blocks.1.0.in_layers.2",
+            "down_blocks.0.downsamplers.0.conv": "input_blocks.2.0.op",
+            "mid_block.resnets.1.time_emb_proj": "middle_block.2.emb_layers.1",
+            "up_blocks.0.upsamplers.0.conv": "output_blocks.1.1.conv",
+            "up_blocks.1.attentions.1.proj_in": "output_blocks.3.1.proj_in",
+        },
+        "text_encoder": dict.fromkeys(("encoder.layers.0.self_attn.q_proj", "encoder.layers.0.mlp.fc1"), ""),
+    },
+    "sdxl_pair": {
+        "unet": {
+            "conv_in": "input_blocks.0.0",
+            "down_blocks.1.attentions.0.transformer_blocks.1.attn1.to_q": (
+                "input_blocks.3.1.transformer_blocks.1.attn1.to_q"
+            ),
+            "up_blocks.0.upsamplers.0.conv": "output_blocks.1.2.conv",
+            "add_embedding.linear_1": "label_emb.0.0",
+        },
+        "text_encoder": {"encoder.layers.2.self_attn.out_proj": ""},
+        "text_encoder_2": dict.fromkeys(("encoder.layers.1.mlp.fc2", "text_projection"), ""),
+    },
+}
+
+
+class Naming(NamedTuple):
+    prefixes: Mapping[str, str]  # by component; those that it does not name are left out
+    ends: Mapping[str, str]
+    joint: str = "."
+    original: bool = False
+    text_model: str = "text_model."
+    old: Mapping[str, str] = {}  # what is otherwise called in a path
+
+
+KOHYA_ENDS = {"down": ".lora_down.weight", "up": ".lora_up.weight", "mid": ".lora_mid.weight"}
+PEFT_ENDS = {"down": ".lora_A.weight", "up": ".lora_B.weight", "mid": ".lora_mid.weight"}
+KOHYA = {"unet": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
+DIFFUSERS = {"unet": "unet.", "text_encoder": "text_encoder.", "text_encoder_2": "text_encoder_2."}
+OMI = {"unet": "unet.", "text_encoder": "clip_l.", "text_encoder_2": "clip_g."}
+OLDEST = {"to_q": "processor.to_q", "to_out.0": "processor.to_out", "q_proj": "to_q", "out_proj": "to_out"}
+NAMINGS: dict[str, Naming] = {
+    "kohya": Naming(KOHYA, KOHYA_ENDS, "_"),
+    "kohya, SDXL": Naming(KOHYA | {"text_encoder": "lora_te1_"}, KOHYA_ENDS, "_", original=True),
+    "LyCORIS": Naming({"unet": "lycoris_"}, KOHYA_ENDS, "_"),
+    "diffusers": Naming(DIFFUSERS, PEFT_ENDS),
+    "diffusers, new text models": Naming(DIFFUSERS, PEFT_ENDS, text_model=""),
+    "diffusers, before PEFT": Naming(DIFFUSERS, {"down": ".lora.down.weight", "up": ".lora.up.weight"}),
+    "diffusers, linear layers": Naming(
+        DIFFUSERS, {"down": ".lora_linear_layer.down.weight", "up": ".lora_linear_layer.up.weight"}
+    ),
+    "diffusers, oldest": Naming(DIFFUSERS, {"down": "_lora.down.weight", "up": "_lora.up.weight"}, old=OLDEST),
+    "diffusers, UNet alone": Naming({"unet": ""}, {"down": "_lora.down.weight", "up": "_lora.up.weight"}, old=OLDEST),
+    "OneTrainer": Naming(
+        {"unet": "lora_unet.", "text_encoder": "lora_te1.", "text_encoder_2": "lora_te2."}, KOHYA_ENDS
+    ),
+    "OneTrainer, OMI": Naming(OMI, KOHYA_ENDS, original=True),
+    "PEFT": Naming({"unet": "base_model.model."}, PEFT_ENDS),
+    "ComfyUI": Naming({"unet": "diffusion_model."}, KOHYA_ENDS, original=True),
+}
+
+
+def layer_name(naming: Naming, component: str, path: str, original: str) -> str:
+    spelled = original if naming.original and component == "unet" else path
+    if component != "unet" and path != "text_projection":
+        spelled = naming.text_model + spelled
+    head, end = next(
+        ((spelled.removesuffix(end), end) for end in naming.old if spelled.endswith(f".{end}")), (spelled, "")
+    )
+    return naming.prefixes[component] + (head + naming.old.get(end, "")).replace(".", naming.joint)
+
+
+def stored(pair: Pair) -> dict[str, dict[str, Tensor]]:
+    """A model's weights, without the prefix that some text encoders' have."""
+    files = {component: Path(pair.text_to_image) / place for component, place in PLACES.items()}
+    loaded = {component: load_file(file) for component, file in files.items() if file.is_file()}
+    return {
+        component: {name.removeprefix("text_model."): weight for name, weight in weights.items()}
+        for component, weights in loaded.items()
+    }
+
+
+class Made(NamedTuple):
+    """A file's tensors, and by component and path what they are."""
+
+    tensors: dict[str, Tensor]
+    layers: dict[tuple[str, str], tuple[str, dict[str, Tensor]]]
+
+
+def make(family: str, naming: Naming, kind: str, weights: Mapping[str, Mapping[str, Tensor]], length: str = "") -> Made:
+    made = Made({}, {})
+    named = [(component, *layer) for component, own in LAYERS[family].items() for layer in own.items()]
+    for seed, (component, path, original) in enumerate(named):
+        if component in naming.prefixes:
+            weight = weights[component][f"{path}.weight"]
+            kernel = weight.shape[2:].numel() > 1
+            own = kind if kernel or kind not in CORES else "LoRA"
+            parts = random_parts(own, tuple(weight.shape), seed, alpha=bool(seed % 3))
+            parts |= {"dora_scale": lengths(weight, length)} if length else {}
+            made.layers[component, path] = own, parts
+            name = layer_name(naming, component, path, original)
+            made.tensors.update({name + naming.ends.get(part, f".{part}"): value for part, value in parts.items()})
+    return made
+
+
+def lengths(weight: Tensor, of: str) -> Tensor:
+    shape = [1] * weight.ndim
+    axis = int(of == "inputs")
+    shape[axis] = weight.shape[axis]
+    return torch.rand(shape, generator=torch.Generator().manual_seed(9)) + 0.5
+
+
+def fuse(pair: Pair, tensors: Mapping[str, Tensor], folder: Path, strength: float = 0.7, **metadata: str) -> Pair:
+    save_file(dict(tensors), folder / "file.safetensors", metadata=metadata or None)
+    return fuse_loras(replace(pair, loras=(Lora(str(folder / "file.safetensors"), strength),)), folder / "loras")
+
+
+def assert_fused(found: Pair, before: Pair, layers: Mapping[tuple[str, str], tuple[str, Any]], strength: float) -> None:
+    """The layers are the formulas', all else is as it was."""
+    was = stored(before)
+    for component, weights in stored(found).items():
+        for name, weight in weights.items():
+            kind = layers.get((component, name.removesuffix(".weight")))
+            wanted = expected(was[component][name], *kind, strength) if kind else was[component][name].numpy()
+            np.testing.assert_allclose(weight.numpy(), wanted, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("family", LAYERS)
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_every_naming_of_every_kind(family: str, naming: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """As it is read, before anything is written."""
+    weights = stored(request.getfixturevalue(family))
+    shapes = {component: {name: list(w.shape) for name, w in own.items()} for component, own in weights.items()}
+    for kind in KINDS:
+        made = make(family, NAMINGS[naming], kind, weights)
+        save_file(made.tensors, tmp_path / "file.safetensors")
+        found = {}
+        for update in read_lora(tmp_path / "file.safetensors", shapes):
+            for name, change in update.changes():
+                weight = weights[update.layer.component][name]
+                found[update.layer.component, name.removesuffix(".weight")] = weight + change(weight, 0.7)
+        assert found.keys() == made.layers.keys()
+        for (component, path), layer in made.layers.items():
+            wanted = expected(weights[component][f"{path}.weight"], *layer, 0.7)
+            np.testing.assert_allclose(found[component, path].numpy(), wanted, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("family", LAYERS)
+@pytest.mark.parametrize("kind", ["LoHa", "LoKr with a core"])
+def test_fused_models(family: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    pair = request.getfixturevalue(family)
+    made = make(family, NAMINGS["kohya, SDXL"], kind, stored(pair))
+    assert_fused(fuse(pair, made.tensors, tmp_path), pair, made.layers, 0.7)
+
+
+@pytest.mark.parametrize("of", ["outputs", "inputs"])
+@pytest.mark.parametrize("kind", ["LoRA", "LoHa", "LoKr", "LoCon with a core"])
+def test_lengths(pair: Pair, kind: str, of: str, tmp_path: Path) -> None:
+    """DoRA, as LyCORIS lays it out, over each kind."""
+    made = make("pair", NAMINGS["kohya"], kind, stored(pair), of)
+    assert_fused(fuse(pair, made.tensors, tmp_path), pair, made.layers, 0.7)
+
+
+def test_text_encoders_that_are_stored_with_and_without_text_model(own_pair: Pair, tmp_path: Path) -> None:
+    file = Path(own_pair.text_to_image) / PLACES["text_encoder"]
+    bare = {name.removeprefix("text_model."): weight for name, weight in load_file(file).items()}
+    for number, prefix in enumerate(("", "text_model.")):
+        save_file({prefix + name: weight for name, weight in bare.items()}, file, metadata={"format": "pt"})
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        made = make("pair", NAMINGS["kohya"], "LoRA", stored(own_pair))
+        assert_fused(fuse(own_pair, made.tensors, folder), own_pair, made.layers, 0.7)
+
+
+def refusal(pair: Pair, tensors: Mapping[str, Tensor], folder: Path, **metadata: str) -> str:
+    with pytest.raises(RealCompoError) as caught:
+        fuse(pair, tensors, folder, **metadata)
+    line = str(caught.value)
+    assert len(line) <= 300 and "\n" not in line and not list(folder.glob("loras/text_to_image-*"))
+    return line
+
+
+Q = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
+DOWN, UP = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
+GOOD = {DOWN: torch.ones(RANK, 8), UP: torch.ones(8, RANK)}
+CONV = "unet.down_blocks.0.resnets.0.conv1"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({UP: None}, "to_q.lora_A.weight stands without its up"),
+        ({DOWN: None}, "to_q.lora_B.weight stands without its down"),
+        ({f"{CONV}.alpha": torch.tensor(1.0)}, "conv1.alpha: a layer with alpha is of no known kind"),
+        ({f"{Q}.diff": torch.ones(8, 8)}, "a layer with diff, down, up is of no known kind"),
+        ({f"{Q}.lora_down.weight": torch.ones(RANK, 8)}, "are the same part of one layer"),
+        ({UP: torch.ones(8, 3)}, "its matrices do not fit each other: down [2, 8], up [8, 3]"),
+        ({UP: torch.ones(9, RANK)}, "it changes [9, 8] where the model has [8, 8]"),
+        ({UP: torch.ones(1, RANK)}, "it changes [1, 8] where the model has [8, 8]"),
+        ({UP: torch.ones(RANK)}, "its matrices do not fit each other"),
+        ({UP: torch.ones(8, 0), DOWN: torch.ones(0, 8)}, "its rank is 0"),
+        ({UP: torch.full((8, RANK), float("inf"))}, "lora_B.weight is not finite"),
+        ({UP: torch.full((8, RANK), 3e38)}, "would not be finite in float32"),
+        ({UP: torch.ones(8, RANK, dtype=torch.int64)}, "lora_B.weight holds int64, no weights"),
+        ({f"{Q}.alpha": torch.ones(2)}, "its alpha has shape [2] and is no number"),
+        ({f"{Q}.alpha": torch.tensor(float("nan"))}, "to_q.alpha is not finite"),
+        ({f"{Q}.lora_B.bias": torch.ones(8)}, "to_q.lora_B.bias changes a bias, and this layer of the model has none"),
+        ({f"{CONV}.diff_b": torch.ones(9)}, "conv1.diff_b has shape [9] where the model's bias has [8]"),
+        ({f"{Q}.dora_scale": torch.ones(7, 1)}, "its dora_scale [7, 1] does not fit a weight of [8, 8]"),
+        ({f"{Q}.strange": torch.ones(1)}, "no place for unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2"),
+        ({"unet.strange.lora_A.weight": torch.ones(1), "a.b": torch.ones(1)}, "no place for a.b and 1 others"),
+        ({"lora_te2_text_projection.alpha": torch.ones(1)}, "no place for lora_te2_text_projection.alpha"),
+        ({f"{Q}.oft_blocks": torch.ones(1)}, "oft_blocks is of OFT, which is not fused"),
+        ({f"{Q}.a1.weight": torch.ones(1)}, "a1.weight is of GLoRA, which is not fused"),
+        ({"bundle_emb.x.string_to_param.*": torch.ones(1)}, "is of a textual inversion, which is not fused"),
+        ({f"x{'y' * 400}\n.lora_A.weight": torch.ones(1)}, "no place for 'xyyyy"),
+        ({DOWN: None, UP: None, "conv_in.weight": torch.ones(1)}, "it is no LoRA; it has weights such as conv_in"),
+        ({DOWN: None, UP: None}, "it is no LoRA; it has weights such as none"),
+        ({f"{CONV}.lokr_w1": torch.ones(2, 4), f"{CONV}.lokr_w2": torch.ones(9, 9)}, "it changes [18, 36] where"),
+        ({f"{CONV}.lokr_w1": torch.ones(2), f"{CONV}.lokr_w2": torch.ones(4, 2, 3, 3)}, "lokr_w1 [2], lokr_w2 [4,"),
+        ({f"{CONV}.hada_w1_a": torch.ones(2, 2)}, "hada_w1_a stands without its hada_w1_b, hada_w2_a, hada_w2_b"),
+    ],
+)
+def test_refusals(pair: Pair, change: dict[str, Tensor | None], why: str, tmp_path: Path) -> None:
+    tensors = {name: tensor for name, tensor in (GOOD | change).items() if tensor is not None}
+    assert why in refusal(pair, tensors, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "why"),
+    [
+        ("[", "is no JSON"),
+        ("[1]", "is no JSON object"),
+        ("[" * 100_000, "is no JSON"),
+        ('{"unet.lora_alpha": "much"}', "has unet.lora_alpha"),
+        ('{"unet.lora_alpha": 1e999}', "has unet.lora_alpha"),
+        ('{"unet.alpha_pattern": {"to_(q|k)": 2}}', "has unet.alpha_pattern"),
+        ('{"unet.init_lora_weights": "pissa_niter_4"}', "has unet.init_lora_weights"),
+    ],
+)
+def test_settings_that_are_refused(pair: Pair, metadata: str, why: str, tmp_path: Path) -> None:
+    assert why in refusal(pair, GOOD, tmp_path, lora_adapter_metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("settings", "scaling"),
+    [
+        ({}, 1),
+        ({"unet.lora_alpha": 6}, 3),
+        ({"unet.lora_alpha": 6, "unet.use_rslora": True}, 6 / RANK**0.5),
+        ({"unet.lora_alpha": 6, "unet.alpha_pattern": {"attn2.to_q": 4, "to_k": 9}}, 2),
+        ({"text_encoder.lora_alpha": 6}, 1),
+    ],
+)
+def test_peft_s_settings(pair: Pair, settings: dict[str, Any], scaling: float, tmp_path: Path) -> None:
+    found = fuse(pair, GOOD, tmp_path, lora_adapter_metadata=json.dumps(settings))
+    name = f"{Q.removeprefix('unet.')}.weight"
+    difference = stored(found)["unet"][name] - stored(pair)["unet"][name]
+    torch.testing.assert_close(difference, torch.full((8, 8), 0.7 * RANK * scaling))
+
+
+def test_biases_and_norms(pair: Pair, tmp_path: Path) -> None:
+    """Of PEFT's lora_bias, which is scaled like its matrices, and LyCORIS's differences, which are not."""
+    tensors = {
+        **{f"{CONV}.lora_{x}.weight": torch.ones(shape) for x, shape in {"A": (2, 8, 3, 3), "B": (8, 2, 1, 1)}.items()},
+        f"{CONV}.lora_B.bias": torch.full((8,), 2.0),
+        f"{CONV}.alpha": torch.tensor(6.0),
+        "lora_unet_conv_norm_out.w_norm": torch.full((8,), 4.0),
+        "lora_unet_conv_norm_out.b_norm": torch.full((8,), 5.0),
+    }
+    found, was = stored(fuse(pair, tensors, tmp_path, 0.5))["unet"], stored(pair)["unet"]
+    wanted = {"down_blocks.0.resnets.0.conv1.bias": 3.0, "conv_norm_out.weight": 2.0, "conv_norm_out.bias": 2.5}
+    for name, difference in wanted.items():
+        torch.testing.assert_close(found[name] - was[name], torch.full((8,), difference))
+
+
+def damages() -> dict[str, Callable[[Tensor], Tensor]]:
+    return {
+        "transposed": lambda t: t.movedim(0, -1).contiguous() if t.ndim else t,
+        "shorter": lambda t: t[:-1].contiguous() if t.ndim else t,
+        "one row": lambda t: t[:1].contiguous() if t.ndim else t,
+        "another dimension": lambda t: t[None].contiguous(),
+        "not finite": lambda t: t * float("nan"),
+        "half": lambda t: t.half(),
+        "whole numbers": lambda t: t.long(),
+    }
+
+
+def stays(made: Made, dropped: set[str]) -> Iterator[tuple[tuple[str, str], tuple[str, dict[str, Tensor]]]]:
+    """The layers whose tensors are not all dropped; a dropped alpha is the rank."""
+    for place, (kind, parts) in made.layers.items():
+        if left := {part: value for part, value in parts.items() if not any(value is made.tensors[n] for n in dropped)}:
+            yield place, (kind, left)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_random_subsets_and_damages(
+    pair: Pair, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str], data: st.DataObject
+) -> None:
+    """Fused as the formulas say, or one line; nothing is printed."""
+    folder = tmp_path_factory.mktemp("random")
+    naming, kind = data.draw(st.sampled_from(["kohya", "OneTrainer, OMI"])), data.draw(st.sampled_from(list(KINDS)))
+    made = make("pair", NAMINGS[naming], kind, stored(pair))
+    names = sorted(made.tensors)
+    dropped = data.draw(st.sets(st.sampled_from(names), max_size=3))
+    damaged = data.draw(st.none() | st.sampled_from(names))
+    tensors = {name: tensor for name, tensor in made.tensors.items() if name not in dropped}
+    change = data.draw(st.sampled_from(list(damages())))
+    if damaged in tensors:
+        tensors[damaged] = damages()[change](tensors[damaged])
+    try:
+        found = fuse(pair, tensors, folder)
+    except RealCompoError as error:
+        line = str(error)
+        assert line.startswith("--lora ") and len(line) <= 300 and "\n" not in line
+        assert dropped or damaged in tensors
+    else:
+        layers = {
+            place: (
+                own,
+                {
+                    part: tensors.get(next(n for n in names if made.tensors[n] is value), value)
+                    for part, value in parts.items()
+                },
+            )
+            for place, (own, parts) in stays(made, dropped)
+        }
+        assert_fused(found, pair, layers, 0.7)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("size", [0, 4, 8, 100, -1, -40])
+def test_truncated_files(pair: Pair, size: int, tmp_path: Path) -> None:
+    save_file(GOOD, tmp_path / "whole.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:size])
+    with pytest.raises(RealCompoError, match=r"^--lora .*cut\.safetensors is damaged: [^\n]*$") as caught:
+        fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "cut.safetensors"), 1.0),)), tmp_path)
+    assert len(str(caught.value)) <= 300
