@@ -192,6 +192,16 @@ def open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Call
     return read
 
 
+def read_weights(checkpoint: Checkpoint, component: Component) -> dict[str, torch.Tensor]:
+    """A component's weights as they are stored, which stay in the mapped files.
+
+    Raises:
+        RealCompoError: a file is damaged.
+    """
+    with _readable(checkpoint, component):
+        return {name: read() for name, read in open_weights(checkpoint, component).items()}
+
+
 def load_unet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
     """The UNet in `dtype` but for norms, which are in fp32; in evaluation mode, its weights frozen."""
     return _fill(empty_unet(checkpoint), checkpoint, "unet", dtype)

@@ -21,7 +21,7 @@ from export.checkpoints.folders import (
     Checkpoint,
     component_folder,
     open_text_to_image,
-    open_weights,
+    read_weights,
     safetensors_header,
     whole_file,
 )
@@ -107,7 +107,7 @@ def _copy_rest(base: Checkpoint, scratch: Path) -> None:
 def _save(
     base: Checkpoint, component: Component, changes: Mapping[str, Sequence[tuple[Lora, Change]]], scratch: Path
 ) -> None:
-    weights = {name: read() for name, read in open_weights(base, component).items()}
+    weights = read_weights(base, component)
     fused = {name: _fused(weights[name], f"{component}'s {name}", own) for name, own in changes.items()}
     folder = component_folder(scratch, component)
     folder.mkdir(parents=True)

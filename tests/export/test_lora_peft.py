@@ -139,7 +139,7 @@ def test_published_names(pair_name: str) -> None:
 
 
 def test_diffusers_pipeline_has_the_same_beside(pair: Pair, tmp_path: Path) -> None:
-    """Kohya's DoRA of convolutions and linear layers, at a strength."""
+    """In kohya's names, of a convolution and a linear layer."""
     beside: StableDiffusionPipeline = stock(pair)
     paths = ["down_blocks.0.resnets.0.conv1", "up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"]
     weights = dict(beside.unet.state_dict())
