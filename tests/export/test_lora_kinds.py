@@ -61,6 +61,12 @@ LAYERS: dict[str, dict[str, dict[str, str]]] = {
 }
 
 
+Q = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
+DOWN, UP = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
+GOOD = {DOWN: torch.ones(RANK, 8), UP: torch.ones(8, RANK)}
+CONV = "unet.down_blocks.0.resnets.0.conv1"
+
+
 class Naming(NamedTuple):
     prefixes: Mapping[str, str]  # by component; those that it does not name are left out
     ends: Mapping[str, str]
@@ -138,7 +144,7 @@ def make(family: str, naming: Naming, kind: str, weights: Mapping[str, Mapping[s
             made.layers[component, path] = own, parts
             name = layer_name(naming, component, path, original)
             made.tensors.update(
-                {name + (MIDDLE | naming.ends).get(part, f".{part}"): value for part, value in parts.items()}
+                {name + {**MIDDLE, **naming.ends}.get(part, f".{part}"): value for part, value in parts.items()}
             )
     return made
 
@@ -150,8 +156,11 @@ def lengths(weight: Tensor, of: str) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(9)) + 0.5
 
 
-def fuse(pair: Pair, tensors: Mapping[str, Tensor], folder: Path, strength: float = 0.7, **metadata: str) -> Pair:
-    save_file(dict(tensors), folder / "file.safetensors", metadata=metadata or None)
+def fuse(
+    pair: Pair, tensors: Mapping[str, Tensor], folder: Path, strength: float = 0.7, settings: str | None = None
+) -> Pair:
+    metadata = None if settings is None else {"lora_adapter_metadata": settings}
+    save_file(dict(tensors), folder / "file.safetensors", metadata=metadata)
     return fuse_loras(replace(pair, loras=(Lora(str(folder / "file.safetensors"), strength),)), folder / "loras")
 
 
@@ -170,11 +179,11 @@ def assert_fused(found: Pair, before: Pair, layers: Mapping[tuple[str, str], tup
 def test_every_naming_of_every_kind(family: str, naming: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """As it is read, before anything is written."""
     weights = stored(request.getfixturevalue(family))
-    shapes = {component: {name: list(w.shape) for name, w in own.items()} for component, own in weights.items()}
+    shapes: Any = {component: {name: list(w.shape) for name, w in own.items()} for component, own in weights.items()}
     for kind in KINDS:
         made = make(family, NAMINGS[naming], kind, weights)
         save_file(made.tensors, tmp_path / "file.safetensors")
-        found = {}
+        found: dict[tuple[str, str], Tensor] = {}
         for update in read_lora(tmp_path / "file.safetensors", shapes):
             for name, change in update.changes():
                 weight = weights[update.layer.component][name]
@@ -182,7 +191,7 @@ def test_every_naming_of_every_kind(family: str, naming: str, request: pytest.Fi
         assert found.keys() == made.layers.keys()
         for (component, path), layer in made.layers.items():
             wanted = expected(weights[component][f"{path}.weight"], *layer, 0.7)
-            np.testing.assert_allclose(found[component, path].numpy(), wanted, rtol=2e-5, atol=2e-6)
+            np.testing.assert_allclose(found[component, path], wanted, rtol=2e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("family", LAYERS)
@@ -212,76 +221,6 @@ def test_text_encoders_that_are_stored_with_and_without_text_model(own_pair: Pai
         assert_fused(fuse(own_pair, made.tensors, folder), own_pair, made.layers, 0.7)
 
 
-def refusal(pair: Pair, tensors: Mapping[str, Tensor], folder: Path, **metadata: str) -> str:
-    with pytest.raises(RealCompoError) as caught:
-        fuse(pair, tensors, folder, **metadata)
-    line = str(caught.value)
-    assert len(line) <= 300 and "\n" not in line and not list(folder.glob("loras/text_to_image-*"))
-    return line
-
-
-Q = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q"
-DOWN, UP = f"{Q}.lora_A.weight", f"{Q}.lora_B.weight"
-GOOD = {DOWN: torch.ones(RANK, 8), UP: torch.ones(8, RANK)}
-CONV = "unet.down_blocks.0.resnets.0.conv1"
-
-
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        ({UP: None}, "to_q.lora_A.weight stands without its up"),
-        ({DOWN: None}, "to_q.lora_B.weight stands without its down"),
-        ({f"{CONV}.alpha": torch.tensor(1.0)}, "conv1.alpha: a layer with alpha is of no known kind"),
-        ({f"{Q}.diff": torch.ones(8, 8)}, "a layer with diff, down, up is of no known kind"),
-        ({f"{Q}.lora_down.weight": torch.ones(RANK, 8)}, "are the same part of one layer"),
-        ({UP: torch.ones(8, 3)}, "its matrices do not fit each other: down [2, 8], up [8, 3]"),
-        ({UP: torch.ones(9, RANK)}, "it changes [9, 8] where the model has [8, 8]"),
-        ({UP: torch.ones(1, RANK)}, "it changes [1, 8] where the model has [8, 8]"),
-        ({UP: torch.ones(RANK)}, "its matrices do not fit each other"),
-        ({UP: torch.ones(8, 0), DOWN: torch.ones(0, 8)}, "its rank is 0"),
-        ({UP: torch.full((8, RANK), float("inf"))}, "lora_B.weight is not finite"),
-        ({UP: torch.full((8, RANK), 3e38)}, "would not be finite in float32"),
-        ({UP: torch.ones(8, RANK, dtype=torch.int64)}, "lora_B.weight holds int64, no weights"),
-        ({f"{Q}.alpha": torch.ones(2)}, "its alpha has shape [2] and is no number"),
-        ({f"{Q}.alpha": torch.tensor(float("nan"))}, "to_q.alpha is not finite"),
-        ({f"{Q}.lora_B.bias": torch.ones(8)}, "to_q.lora_B.bias changes a bias, and this layer of the model has none"),
-        ({f"{CONV}.diff_b": torch.ones(9)}, "conv1.diff_b has shape [9] where the model's bias has [8]"),
-        ({f"{Q}.dora_scale": torch.ones(7, 1)}, "its dora_scale [7, 1] does not fit a weight of [8, 8]"),
-        ({f"{Q}.strange": torch.ones(1)}, "no place for unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2"),
-        ({"unet.strange.lora_A.weight": torch.ones(1), "a.b": torch.ones(1)}, "no place for a.b and 1 others"),
-        ({"lora_te2_text_projection.alpha": torch.ones(1)}, "no place for lora_te2_text_projection.alpha"),
-        ({f"{Q}.oft_blocks": torch.ones(1)}, "oft_blocks is of OFT, which is not fused"),
-        ({f"{Q}.a1.weight": torch.ones(1)}, "a1.weight is of GLoRA, which is not fused"),
-        ({"bundle_emb.x.string_to_param.*": torch.ones(1)}, "is of a textual inversion, which is not fused"),
-        ({f"x{'y' * 400}\n.lora_A.weight": torch.ones(1)}, "no place for 'xyyyy"),
-        ({DOWN: None, UP: None, "conv_in.weight": torch.ones(1)}, "it is no LoRA; it has weights such as conv_in"),
-        ({DOWN: None, UP: None}, "it is no LoRA; it has weights such as none"),
-        ({f"{CONV}.lokr_w1": torch.ones(2, 4), f"{CONV}.lokr_w2": torch.ones(9, 9)}, "it changes [18, 36] where"),
-        ({f"{CONV}.lokr_w1": torch.ones(2), f"{CONV}.lokr_w2": torch.ones(4, 2, 3, 3)}, "lokr_w1 [2], lokr_w2 [4,"),
-        ({f"{CONV}.hada_w1_a": torch.ones(2, 2)}, "hada_w1_a stands without its hada_w1_b, hada_w2_a, hada_w2_b"),
-    ],
-)
-def test_refusals(pair: Pair, change: dict[str, Tensor | None], why: str, tmp_path: Path) -> None:
-    tensors = {name: tensor for name, tensor in (GOOD | change).items() if tensor is not None}
-    assert why in refusal(pair, tensors, tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("metadata", "why"),
-    [
-        ("[", "is no JSON"),
-        ("[1]", "is no JSON object"),
-        ("[" * 100_000, "is no JSON"),
-        ('{"unet.lora_alpha": "much"}', "has unet.lora_alpha"),
-        ('{"unet.lora_alpha": 1e999}', "has unet.lora_alpha"),
-        ('{"unet.alpha_pattern": {"to_(q|k)": 2}}', "has unet.alpha_pattern"),
-        ('{"unet.init_lora_weights": "pissa_niter_4"}', "has unet.init_lora_weights"),
-    ],
-)
-def test_settings_that_are_refused(pair: Pair, metadata: str, why: str, tmp_path: Path) -> None:
-    assert why in refusal(pair, GOOD, tmp_path, lora_adapter_metadata=metadata)
-
-
 @pytest.mark.parametrize(
     ("settings", "scaling"),
     [
@@ -293,7 +232,7 @@ def test_settings_that_are_refused(pair: Pair, metadata: str, why: str, tmp_path
     ],
 )
 def test_peft_s_settings(pair: Pair, settings: dict[str, Any], scaling: float, tmp_path: Path) -> None:
-    found = fuse(pair, GOOD, tmp_path, lora_adapter_metadata=json.dumps(settings))
+    found = fuse(pair, GOOD, tmp_path, settings=json.dumps(settings))
     name = f"{Q.removeprefix('unet.')}.weight"
     difference = stored(found)["unet"][name] - stored(pair)["unet"][name]
     torch.testing.assert_close(difference, torch.full((8, 8), 0.7 * RANK * scaling))
@@ -354,24 +293,3 @@ def test_random_subsets_and_damages(pair: Pair, tmp_path_factory: pytest.TempPat
         else:
             assert_fused(found, pair, dict(left(made, tensors)), 0.7)
     assert not printed.getvalue()
-
-
-@pytest.mark.parametrize("size", [0, 4, 8, 100, -1, -40])
-def test_truncated_files(pair: Pair, size: int, tmp_path: Path) -> None:
-    save_file(GOOD, tmp_path / "whole.safetensors")
-    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:size])
-    with pytest.raises(RealCompoError, match=r"^--lora .*cut\.safetensors is damaged: [^\n]*$") as caught:
-        fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "cut.safetensors"), 1.0),)), tmp_path)
-    assert len(str(caught.value)) <= 300
-
-
-@pytest.mark.parametrize("kind", ["C64", "F8_E8M0", "F8_E4M3", "F4", "U16", "BOOL", "nonsense"])
-def test_types_that_are_no_weights(pair: Pair, kind: str, tmp_path: Path) -> None:
-    """Or are those of a damaged file; fp8 is refused only because these bytes are not finite."""
-    entry = {"dtype": kind, "shape": [4, 8], "data_offsets": [0, 32 * {"C64": 8, "U16": 2}.get(kind, 1)]}
-    header = json.dumps({DOWN: entry}).encode()
-    content = b"\xff" * int(entry["data_offsets"][1])  # type: ignore[index]
-    (tmp_path / "strange.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + content)
-    with pytest.raises(RealCompoError, match=r"^--lora .*strange\.safetensors [^\n]*$") as caught:
-        fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "strange.safetensors"), 1.0),)), tmp_path)
-    assert len(str(caught.value)) <= 300
