@@ -125,7 +125,7 @@ def build(
         list[str] | None,
         typer.Option(
             metavar="FILE[:SCALE]",
-            help="LoRA file (diffusers' or kohya's names) to fuse into the text-to-image model, "
+            help="LoRA file (LoCon, LoHa, LoKr and DoRA too) to fuse into the text-to-image model, "
             "with its scale (default 1); repeat it for more.",
         ),
     ] = None,

@@ -179,6 +179,11 @@ def find_checkpoint(model: Model, source: str, components: Sequence[Component], 
     return _find(model, source, components, download)
 
 
+def whole_file(folder: Path, component: Component) -> Path:
+    """Where a checkpoint's folder has all of a component's weights, if they are in one file."""
+    return folder / f"{_PLACES[component]}.safetensors"
+
+
 def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
     """Find the text-to-image model and check that its files are there.
 
@@ -209,6 +214,16 @@ def open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Call
         names = file.keys()
         read |= {name: partial(file.get_tensor, name) for name in names}
     return read
+
+
+def read_weights(checkpoint: Checkpoint, component: Component) -> dict[str, torch.Tensor]:
+    """A component's weights as they are stored, which stay in the mapped files.
+
+    Raises:
+        RealCompoError: a file is damaged.
+    """
+    with _readable(checkpoint, component):
+        return {name: read() for name, read in open_weights(checkpoint, component).items()}
 
 
 def load_unet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:

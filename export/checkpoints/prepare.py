@@ -47,9 +47,6 @@ def prepare(
 def _fused(pair: Pair, out: Path, say: Say) -> Pair:
     if not pair.loras:
         return pair
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # diffusers' pipelines want image processors, which warn of torchvision; we have none
     from export.checkpoints.lora import fuse_loras
 
     safe = {file: as_safetensors(file, out / CONVERTED, say) for file in _files(pair) if is_pickle(file)}

@@ -45,4 +45,3 @@ class Family:
     rules: Callable[[Configs], tuple[Rule, ...]]  # besides those of all families
     wide_vae: Callable[[Config], bool]  # whether the VAE's decoder overflows in fp16, by its config
     zero_negative: Callable[[Config], bool]  # whether an empty negative prompt is zeros, by model_index.json
-    pipeline: Callable[[Mapping[str, Any]], Any]  # diffusers', of models alone, to read LoRAs with

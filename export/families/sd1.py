@@ -1,8 +1,5 @@
 """Stable Diffusion 1.x."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from export.families.family import Configs, Family, TextSizes
 from export.graphs.attention import STABLE_DIFFUSION
 from export.graphs.models import TextEncoder
@@ -11,13 +8,6 @@ from export.graphs.models import TextEncoder
 def _text_sizes(configs: Configs) -> TextSizes:
     text = configs["text_encoder"]
     return TextSizes(text["max_position_embeddings"], text["hidden_size"], text["hidden_size"], text["vocab_size"])
-
-
-def _pipeline(models: Mapping[str, Any]) -> Any:
-    from diffusers import StableDiffusionPipeline  # here, for it is slow to load and warns of what it does not find
-
-    absent = dict.fromkeys(("vae", "tokenizer", "scheduler", "safety_checker", "feature_extractor"))
-    return StableDiffusionPipeline(**models, **absent, requires_safety_checker=False)
 
 
 SD1 = Family(
@@ -33,5 +23,4 @@ SD1 = Family(
     rules=lambda configs: (),
     wide_vae=lambda vae: False,
     zero_negative=lambda index: False,
-    pipeline=_pipeline,
 )

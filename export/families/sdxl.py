@@ -1,8 +1,5 @@
 """SDXL: two text encoders, a whole text's projection and the picture's sizes for the UNet, maps of up blocks."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from export.families.family import Config, Configs, Family, Rule, TextSizes
 from export.graphs.attention import STABLE_DIFFUSION_XL
 from export.graphs.models import TextEncoderXL
@@ -36,13 +33,6 @@ def _zero_negative(index: Config) -> bool:
     return bool(index.get("force_zeros_for_empty_prompt", True))
 
 
-def _pipeline(models: Mapping[str, Any]) -> Any:
-    from diffusers import StableDiffusionXLPipeline  # here, for it is slow to load and warns of what it does not find
-
-    absent = dict.fromkeys(("vae", "tokenizer", "tokenizer_2", "scheduler"))
-    return StableDiffusionXLPipeline(**models, **absent, add_watermarker=False)
-
-
 SDXL = Family(
     name="sdxl",
     title="SDXL",
@@ -56,5 +46,4 @@ SDXL = Family(
     rules=_rules,
     wide_vae=lambda vae: bool(vae.get("force_upcast")),
     zero_negative=_zero_negative,
-    pipeline=_pipeline,
 )

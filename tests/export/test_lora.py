@@ -148,7 +148,7 @@ def test_a_scale_is_told_from_a_name(lora: Path) -> None:
         (lambda weights: {f"unet.strange.{name}": w for name, w in weights.items()}, "no place for unet.strange"),
         (
             lambda weights: {name: torch.cat([w, w], -1) if w.ndim else w for name, w in weights.items()},
-            "size mismatch",
+            r"out_proj\.lora_A\.weight: its matrices do not fit each other: down \[3, 32\], up \[16, 6\]",
         ),
     ],
     ids=["no LoRA", "another architecture", "other sizes"],
