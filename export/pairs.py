@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from export.checkpoints.files import check_place
+from export.checkpoints.places import LORA
 from runtime.errors import RealCompoError
 
 
@@ -125,7 +127,7 @@ def parse_loras(given: Sequence[str]) -> tuple[Lora, ...]:
     """LoRAs from FILE or FILE:SCALE.
 
     Raises:
-        RealCompoError: not a number, or not a .safetensors file.
+        RealCompoError: not a number, or not a .safetensors file with a LoRA.
     """
     return tuple(map(_parse, given))
 
@@ -143,7 +145,7 @@ def _parse(given: str) -> Lora:
 
 
 def check_lora(lora: Lora) -> None:
-    """Raise RealCompoError if it is not there, or not a .safetensors file, or its scale is no number."""
+    """Raise RealCompoError if it is not there, or not a .safetensors file with a LoRA, or its scale is no number."""
     path = Path(lora.file).expanduser()
     if path.suffix != ".safetensors":
         raise RealCompoError(f"--lora {lora.file} is no .safetensors file; others may run code as they are read")
@@ -151,3 +153,4 @@ def check_lora(lora: Lora) -> None:
         raise RealCompoError(f"--lora {lora.file}: the file does not exist")
     if not math.isfinite(lora.scale):
         raise RealCompoError(f"--lora {lora.file}:{lora.scale}: the scale is not finite; give a number, such as 0.8")
+    check_place(path, LORA)

@@ -15,6 +15,7 @@ from PIL import Image
 from runtime.bundle.manifest import write_atomically
 from runtime.errors import RealCompoError
 from runtime.knobs import Knob
+from runtime.messages import one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,7 +75,7 @@ def plain_errors(interrupted: str = "interrupted") -> Iterator[None]:
     try:
         yield
     except RealCompoError as error:
-        _exit(f"error: {' '.join(str(error).split())}", 2)
+        _exit(one_line(f"error: {error}"), 2)
     except KeyboardInterrupt:
         _exit(interrupted, 130)
 
