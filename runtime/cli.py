@@ -71,7 +71,7 @@ def _type(knob: Knob) -> Any:
 @contextmanager
 def plain_errors(interrupted: str = "interrupted") -> Iterator[None]:
     """Instead of a traceback, one line on stderr: exit code 2 for a RealCompoError, 130 for Ctrl-C."""
-    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+    warnings.showwarning = lambda message, *_, **__: typer.echo(one_line(f"warning: {message}"), err=True)
     try:
         yield
     except RealCompoError as error:

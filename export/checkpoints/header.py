@@ -6,6 +6,7 @@ The header's entries are read one by one: parsed as a whole, hostile JSON takes 
 import json
 import math
 import re
+from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +16,9 @@ from runtime.errors import RealCompoError
 from runtime.messages import shown
 
 MAX_HEADER = 100_000_000  # bytes, safetensors' own limit
-MAX_TENSORS = 100_000  # twenty times what SDXL with every adapter has
+MAX_TENSORS = 100_000  # twenty times what SDXL with every adapter has; of metadata's notes too
 MAX_NAME = 500  # bytes
+_PIECE = 1_000_000  # bytes
 
 BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
@@ -27,7 +29,8 @@ BITS = {
     "F4": 4,
 }
 
-_STRING = rb'"[^"\\\x00-\x1f]*+(?:\\.[^"\\\x00-\x1f]*+)*+"'
+_ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})'
+_STRING = rb'"[^"\\\x00-\x1f]*+(?:' + _ESCAPE + rb'[^"\\\x00-\x1f]*+)*+"'
 _NAME = re.compile(rb"\s*(" + _STRING + rb")\s*:\s*")
 _ENTRY = re.compile(rb"\{[^{}]{0,1000}\}")
 _NOTE = re.compile(rb"\s*" + _STRING + rb"\s*:\s*" + _STRING + rb"\s*")
@@ -82,8 +85,7 @@ def _parse(file: BinaryIO, size: int) -> dict[str, TensorInfo]:
 
 def _entries(header: bytes) -> Iterator[tuple[str, bytes]]:
     """Each tensor's name and what is said of it, as JSON."""
-    if not header.startswith(b"{"):
-        raise _Damage("its header is no JSON object")
+    _check_text(header)
     if re.fullmatch(rb"\{\s*\}\s*", header):
         return
     at, more = 1, True
@@ -105,11 +107,26 @@ def _after_metadata(header: bytes, at: int) -> int:
     """Past an object of strings alone, which are not read."""
     if re.compile(rb"\{\s*\}").match(header, at):
         return header.index(b"}", at) + 1
-    at, more = _match(re.compile(rb"\{"), header, at).end(), True
-    while more:
+    at = _match(re.compile(rb"\{"), header, at).end()
+    for _ in range(MAX_TENSORS):
         separator = _match(_NEXT, header, _match(_NOTE, header, at).end())
-        at, more = separator.end(), separator[1] == b","
-    return at
+        at = separator.end()
+        if separator[1] == b"}":
+            return at
+    raise _Damage(f"over {MAX_TENSORS:,} notes in its metadata")
+
+
+def _check_text(header: bytes) -> None:
+    """Piece by piece, as whole text takes up to four times the memory."""
+    decoder = getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(header), _PIECE):
+            decoder.decode(header[at : at + _PIECE])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise _Damage("its header is no UTF-8") from error
+    if not header.startswith(b"{"):
+        raise _Damage("its header is no JSON object")
 
 
 def _match(pattern: re.Pattern[bytes], header: bytes, at: int) -> re.Match[bytes]:

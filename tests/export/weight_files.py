@@ -86,6 +86,9 @@ CASES = (
     Case("SD 1.5 inpainting whole", "inpainting", SD1, None, whole(SD1_TEXT, 768, 9)),
     Case("InstructPix2Pix whole", "edit", SD1, None, whole(SD1_TEXT, 768, 8)),
     Case("SD 2 depth whole", "depth", SD2, None, whole(SD2_TEXT, 1024, 5)),
+    Case("upscaler of latents whole", "upscaling", SD2, None, whole(SD2_TEXT, 1024, 7)),
+    Case("InstructPix2Pix UNet", "edit-unet", SD1, None, diffusers_unet(768, 8)),
+    Case("ControlNet-XS", "controlnet-xs", None, None, {"base_to_ctrl.0.weight": (96, 320, 1, 1)}),
     Case("fp8 with scales", "fp8-scaled", SD1, None, whole(SD1_TEXT, 768) | {"scaled_fp8": (2,)}, "F8_E4M3"),
     Case(
         "bitsandbytes",
