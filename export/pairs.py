@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from export.checkpoints.files import check_place
+from export.checkpoints.files import check_place, is_file
 from export.checkpoints.places import LORA
 from runtime.errors import RealCompoError
 
@@ -149,7 +149,7 @@ def check_lora(lora: Lora) -> None:
     path = Path(lora.file).expanduser()
     if path.suffix != ".safetensors":
         raise RealCompoError(f"--lora {lora.file} is no .safetensors file; others may run code as they are read")
-    if not path.is_file():
+    if not is_file(path):
         raise RealCompoError(f"--lora {lora.file}: the file does not exist")
     if not math.isfinite(lora.scale):
         raise RealCompoError(f"--lora {lora.file}:{lora.scale}: the scale is not finite; give a number, such as 0.8")

@@ -1,6 +1,6 @@
 """How lines for people stay short: one of many is named, and what is long is cut where all can see it."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any
 
 LONGEST = 300  # characters of a line
@@ -17,10 +17,10 @@ def shown(word: Any, most: int = _WORD) -> str:
     return f"{text[: most - tail - 1]}…{text[-tail:]}"
 
 
-def such_as(names: Collection[str]) -> str:
-    """One of many: "such as X, and 3 more"."""
-    first = shown(min(names))
-    return f"such as {first}, and {len(names) - 1:,} more" if len(names) > 1 else first
+def some_of(names: Sequence[str], most: int = 1) -> str:
+    """The first of many: "X and 3 more"."""
+    first = ", ".join(map(shown, names[:most]))
+    return f"{first} and {len(names) - most:,} more" if len(names) > most else first
 
 
 def one_line(message: str) -> str:

@@ -96,11 +96,19 @@ def identify(path: Path) -> WeightsFile:
         RealCompoError: it is not there, no .safetensors file, cut off, its header is damaged, or it is a pickle that is
             not read.
     """
-    if not path.is_file():
+    if not is_file(path):
         raise RealCompoError(f"{shown(path)} is no file")
     if path.suffix in PICKLES:
         return replace(identify_shapes(_pickle_shapes(path), "?"), path=path, size=path.stat().st_size)
     return identify_names(read_header(path), path, path.stat().st_size)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no disk can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def identify_names(tensors: Tensors, path: Path | None = None, size: int | None = None) -> WeightsFile:
@@ -146,7 +154,7 @@ def check_place(path: Path, wanted: Place, family: str | None = None) -> Weights
     Raises:
         RealCompoError: it is something else, of another family, or damaged.
     """
-    if path.suffix != ".safetensors" or not path.is_file():
+    if path.suffix != ".safetensors" or not is_file(path):
         return None
     found = identify(path)
     check_kind(found, wanted, family)
