@@ -9,9 +9,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from export.checkpoints.files import WEIGHTS, identify
 from export.pairs import PAIRS, parse_loras
 from export.progress import PartProgress
-from export.tables import bundle_table, engine_table, figures, layer_table, plan_table, summary, tensor_table
+from export.tables import (
+    bundle_table,
+    engine_table,
+    figures,
+    layer_table,
+    plan_table,
+    summary,
+    tensor_table,
+    weights_table,
+)
 from runtime.bundle.manifest import (
     MANIFEST,
     read_manifest,
@@ -200,15 +210,29 @@ def list_() -> None:
         console.print(bundles if bundles.row_count else "No bundles under engines/.")
 
 
-@app.command(epilog="Example:  python -m export inspect engines/tabletop")
+@app.command(
+    epilog="""
+Examples:
+
+    python -m export inspect engines/tabletop
+
+    python -m export inspect engines/tabletop/lora-papercut.safetensors
+"""
+)
 def inspect(
-    bundle: Bundle,
+    bundle: Annotated[
+        Path,
+        typer.Argument(help="Folder of a bundle, or a file of weights.", metavar="BUNDLE|FILE", show_default=False),
+    ],
     layers: Annotated[
         bool, typer.Option("--layers", help="Show also how many operators of each engine compute in which type.")
     ] = False,
 ) -> None:
-    """Show what a bundle holds: models, engines, attention maps, plans."""
+    """Show what a bundle holds: models, engines, attention maps, plans; or what a file of weights is."""
     with plain_errors():
+        if not bundle.is_dir() and bundle.suffix in WEIGHTS:
+            console.print(weights_table(identify(bundle)))
+            return
         manifest = read_manifest(bundle)
         console.print(bundle_table(manifest))
         console.print(engine_table(bundle, manifest))

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from export.checkpoints.files import check_place, is_file
 from export.checkpoints.pickles import is_pickle
+from export.checkpoints.places import LORA
 from runtime.errors import RealCompoError
 
 
@@ -126,7 +128,7 @@ def parse_loras(given: Sequence[str]) -> tuple[Lora, ...]:
     """LoRAs from FILE or FILE:SCALE.
 
     Raises:
-        RealCompoError: not a number, or not a file of weights.
+        RealCompoError: not a number, or not a file with a LoRA.
     """
     return tuple(map(_parse, given))
 
@@ -144,11 +146,12 @@ def _parse(given: str) -> Lora:
 
 
 def check_lora(lora: Lora) -> None:
-    """Raise RealCompoError if it is not there, or not a file of weights, or its scale is no number."""
+    """Raise RealCompoError if it is not there, or not a file with a LoRA, or its scale is no number."""
     path = Path(lora.file).expanduser()
     if path.suffix != ".safetensors" and not is_pickle(path):
         raise RealCompoError(f"--lora {lora.file} is no file of weights, such as .safetensors")
-    if not path.is_file():
+    if not is_file(path):
         raise RealCompoError(f"--lora {lora.file}: the file does not exist")
     if not math.isfinite(lora.scale):
         raise RealCompoError(f"--lora {lora.file}:{lora.scale}: the scale is not finite; give a number, such as 0.8")
+    check_place(path, LORA)

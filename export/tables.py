@@ -4,10 +4,13 @@ import shlex
 from pathlib import Path
 from typing import get_args
 
+from rich.markup import escape
 from rich.table import Table
 
+from export.checkpoints.files import WeightsFile
 from runtime.bundle.manifest import EngineSpec, Manifest, TensorSpec, engine_files, read_manifest
 from runtime.errors import RealCompoError
+from runtime.messages import shown
 from runtime.words import Precision
 
 
@@ -91,6 +94,27 @@ def layer_table(folder: Path, manifest: Manifest) -> Table:
         for operator, counts in audit(folder / engine.graph[0].name, engine.precision).counts.items():
             table.add_row(role, operator, *(str(counts.get(name, "")) for name in get_args(Precision)))
         table.add_section()
+    return table
+
+
+def weights_table(file: WeightsFile) -> Table:
+    """What a file of weights is, and what takes it."""
+    table = Table(title=escape(file.path.name) if file.path else None, show_header=False)
+    dtypes = ", ".join(f"{dtype} ({count:,})" for dtype, count in sorted(file.dtypes.items()))
+    rows = {
+        "kind": file.kind.title if file.kind.place else f"{file.kind.title}, {file.kind.why}",
+        "family": f"{file.family.title}{'' if file.family.supported else ', not supported'}"
+        if file.family
+        else "not told",
+        "names": file.naming or "",
+        "has": ", ".join(file.parts),
+        "tensors": f"{file.tensors:,}, such as {shown(file.example)}" if file.tensors else "0",
+        "types": dtypes,
+        "size": _megabytes(file.size or 0),
+        "option": file.place.title if file.place else "none",
+    }
+    for name, value in rows.items():
+        table.add_row(name, escape(value))
     return table
 
 

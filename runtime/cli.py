@@ -1,7 +1,6 @@
 """What the command lines share: options made of knobs, one plain line for what a user can mend, exit codes."""
 
 import inspect
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +10,9 @@ import typer
 
 from runtime.errors import RealCompoError
 from runtime.knobs import Knob
+from runtime.messages import one_line
 
 F = TypeVar("F", bound=Callable[..., Any])
-LONGEST, HEAD, TAIL = 300, 60, 220  # characters of a line on stderr; of its start and its end if it is cut
-COMMAND = "python -m "
 
 
 def with_options(knobs: Mapping[str, Knob]) -> Callable[[F], F]:
@@ -75,26 +73,6 @@ def plain_errors(interrupted: str = "interrupted") -> Iterator[None]:
         _exit(one_line(f"error: {error}"), 2)
     except KeyboardInterrupt:
         _exit(interrupted, 130)
-
-
-def one_line(text: str) -> str:
-    """At most `LONGEST` characters; of a longer text the start, and the last sentence, which says what mends it.
-
-    A sentence with a command is kept whole, and only that makes a line longer: it could not be run in part.
-    """
-    line = " ".join(text.split())
-    if len(line) <= LONGEST:
-        return line
-    end = _with_command(line) or re.split(r"[.;:] ", line)[-1][-TAIL:]
-    start = line[: len(line) - len(end)]
-    return f"{start[: max(LONGEST - len(end) - 5, HEAD)]} ... {end}"
-
-
-def _with_command(line: str) -> str:
-    """From the sentence on that has a command; empty without one."""
-    at = line.find(COMMAND)
-    before = line.rfind(". ", 0, at)
-    return "" if at < 0 else line[at if before < 0 else before + 2 :]
 
 
 def _exit(line: str, code: int) -> None:

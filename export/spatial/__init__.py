@@ -1,8 +1,11 @@
 """Kinds of spatial model: one file and one row of `KINDS` each."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from export.checkpoints.files import check_place
 from export.checkpoints.folders import Checkpoints, open_text_to_image
+from export.checkpoints.places import TEXT_TO_IMAGE
 from export.checkpoints.supported import check_base
 from export.pairs import Pair, known_pair
 from export.spatial.controlnet import ControlNets
@@ -37,7 +40,9 @@ def find_pair(name: str, text_to_image: str | None = None, spatial: Sequence[str
         spatial: models as --spatial names them; how, the pair's kind says.
 
     Raises:
-        RealCompoError: no pair has that name, or it takes no such spatial models.
+        RealCompoError: no pair has that name, or it takes no such models.
     """
     pair = known_pair(name)
+    if text_to_image:
+        check_place(Path(text_to_image).expanduser(), TEXT_TO_IMAGE)
     return KINDS[pair.kind].replace(pair.with_base(text_to_image or pair.text_to_image), spatial)

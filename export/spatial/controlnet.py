@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from export.checkpoints.files import check_place
 from export.checkpoints.folders import Checkpoint, Checkpoints, empty_attached, open_checkpoint
+from export.checkpoints.places import CONTROLNET
 from export.checkpoints.supported import check_controlnet
 from export.graphs.engine import (
     Engine,
@@ -72,6 +75,8 @@ class ControlNets(SpatialKind):
     def replace(self, pair: Pair, given: Sequence[str]) -> Pair:
         """KIND=MODEL each, or MODEL alone for one of the kind that the pair has in its place."""
         controls = tuple(_control(pair, i, model) for i, model in enumerate(given)) or pair.controls
+        for control in controls:
+            check_place(Path(control.model).expanduser(), CONTROLNET)
         return over_base(replace(pair, controls=controls))
 
     def open(self, pair: Pair, base: Checkpoint, download: bool) -> Checkpoints:

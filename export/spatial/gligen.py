@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from export.checkpoints.configs import native_size
+from export.checkpoints.files import check_place
 from export.checkpoints.folders import Checkpoint, Checkpoints, open_checkpoint, open_weights
 from export.checkpoints.original_names import is_grounding
+from export.checkpoints.places import GLIGEN
 from export.checkpoints.supported import check_field, check_unet
 from export.graphs.engine import (
     Engine,
@@ -67,6 +70,8 @@ class Gligen(SpatialKind):
             raise RealCompoError(
                 f"--spatial is given {len(given)} times; {pair.name} has GLIGEN as spatial model, so give one"
             )
+        for model in given:
+            check_place(Path(model).expanduser(), GLIGEN)
         return replace(pair, spatial=given[0]) if given else pair
 
     def open(self, pair: Pair, base: Checkpoint, download: bool) -> Checkpoints:
