@@ -170,7 +170,7 @@ def build(
         )
         started = time.monotonic()
         with PartProgress(console) as progress:
-            manifest = build_bundle(models, out, options, progress.report, progress.say, progress.expect)
+            manifest = build_bundle(models, out, options, progress.report, progress.say, progress.expect, progress.tell)
         console.print(engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
 

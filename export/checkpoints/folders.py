@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,14 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from huggingface_hub import snapshot_download
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
+from export.checkpoints.hub import fetch, is_whole, snapshot
+from export.checkpoints.source import ROOT as ROOT
+from export.checkpoints.source import folder_on_disk, hub_source
+from export.checkpoints.variants import PLACES, Want, variants
 from export.families import family_of
 from export.families.family import Configs, Family
 from export.words import Component
@@ -25,20 +27,11 @@ from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
 from runtime.words import Model
 
-ROOT = Path(__file__).resolve().parents[2]
-
-_PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's folder, up to the suffix of its weights
-    "unet": "unet/diffusion_pytorch_model",
-    "vae": "vae/diffusion_pytorch_model",
-    "text_encoder": "text_encoder/model",
-    "text_encoder_2": "text_encoder_2/model",
-    "controlnet": "diffusion_pytorch_model",
-}
-
 _TEXT_ENCODERS: dict[Component, Any] = {
     "text_encoder": CLIPTextModel,
     "text_encoder_2": CLIPTextModelWithProjection,  # of SDXL, which takes a whole text's projection
 }
+BASE: tuple[Component, ...] = ("text_encoder", "unet", "vae")  # what every text-to-image model has
 _NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 
@@ -50,6 +43,7 @@ class Checkpoint:
     source: str
     revision: str | None
     folder: Path
+    fp16_files: bool = False  # whether they are read where there are others too
 
     @property
     def family(self) -> Family:
@@ -104,16 +98,17 @@ class Checkpoint:
         return component_folder(self.folder, component)
 
     def config(self, component: Component) -> dict[str, Any]:
-        return self.read_json(str(Path(_PLACES[component]).with_name("config.json")))
+        return self.read_json(str(Path(PLACES[component]).with_name("config.json")))
 
     def weights(self, component: Component) -> tuple[str | None, list[Path]]:
-        """The safetensors files of a component, and their variant ("fp16" where there is no other).
+        """The safetensors files of a component, and their variant: the wanted one, or the other where it is alone.
 
         Raises:
             RealCompoError: a file is missing.
         """
-        stem = Path(_PLACES[component])
-        for variant, suffix in ((None, ""), ("fp16", ".fp16")):
+        stem = Path(PLACES[component])
+        for variant in variants(self.fp16_files):
+            suffix = f".{variant}" if variant else ""
             if (whole := self.folder / f"{stem}{suffix}.safetensors").is_file():
                 return variant, [whole]
             if (self.folder / (index := f"{stem}.safetensors.index{suffix}.json")).is_file():
@@ -152,27 +147,32 @@ class Checkpoints:
 
 def component_folder(folder: Path, component: Component) -> Path:
     """Where a checkpoint's folder has a component; a ControlNet has its folder to itself."""
-    return (folder / _PLACES[component]).parent
+    return (folder / PLACES[component]).parent
 
 
-def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
+def open_text_to_image(source: str, *, download: bool = True, fp16_files: bool = False) -> Checkpoint:
     """Find the text-to-image model and check that its files are there.
+
+    Args:
+        fp16_files: whether they are taken where there are others too.
 
     Raises:
         RealCompoError: it cannot be had, or lacks a file.
     """
-    base = open_checkpoint("text_to_image", source, ("text_encoder", "unet", "vae"), download)
+    base = open_checkpoint("text_to_image", source, BASE, download, fp16_files)
     _check_files(base, base.components)
     return base
 
 
-def open_checkpoint(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
+def open_checkpoint(
+    model: Model, source: str, components: Sequence[Component], download: bool, fp16_files: bool = False
+) -> Checkpoint:
     """Find a model and check that it has these components' files.
 
     Raises:
         RealCompoError: it cannot be had, or lacks a file.
     """
-    checkpoint = _find(model, source, components, download)
+    checkpoint = _find(model, source, components, download, fp16_files)
     _check_files(checkpoint, components)
     return checkpoint
 
@@ -292,30 +292,18 @@ def _check_files(checkpoint: Checkpoint, components: Sequence[Component]) -> Non
         checkpoint.weights(component)
 
 
-def _find(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
-    for folder in (Path(source).expanduser(), ROOT / source):
-        if folder.is_dir():
-            return Checkpoint(model, source, None, folder)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+def _find(model: Model, source: str, components: Sequence[Component], download: bool, fp16_files: bool) -> Checkpoint:
+    if folder := folder_on_disk(source):
+        return Checkpoint(model, source, None, folder, fp16_files)
+    hub = hub_source(source)
+    if hub is None:
         raise RealCompoError(f"the folder {source} of the {model} model does not exist. {_mend(model)}")
-    files = _files_of(model, components)
-    try:
-        snapshot = Path(snapshot_download(source, allow_patterns=files, local_files_only=not download))
-    except Exception as error:  # whatever the hub client raises, the user's way on is the same
-        cause = str(error).strip().split("\n")[0]
-        raise RealCompoError(
-            f"{source} (the {model} model) is no folder, and the hub does not give it: {cause}. {_mend(model)}"
-        ) from error
-    return Checkpoint(model, source, snapshot.name, snapshot)
-
-
-def _files_of(model: Model, components: Sequence[Component]) -> list[str]:
-    further: tuple[Component, ...] = ("text_encoder_2",) if model == "text_to_image" else ()  # where there is one
-    stems = [Path(_PLACES[component]) for component in (*components, *further)]
-    patterns = [str(path) for stem in stems for path in (stem.with_name("config.json"), f"{stem}*.safetensors*")]
-    return patterns + (
-        ["tokenizer/*", "tokenizer_2/*", "scheduler/*.json", "model_index.json"] if model == "text_to_image" else []
-    )
+    want = Want(model, hub, tuple(components), fp16_files)
+    if download and not is_whole(want):
+        hub = fetch([want])[hub]
+    if found := snapshot(hub):
+        return Checkpoint(model, source, found.name, found / hub.path, fp16_files)
+    raise RealCompoError(f"{source} (the {model} model) is no folder, and is not in the hub's cache. {_mend(model)}")
 
 
 def safetensors_header(file: Path) -> dict[str, list[int]]:

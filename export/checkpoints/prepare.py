@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from export.checkpoints.hub import file_on_disk
 from export.checkpoints.random_weights import with_random_weights
 from export.checkpoints.single_file import convert_single_files
 from export.pairs import Pair
@@ -28,7 +29,7 @@ def prepare(pair: Pair, out: Path, random_weights: bool, tokenizer: Path | None,
         RealCompoError: a model that cannot be made, see the modules that do.
     """
     filled = with_random_weights(pair, out / RANDOM_WEIGHTS, say) if random_weights else pair
-    converted = convert_single_files(filled, out / SINGLE_FILES, tokenizer, say)
+    converted = convert_single_files(filled.with_models(file_on_disk), out / SINGLE_FILES, tokenizer, say)
     fused = _fused(converted, out / LORAS, say)
     models = {model for stage in (pair, filled, converted, fused) for model in models_of(stage)}
     return Prepared(fused, frozenset(map(Path, models)))

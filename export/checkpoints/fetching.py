@@ -1,0 +1,40 @@
+"""A pair's models on a hub, looked at and fetched together, before anything is made of them."""
+
+from collections.abc import Iterator
+
+from export.checkpoints.folders import BASE
+from export.checkpoints.hub import Say, fetch
+from export.checkpoints.source import hub_source
+from export.checkpoints.variants import Want
+from export.pairs import Pair
+from export.words import Component
+from runtime.words import Model
+
+
+def fetch_pair(pair: Pair, component: Component, say: Say, tell: Say) -> Pair:
+    """The pair with each model that is on a hub named by its commit, and its files in the hub's cache.
+
+    Args:
+        component: what is taken of the spatial models.
+        say: told what is being done.
+        tell: told lines for the user to read.
+
+    Raises:
+        RealCompoError: a file cannot be had, see `hub.fetch`.
+    """
+    pinned = fetch(list(_wants(pair, component)), say, tell)
+
+    def pin(model: str) -> str:
+        source = hub_source(model)
+        return str(pinned[source]) if source else model
+
+    return pair.with_models(pin)
+
+
+def _wants(pair: Pair, component: Component) -> Iterator[Want]:
+    own = [control.model for control in pair.controls] if pair.is_over_base else [pair.spatial]
+    models: list[tuple[Model, str, tuple[Component, ...]]] = [("text_to_image", pair.text_to_image, BASE)]
+    models += [("spatial", model, (component,)) for model in own]
+    for role, model, components in models:
+        if source := hub_source(model):
+            yield Want(role, source, components, pair.fp16_files)
