@@ -41,8 +41,16 @@ _LINES: tuple[tuple[type[BaseException] | int | range, str], ...] = (
         "the hub has no repository {repo} ({status}), or it is private: check its name, or set HF_TOKEN to a token "
         "that may read it",
     ),
-    (401, "the hub does not know the token of HF_TOKEN (401): make a new one at {endpoint}/settings/tokens"),
-    (403, "the hub forbids {repo} (403): set HF_TOKEN to a token that may read it"),
+    (
+        401,
+        "the hub does not let {repo} be read (401): it is private or gated, or the token of HF_TOKEN is not known; "
+        "make one at {endpoint}/settings/tokens",
+    ),
+    (
+        403,
+        "the hub forbids {repo} (403): accept its terms at {endpoint}/{repo}, or set HF_TOKEN to a token that may "
+        "read it",
+    ),
     (404, "the hub has nothing at {repo}, revision {revision} (404)"),
     (_BUSY, f"the hub has too many requests (429){{wait}}. {_AGAIN} later; with HF_TOKEN set, the hub takes more"),
     (_FAULTS, f"the hub has a fault of its own ({{status}}). {_AGAIN} later"),
@@ -53,8 +61,8 @@ _LONGEST_CAUSE = 80  # characters
 
 def told(error: Exception, source: HubSource, file: str = "") -> RealCompoError | None:
     """What to tell a user of an error that a request for a repository has raised, if it is a hub's or the network's."""
-    inner = error.__cause__  # huggingface_hub says less
-    cause = inner if isinstance(inner, NETWORK) else error
+    inner = error.__cause__
+    cause = inner if isinstance(inner, NETWORK) and not isinstance(error, NETWORK) else error  # LocalEntryNotFound's
     line = next((line for kind, line in _LINES if _is(cause, kind)), None)
     if line is None:
         return None
