@@ -40,6 +40,8 @@ Examples:
 
     python -m export build sd15-gligen --text-to-image DIR --spatial DIR --out engines/sd15 --backend tensorrt-rtx
 
+    python -m export build sd15-gligen --spatial masterful/gligen-1-4-generation-text-box@refs/pr/2 --out outputs/sd15
+
     python -m export build sd15-gligen --random-weights --precision fp16 --out outputs/sd15
 
     python -m export build tabletop --lora engines/tabletop/lora-papercut.safetensors:0.8 --out outputs/papercut
@@ -110,14 +112,16 @@ def build(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Text-to-image model to use instead of the pair's: hub id, diffusers folder or .safetensors file.",
+            help="Text-to-image model to use instead of the pair's: diffusers folder, .safetensors file, or on a hub "
+            "REPO[@REVISION][:PATH], PATH being a folder or a file of weights.",
         ),
     ] = None,
     spatial: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Spatial model to use instead of the pair's: hub id, diffusers folder or .safetensors file. "
+            help="Spatial model to use instead of the pair's: diffusers folder, .safetensors file, or on a hub "
+            "REPO[@REVISION][:PATH]. "
             "For ControlNets write KIND=MODEL (openpose, segmentation or depth); repeat it for more.",
         ),
     ] = None,
