@@ -27,7 +27,7 @@ from runtime.errors import RealCompoError
 Say = Callable[[str], None]
 
 RESUMED_BYTES = 10_000_000  # of a file whose parts are worth keeping
-_LISTING_SECONDS = 60.0
+_LISTING_SECONDS = 20.0
 _NAMED = 2  # of the files that a repository lacks
 
 

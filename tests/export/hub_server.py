@@ -48,8 +48,8 @@ class Hub:
         return next(files for name, files in self.repositories[repo].items() if _commit(repo, name) == wanted)
 
     def fetched(self, repo: str) -> set[str]:
-        """The names of the files that were got of a repository."""
-        found = (re.match(rf"GET /{repo}/resolve/[^/]+/(\S+)", unquote(request)) for request in self.requests)
+        """The names of the files that were asked for of a repository; what has the same content is got but once."""
+        found = (re.match(rf"\w+ /{repo}/resolve/[^/]+/(\S+)", unquote(request)) for request in self.requests)
         return {one[1] for one in found if one}
 
 

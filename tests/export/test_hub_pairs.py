@@ -4,6 +4,9 @@ Repositories have the published ones' files by name (tests/export/data/repositor
 """
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,19 +14,23 @@ from typing import Any
 import pytest
 import torch
 from diffusers import PNDMScheduler, UNet2DConditionModel
+from huggingface_hub import constants
 from safetensors.torch import load, save
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from typer.testing import CliRunner
 
 from export.__main__ import app
 from export.checkpoints import hub as exported
-from export.checkpoints.folders import Checkpoint
+from export.checkpoints.folders import ROOT, Checkpoint, load_unet, open_text_to_image
+from export.checkpoints.hub import fetch
+from export.checkpoints.source import HubSource
+from export.checkpoints.variants import Want
 from export.onnx.verify import checkpoints_at_hand
 from export.pairs import PAIRS
 from runtime import Layout, RealCompo, Region
 from runtime.bundle.manifest import Manifest, read_manifest
 from tests.export.conftest import WORDS, make_controlnet, make_text_encoder, make_unet, make_vae
-from tests.export.hub_server import Files, Hub, serve, use
+from tests.export.hub_server import Fault, Files, Hub, serve, status, use
 from tests.export.stubs import can_exports
 from tests.export.test_sdxl import SCHEDULER, text_config
 from tests.export.test_sdxl import make_unet as make_sdxl_unet
@@ -196,10 +203,6 @@ def test_the_variant_that_was_asked_for_is_read_whatever_the_cache_has(
 
 
 def test_a_revision_without_safetensors_gives_its_pickle(hub: Hub, tmp_path: Path) -> None:
-    from export.checkpoints.hub import fetch
-    from export.checkpoints.source import HubSource
-    from export.checkpoints.variants import Want
-
     fetch([Want("spatial", HubSource(GLIGEN), ("unet",))])
     assert hub.fetched(GLIGEN) == {"unet/config.json", "unet/diffusion_pytorch_model.bin"}
 
@@ -229,9 +232,20 @@ def test_a_file_of_a_repository_is_a_model(
     assert f"segmentation=lllyasviel/ControlNet-v1-1@{commit}:control_v11p_sd15_seg.pth" in manifest.command
 
 
-def test_opened_alone_a_model_is_fetched(hub: Hub) -> None:
-    from export.checkpoints.folders import load_unet, open_text_to_image
+def test_a_command_is_told_of_the_hub_by_its_environment(hub: Hub, tmp_path: Path) -> None:
+    """A gated repository: one line, before anything large has come."""
+    repo = SPATIAL["sd15-seg"]
+    hub.faults.append(Fault(f"{repo}/resolve", status(403, X_Error_Code="GatedRepo")))
+    own = {"HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_secret"}
+    command = [sys.executable, "-m", "export", "build", "sd15-seg", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert done.stderr.startswith(f"error: {repo} is gated (403): accept its terms at {constants.ENDPOINT}/{repo}")
+    assert not any("/blobs/" in request for request in hub.requests)
+    assert set(hub.tokens) == {"Bearer hf_secret"}
 
+
+def test_opened_alone_a_model_is_fetched(hub: Hub) -> None:
     opened: Checkpoint = open_text_to_image(SD15, fp16_files=True)
     assert opened.weights("unet")[0] == "fp16"
     assert isinstance(load_unet(opened), UNet2DConditionModel)
