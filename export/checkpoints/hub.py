@@ -7,8 +7,8 @@ into its cache part by part here, by its own means: the same command resumes the
 import errno
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,11 @@ from runtime.errors import RealCompoError
 Say = Callable[[str], None]
 
 RESUMED_BYTES = 10_000_000  # of a file whose parts are worth keeping
+_DISK = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full. Free some space"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "it is not allowed. Allow it"),
+}
 _LISTING_SECONDS = 20.0
-_NAMED = 2  # of the files that a repository lacks
 
 
 @dataclass(frozen=True)
@@ -138,24 +141,27 @@ def _missing(wants: Sequence[tuple[Want, _Listing]]) -> list[_File]:
         RealCompoError: repositories lack what is needed; all of them are told of.
     """
     found = [(want, listing, needed(want, listing.files)) for want, listing in wants]
-    if lines := [_lacking(want, listing, one.lacks) for want, listing, one in found if one.lacks]:
-        raise RealCompoError("; ".join(lines))
-    files = {(file.source.repo, name): file for _, listing, one in found for name, file in _named(listing, one.files)}
-    return sorted((file for file in files.values() if not file.is_cached), key=lambda file: file.size)
+    lacking = [(want, listing, one.lacks) for want, listing, one in found if one.lacks]
+    if lacking:
+        lines = [_lacking(want, names) for want, _, names in lacking]
+        raise RealCompoError("; ".join(lines) + (_others(*lacking[0][:2]) if len(lacking) == 1 else ""))
+    files = (listing.files[name] for _, listing, one in found for name in one.files)
+    once = {(file.source.repo, file.source.revision, file.name): file for file in files}
+    return sorted((file for file in once.values() if not file.is_cached), key=lambda file: file.size)
 
 
-def _named(listing: _Listing, names: Sequence[str]) -> Iterator[tuple[str, _File]]:
-    return ((name, listing.files[name]) for name in names)
-
-
-def _lacking(want: Want, listing: _Listing, names: Sequence[str]) -> str:
-    """What a repository lacks, and the files of weights that are there to be named instead."""
-    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
-    what = ", ".join([*names[:_NAMED], *more])
+def _lacking(want: Want, names: Sequence[str]) -> str:
+    what = f"{names[0]}{f' and {len(names) - 1} more files' if len(names) > 1 else ''}"
     if constants.is_offline_mode():
         return f"HF_HUB_OFFLINE is set, and the cache has no {what} of {want.source}"
-    others = [name for name in listing.files if HubSource("", "", name).is_file and "/" not in name]
-    return f"{want.source} has no {what}{f'; it has {others[0]}: {want.source.repo}:{others[0]}' if others else ''}"
+    return f"{want.source} has no {what}"
+
+
+def _others(want: Want, listing: _Listing) -> str:
+    """A file of weights that may be what the user wants of a repository."""
+    files = (name for name in listing.files if "/" not in name and HubSource("", path=name).is_file)
+    first = next(files, None)
+    return f". It has {first}: try {replace(want.source, path=first)}" if first else ""
 
 
 def _announce(missing: Sequence[_File], tell: Say) -> None:
@@ -251,8 +257,10 @@ class _Progress:
 
 def _remember(source: HubSource, commit: str) -> None:
     """What a revision is, for HF_HUB_OFFLINE; as huggingface_hub notes it."""
+    if source.is_pinned or constants.is_offline_mode():
+        return
     reference = _storage(source) / "refs" / source.revision
-    if not source.is_pinned and not constants.is_offline_mode():
+    with suppress(OSError):  # a cache that is for reading alone serves too
         reference.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(reference, commit.encode())
 
@@ -266,9 +274,9 @@ def _one_line(source: HubSource, file: str = "") -> Iterator[None]:
     except Exception as error:
         if line := told(error, source, file):
             raise line from error
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and (why := _DISK.get(error.errno or 0)):
             raise RealCompoError(
-                f"the disk of {constants.HF_HUB_CACHE} is full. Free some space, or set HF_HOME to a folder on another "
-                "disk; the same command resumes"
+                f"cannot write to {constants.HF_HUB_CACHE}: {why}, or set HF_HOME to a folder elsewhere; the same "
+                "command resumes"
             ) from error
         raise
