@@ -198,9 +198,7 @@ def test_offline_the_cache_is_all_there_is(hub: Hub, monkeypatch: pytest.MonkeyP
     hub.requests.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert fetch([WANT]) == pinned
-    with pytest.raises(
-        RealCompoError, match=rf"^HF_HUB_OFFLINE is set, .* has no {CONFIG} and 1 more files of a/b"
-    ):
+    with pytest.raises(RealCompoError, match=rf"^HF_HUB_OFFLINE is set, .* has no {CONFIG} and 1 more files of a/b"):
         fetch([Want("spatial", HubSource("a/b"), ("controlnet",))])
     assert hub.requests == []
 
