@@ -12,6 +12,7 @@ from export.checkpoints.digests import Digests, weight_digests
 from export.checkpoints.fetching import fetch_pair
 from export.checkpoints.folders import Checkpoint, Checkpoints
 from export.checkpoints.prepare import Say, prepare
+from export.checkpoints.single_file import check_single_files
 from export.checkpoints.source import recorded
 from export.checkpoints.tokenizer import tokenizer_files
 from export.engines import engines_of, load_graph, signature
@@ -131,6 +132,7 @@ def build(
     with scratch_folder(out, build_command(pair, options)) as scratch:
         with disk_errors(out):
             if not options.random_weights:
+                check_single_files(pair, options.tokenizer)
                 pair = fetch_pair(pair, KINDS[pair.kind].component, say, tell)
             models, used = prepare(pair, out, options.random_weights, options.tokenizer, say)
         checkpoints = open_checkpoints(models)

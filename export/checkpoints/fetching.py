@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from export.checkpoints.folders import BASE
+from export.checkpoints.folders import BASE, open_checkpoint
 from export.checkpoints.hub import Say, fetch
-from export.checkpoints.source import hub_source
+from export.checkpoints.source import WEIGHT_FILES, hub_source
 from export.checkpoints.variants import Want
 from export.pairs import Pair
 from export.words import Component
@@ -22,7 +22,14 @@ def fetch_pair(pair: Pair, component: Component, say: Say, tell: Say) -> Pair:
     Raises:
         RealCompoError: a file cannot be had, see `hub.fetch`.
     """
-    pinned = fetch(list(_wants(pair, component)), say, tell)
+    models = list(_models(pair, component))
+    wants = [Want(role, source, c, pair.fp16_files) for role, model, c in models if (source := hub_source(model))]
+    if not wants:
+        return pair
+    for role, model, components in models:
+        if not hub_source(model) and not model.endswith(WEIGHT_FILES):
+            open_checkpoint(role, model, components, False)  # or else it would be refused after the downloads
+    pinned = fetch(wants, say, tell)
 
     def pin(model: str) -> str:
         source = hub_source(model)
@@ -31,10 +38,8 @@ def fetch_pair(pair: Pair, component: Component, say: Say, tell: Say) -> Pair:
     return pair.with_models(pin)
 
 
-def _wants(pair: Pair, component: Component) -> Iterator[Want]:
+def _models(pair: Pair, component: Component) -> Iterator[tuple[Model, str, tuple[Component, ...]]]:
+    """Each model of a pair once, and what is needed of it."""
+    yield "text_to_image", pair.text_to_image, BASE
     own = [control.model for control in pair.controls] if pair.is_over_base else [pair.spatial]
-    models: list[tuple[Model, str, tuple[Component, ...]]] = [("text_to_image", pair.text_to_image, BASE)]
-    models += [("spatial", model, (component,)) for model in own]
-    for role, model, components in models:
-        if source := hub_source(model):
-            yield Want(role, source, components, pair.fp16_files)
+    yield from (("spatial", model, (component,)) for model in own)

@@ -25,7 +25,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from export.checkpoints.folders import component_folder, no_progress_bar
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
+from export.checkpoints.source import hub_source
 from export.pairs import Control, Pair
+from export.provenance import models_of
 from export.staging import whole_folder
 from export.words import Component
 from runtime.bundle.manifest import sha256_of
@@ -83,8 +85,7 @@ def convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, repor
     """
     own: tuple[Model, ...] = ("text_to_image",) if pair.is_over_base else MODELS
     models = {model: _single_file(getattr(pair, model)) for model in own}
-    if tokenizer and not models["text_to_image"]:
-        raise RealCompoError(f"--tokenizer {tokenizer} goes with a single file as --text-to-image; leave it out")
+    _check_tokenizer(tokenizer, models["text_to_image"] is not None)
     for model, file in models.items():
         if file:
             files = _tokenizer_files(file, tokenizer) if model == "text_to_image" else {}
@@ -92,6 +93,23 @@ def convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, repor
             converted = str(_convert_once(source, folder, report))
             pair = pair.with_base(converted) if model == "text_to_image" else replace(pair, spatial=converted)
     return replace(pair, controls=tuple(_convert_control(control, pair, folder, report) for control in pair.controls))
+
+
+def check_single_files(pair: Pair, tokenizer: Path | None) -> None:
+    """Raise RealCompoError for what `convert_single_files` refuses before it reads a file; files on a hub are taken to
+    be there."""
+    files = {model: None if hub_source(model) else _single_file(model) for model in models_of(pair)}
+    base, on_hub = files[pair.text_to_image], hub_source(pair.text_to_image)
+    _check_tokenizer(tokenizer, base is not None or bool(on_hub and on_hub.is_file))
+    if base:
+        _tokenizer_files(base, tokenizer)
+    for file in filter(None, files.values()):
+        _architecture(pair, file)
+
+
+def _check_tokenizer(tokenizer: Path | None, is_wanted: bool) -> None:
+    if tokenizer and not is_wanted:
+        raise RealCompoError(f"--tokenizer {tokenizer} goes with a single file as --text-to-image; leave it out")
 
 
 def _convert_control(control: Control, pair: Pair, folder: Path, report: Report) -> Control:

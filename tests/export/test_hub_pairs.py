@@ -232,6 +232,16 @@ def test_a_file_of_a_repository_is_a_model(
     assert f"segmentation=lllyasviel/ControlNet-v1-1@{commit}:control_v11p_sd15_seg.pth" in manifest.command
 
 
+def test_what_is_wrong_here_is_told_before_a_hub_is_asked(hub: Hub, tmp_path: Path) -> None:
+    for given, line in (
+        ("/nowhere", "the folder /nowhere of the"),
+        ("none.safetensors", "the file none.safetensors does"),
+    ):
+        result = CliRunner().invoke(app, ["build", "sd15-gligen", "--spatial", given, "--out", str(tmp_path / "out")])
+        assert result.exit_code == 2 and result.stderr.startswith(f"error: {line}")
+    assert hub.requests == []
+
+
 def test_a_command_is_told_of_the_hub_by_its_environment(hub: Hub, tmp_path: Path) -> None:
     """A gated repository: one line, before anything large has come."""
     repo = SPATIAL["sd15-seg"]
