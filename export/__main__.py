@@ -113,7 +113,7 @@ def build(
         typer.Option(
             metavar="MODEL",
             help="Text-to-image model to use instead of the pair's: diffusers folder, .safetensors file, or on a hub "
-            "REPO[@REVISION][:PATH], PATH being a folder or a file of weights.",
+            r"REPO\[@REVISION][:PATH], PATH being a folder or a file of weights.",
         ),
     ] = None,
     spatial: Annotated[
@@ -121,7 +121,7 @@ def build(
         typer.Option(
             metavar="MODEL",
             help="Spatial model to use instead of the pair's: diffusers folder, .safetensors file, or on a hub "
-            "REPO[@REVISION][:PATH]. "
+            r"REPO\[@REVISION][:PATH]. "
             "For ControlNets write KIND=MODEL (openpose, segmentation or depth); repeat it for more.",
         ),
     ] = None,

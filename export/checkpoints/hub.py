@@ -73,15 +73,16 @@ def fetch(
         RealCompoError: a repository, a revision or a file cannot be had, or the disk is too small.
     """
     with calm_client(say):
-        listings = {source: _list(source, say) for source in dict.fromkeys(want.source for want in wants)}
-        missing = _missing([(want, listings[want.source]) for want in wants])
+        listings = {whole: _list(whole, say) for whole in dict.fromkeys(want.source.whole for want in wants)}
+        missing = _missing([(want, listings[want.source.whole]) for want in wants])
         _announce(missing, tell)
         for file in missing:
             with _one_line(file.source, file.name):
                 _fetch_file(file, say)
-    for source, listing in listings.items():
-        _remember(source, listing.source.revision)
-    return {source: listing.source for source, listing in listings.items()}
+    commits = {whole: listing.source.revision for whole, listing in listings.items()}
+    for whole, commit in commits.items():
+        _remember(whole, commit)
+    return {want.source: want.source.at(commits[want.source.whole]) for want in wants}
 
 
 def snapshot(source: HubSource) -> Path | None:

@@ -35,6 +35,11 @@ class HubSource:
         """What the names of its files in the repository begin with."""
         return f"{self.path}/" if self.path and not self.is_file else ""
 
+    @property
+    def whole(self) -> "HubSource":
+        """Its repository."""
+        return replace(self, path="")
+
     def at(self, commit: str) -> "HubSource":
         return replace(self, revision=commit)
 

@@ -124,6 +124,7 @@ def test_a_folder_and_a_file_of_a_repository(hub: Hub) -> None:
     folder, file = HubSource(REPO, "v1.0", "deep/er"), HubSource(REPO, "v1.0", f"deep/er/{HALF}")
     fetch([Want("spatial", folder, ("controlnet",)), Want("spatial", file, ("controlnet",))])
     assert hub.fetched(REPO) == {f"deep/er/{name}" for name in (CONFIG, PLAIN, HALF)}
+    assert sum("/api/" in request for request in hub.requests) == 1
     assert Path(exported.file_on_disk(str(file))).read_bytes() == WEIGHTS[:7000]
 
 
