@@ -50,6 +50,8 @@ Examples:
 
     python -m export build sd15-gligen --text-to-image DIR --spatial DIR --out engines/sd15 --backend tensorrt-rtx
 
+    python -m export build sd15-gligen --spatial masterful/gligen-1-4-generation-text-box@refs/pr/2 --out outputs/sd15
+
     python -m export build sd15-gligen --random-weights --precision fp16 --out outputs/sd15
 
     python -m export build tabletop --lora engines/tabletop/lora-papercut.safetensors:0.8 --out outputs/papercut
@@ -120,14 +122,16 @@ def build(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Text-to-image model to use instead of the pair's: hub id, diffusers folder or file of weights.",
+            help="Text-to-image model to use instead of the pair's: diffusers folder, file of weights, or on a hub "
+            r"REPO\[@REVISION][:PATH], PATH being a folder or a file of weights.",
         ),
     ] = None,
     spatial: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Spatial model to use instead of the pair's: hub id, diffusers folder or file of weights. "
+            help="Spatial model to use instead of the pair's: diffusers folder, file of weights, or on a hub "
+            r"REPO\[@REVISION][:PATH]. "
             "For ControlNets write KIND=MODEL (openpose, segmentation or depth); repeat it for more.",
         ),
     ] = None,
@@ -190,7 +194,7 @@ def build(
         )
         started = time.monotonic()
         with PartProgress(console) as progress:
-            manifest = build_bundle(models, out, options, progress.report, progress.say, progress.expect, progress.note)
+            manifest = build_bundle(models, out, options, progress.report, progress.say, progress.expect, progress.tell)
         console.print(engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
 

@@ -9,8 +9,11 @@ from typing import Protocol
 import torch
 
 from export.checkpoints.digests import Digests, weight_digests
+from export.checkpoints.fetching import fetch_pair
 from export.checkpoints.folders import Checkpoint, Checkpoints
 from export.checkpoints.prepare import Say, prepare
+from export.checkpoints.single_file import check_single_files
+from export.checkpoints.source import recorded
 from export.checkpoints.tokenizer import tokenizer_files
 from export.engines import engines_of, load_graph, signature
 from export.graphs.engine import Signature, example_inputs
@@ -109,7 +112,7 @@ def build(
     report: Report = _silent,
     say: Say = lambda doing: None,
     expect: Callable[[int], None] = lambda parts: None,
-    note: Say = lambda line: None,
+    tell: Say = lambda line: None,
 ) -> Manifest:
     """Build the bundle of `pair` in the folder `out` and return its manifest.
 
@@ -120,21 +123,24 @@ def build(
         report: told what is done to each part.
         say: told what is done before there are parts.
         expect: told how many parts there are.
-        note: told what the user should know of the bundle to be.
+        tell: told lines for the user to read: what has to be fetched, what the bundle will not do.
 
     Raises:
         RealCompoError: an option, a checkpoint or the disk does not allow it, another build is at work in `out`, or a
             graph does not compute what PyTorch does.
     """
     plan = _check_options(pair, options)
-    pair = located(pair)
+    pair = replace(located(pair), fp16_files=options.precision != "fp32")
     with scratch_folder(out, build_command(pair, options)) as scratch:
         with disk_errors(out):
+            if not options.random_weights:
+                check_single_files(pair, options.tokenizer, options.vae)
+                pair = fetch_pair(pair, KINDS[pair.kind].component, say, tell)
             models, used = prepare(pair, out, options.random_weights, options.tokenizer, say, options.vae)
         checkpoints = open_checkpoints(models)
         geometry = measure(checkpoints, options.height, options.width)
         for sampler, why in unable(geometry.scheduler).items():
-            note(f"the sampler {sampler} cannot draw with this model: {why}")
+            tell(f"the sampler {sampler} cannot draw with this model: {why}")
         tokenizers = tokenizer_files(checkpoints.text_to_image, geometry.max_tokens)
         digests = weight_digests(checkpoints)
         shared = share_unet(checkpoints)
@@ -274,8 +280,8 @@ def _pair_spec(digests: Digests, job: _Job) -> PairSpec:
 
     def spec(asked: str, checkpoint: Checkpoint, digest: str) -> ModelSpec:
         prepared = None if checkpoint.source == asked else str(checkpoint.folder.relative_to(job.out))
-        source = RANDOM if job.options.random_weights else asked
-        return ModelSpec(source=source, revision=checkpoint.revision, sha256=digest, prepared=prepared)
+        source, revision = (RANDOM, None) if job.options.random_weights else recorded(asked)
+        return ModelSpec(source=source, revision=revision, sha256=digest, prepared=prepared)
 
     return PairSpec(
         name=pair.name,

@@ -1,7 +1,7 @@
 """The known pairs of models: which text-to-image and which spatial-aware checkpoint belong together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from runtime.errors import RealCompoError
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet, and what it reads. The model is a hub id or a folder, as in `Pair`."""
+    """A ControlNet, and what it reads. The model is named as in `Pair`."""
 
     kind: str  # of control image
     model: str
@@ -29,7 +29,8 @@ class Lora:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models that RealCompo composes. Each is a hub id, or a folder (relative to the repository's root).
+    """Two models that RealCompo composes. Each is named on a hub as `export.checkpoints.source` has it, or a folder
+    (relative to the repository's root).
 
     The spatial one may be the text-to-image one again, with models attached to its UNet.
     """
@@ -41,6 +42,7 @@ class Pair:
     kind: str = "gligen"  # of spatial model, of `export.spatial.KINDS`
     controls: tuple[Control, ...] = ()
     loras: tuple[Lora, ...] = ()
+    fp16_files: bool = False  # whether they are taken where there are others too
 
     @property
     def is_over_base(self) -> bool:
@@ -52,12 +54,19 @@ class Pair:
         spatial = text_to_image if self.is_over_base else self.spatial
         return replace(self, text_to_image=text_to_image, spatial=spatial)
 
+    def with_models(self, change: Callable[[str], str]) -> "Pair":
+        """The pair with each of its models changed."""
+        controls = tuple(replace(control, model=change(control.model)) for control in self.controls)
+        base, spatial = change(self.text_to_image), change(self.spatial)
+        return replace(self, text_to_image=base, spatial=spatial, controls=controls)
+
 
 def _controlled(name: str, text_to_image: str, control: Control, about: str) -> Pair:
     return Pair(name, text_to_image, text_to_image, about, "controlnet", (control,))
 
 
 _SD15, _TABLETOP = "stable-diffusion-v1-5/stable-diffusion-v1-5", "engines/tabletop"
+_GLIGEN = "masterful/gligen-1-4-generation-text-box@refs/pr/2"  # the branch main has pickles alone
 _TABLE = (
     Pair(
         "tabletop",
@@ -80,13 +89,13 @@ _TABLE = (
     Pair(
         "sd15-gligen",
         text_to_image=_SD15,
-        spatial="masterful/gligen-1-4-generation-text-box",
+        spatial=_GLIGEN,
         about="Stable Diffusion 1.5 and GLIGEN (boxes), 512x512 pixels",
     ),
     Pair(
         "sd14-gligen",
         text_to_image="CompVis/stable-diffusion-v1-4",
-        spatial="masterful/gligen-1-4-generation-text-box",
+        spatial=_GLIGEN,
         about="Stable Diffusion 1.4 and the GLIGEN made from it: one UNet engine for both, 512x512 pixels",
     ),
     _controlled(

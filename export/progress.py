@@ -28,6 +28,9 @@ class PartProgress:
     def expect(self, parts: int) -> None:
         self._progress.update(self._task, total=parts)
 
+    def tell(self, line: str) -> None:
+        self._progress.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
     def say(self, stage: str) -> None:
         self._progress.update(self._task, description=stage)
 

@@ -17,13 +17,8 @@ def located(pair: Pair) -> Pair:
     def whole(model: str) -> str:
         return model if model in stock else whole_path(model)
 
-    return replace(
-        pair,
-        text_to_image=whole(pair.text_to_image),
-        spatial=whole(pair.spatial),
-        controls=tuple(replace(control, model=whole(control.model)) for control in pair.controls),
-        loras=tuple(replace(lora, file=whole_path(lora.file)) for lora in pair.loras),
-    )
+    loras = tuple(replace(lora, file=whole_path(lora.file)) for lora in pair.loras)
+    return replace(pair.with_models(whole), loras=loras)
 
 
 def whole_path(source: str) -> str:

@@ -90,7 +90,8 @@ def check_space(out: Path, needed: int) -> None:
 
 def _no_space(out: Path, needed: int) -> RealCompoError:
     return RealCompoError(
-        f"the disk is full: what is still to build in {out} needs about {_size(needed)}, {_size(_free(out))} are free. "
+        f"the disk is full: what is still to build in {out} needs about {size_in_words(needed)}, "
+        f"{size_in_words(_free(out))} are free. "
         "Finished parts are kept; free some space and run the same command again"
     )
 
@@ -99,7 +100,8 @@ def _free(out: Path) -> int:
     return shutil.disk_usage(out).free
 
 
-def _size(count: int) -> str:
+def size_in_words(count: int) -> str:
+    """Of so many bytes."""
     return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"
 
 

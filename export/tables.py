@@ -33,8 +33,7 @@ def bundle_table(manifest: Manifest) -> Table:
         (f"ControlNet, {kind}", model) for kind, model in zip(manifest.spatial.controls, pair.attached, strict=True)
     ]
     for name, model in (("text-to-image", pair.text_to_image), *(controlnets or [("spatial", pair.spatial)])):
-        revision = f"@{model.revision}" if model.revision else ""
-        table.add_row(name, f"{model.source}{revision}, weights {model.sha256[:12]}")
+        table.add_row(name, f"{model.pinned}, weights {model.sha256[:12]}")
     for lora in pair.loras:
         table.add_row("LoRA", f"{lora.source}, scale {lora.scale:g}, sha256 {lora.sha256[:12]}")
     if manifest.shared_unet:

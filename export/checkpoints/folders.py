@@ -5,7 +5,6 @@ Pickles are converted before, by `export.checkpoints.pickles`."""
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +14,15 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from huggingface_hub import snapshot_download
 from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from export.checkpoints.configs import complete, complete_schedule
+from export.checkpoints.hub import fetch, is_whole, snapshot
+from export.checkpoints.source import ROOT as ROOT
+from export.checkpoints.source import folder_on_disk, hub_source
+from export.checkpoints.variants import PLACES, Want, variants
 from export.checkpoints.weight_files import PICKLED_NAMES, check_names, safetensors_header, silence, stored_files
 from export.families import family_of
 from export.families.family import Configs, Family
@@ -29,20 +31,11 @@ from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
 from runtime.words import Model
 
-ROOT = Path(__file__).resolve().parents[2]
-
-_PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's folder, up to the suffix of its weights
-    "unet": "unet/diffusion_pytorch_model",
-    "vae": "vae/diffusion_pytorch_model",
-    "text_encoder": "text_encoder/model",
-    "text_encoder_2": "text_encoder_2/model",
-    "controlnet": "diffusion_pytorch_model",
-}
-
 _TEXT_ENCODERS: dict[Component, Any] = {
     "text_encoder": CLIPTextModel,
     "text_encoder_2": CLIPTextModelWithProjection,  # of SDXL, which takes a whole text's projection
 }
+BASE: tuple[Component, ...] = ("text_encoder", "unet", "vae")  # what every text-to-image model has
 _NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 
@@ -54,6 +47,7 @@ class Checkpoint:
     source: str
     revision: str | None
     folder: Path
+    fp16_files: bool = False  # whether they are read where there are others too
 
     @property
     def family(self) -> Family:
@@ -108,7 +102,7 @@ class Checkpoint:
 
     def config(self, component: Component) -> dict[str, Any]:
         """Its config, with the defaults of what it leaves out."""
-        return complete(component, self.read_json(str(Path(_PLACES[component]).with_name("config.json"))))
+        return complete(component, self.read_json(str(Path(PLACES[component]).with_name("config.json"))))
 
     def schedule(self) -> dict[str, Any]:
         """The scheduler's config, with the defaults of the noise that it leaves out."""
@@ -116,13 +110,13 @@ class Checkpoint:
         return complete_schedule(self.read_json(file), self.folder / file)
 
     def weights(self, component: Component) -> tuple[str | None, list[Path]]:
-        """The safetensors files of a component, and their variant ("fp16" where there is no other).
+        """The safetensors files of a component, and their variant: the wanted one, or the other where it is alone.
 
         Raises:
             RealCompoError: a file is missing.
         """
-        stem = Path(_PLACES[component])
-        return stored_files(self, stem, "safetensors") or (None, [self.existing(f"{stem}.safetensors")])
+        stem, order = Path(PLACES[component]), variants(self.fp16_files)
+        return stored_files(self, stem, "safetensors", order) or (None, [self.existing(f"{stem}.safetensors")])
 
     def pickles(self, component: Component) -> list[Path]:
         """The pickled files of a component that has no safetensors.
@@ -130,10 +124,10 @@ class Checkpoint:
         Raises:
             RealCompoError: one that an index names is missing.
         """
-        stem = Path(_PLACES[component])
-        if stored_files(self, stem, "safetensors"):
+        stem, order = Path(PLACES[component]), variants(self.fp16_files)
+        if stored_files(self, stem, "safetensors", order):
             return []
-        stored = stored_files(self, stem.with_name(PICKLED_NAMES.get(stem.name, stem.name)), "bin")
+        stored = stored_files(self, stem.with_name(PICKLED_NAMES.get(stem.name, stem.name)), "bin", order)
         return stored[1] if stored else []
 
     def digest(self, component: Component) -> str:
@@ -167,41 +161,51 @@ class Checkpoints:
 
 def component_folder(folder: Path, component: Component) -> Path:
     """Where a checkpoint's folder has a component; a ControlNet has its folder to itself."""
-    return (folder / _PLACES[component]).parent
+    return (folder / PLACES[component]).parent
 
 
-def find_checkpoint(model: Model, source: str, components: Sequence[Component], *, download: bool = True) -> Checkpoint:
+def find_checkpoint(
+    model: Model, source: str, components: Sequence[Component], *, download: bool = True, fp16_files: bool = False
+) -> Checkpoint:
     """Find a model, whatever it has of these components' files.
+
+    Args:
+        fp16_files: whether they are taken where there are others too.
 
     Raises:
         RealCompoError: it cannot be had.
     """
-    return _find(model, source, components, download)
+    return _find(model, source, components, download, fp16_files)
 
 
 def whole_file(folder: Path, component: Component) -> Path:
     """Where a checkpoint's folder has all of a component's weights, if they are in one file."""
-    return folder / f"{_PLACES[component]}.safetensors"
+    return folder / f"{PLACES[component]}.safetensors"
 
 
-def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
+def open_text_to_image(source: str, *, download: bool = True, fp16_files: bool = False) -> Checkpoint:
     """Find the text-to-image model and check that its files are there.
+
+    Args:
+        fp16_files: whether they are taken where there are others too.
 
     Raises:
         RealCompoError: it cannot be had, or lacks a file.
     """
-    base = open_checkpoint("text_to_image", source, ("text_encoder", "unet", "vae"), download)
+    base = open_checkpoint("text_to_image", source, BASE, download, fp16_files)
     _check_files(base, base.components)
     return base
 
 
-def open_checkpoint(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
+def open_checkpoint(
+    model: Model, source: str, components: Sequence[Component], download: bool, fp16_files: bool = False
+) -> Checkpoint:
     """Find a model and check that it has these components' files.
 
     Raises:
         RealCompoError: it cannot be had, or lacks a file.
     """
-    checkpoint = _find(model, source, components, download)
+    checkpoint = _find(model, source, components, download, fp16_files)
     _check_files(checkpoint, components)
     return checkpoint
 
@@ -325,30 +329,18 @@ def _check_files(checkpoint: Checkpoint, components: Sequence[Component]) -> Non
         checkpoint.weights(component)
 
 
-def _find(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
-    for folder in (Path(source).expanduser(), ROOT / source):
-        if folder.is_dir():
-            return Checkpoint(model, source, None, folder)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
+def _find(model: Model, source: str, components: Sequence[Component], download: bool, fp16_files: bool) -> Checkpoint:
+    if folder := folder_on_disk(source):
+        return Checkpoint(model, source, None, folder, fp16_files)
+    hub = hub_source(source)
+    if hub is None:
         raise RealCompoError(f"the folder {source} of the {model} model does not exist. {_mend(model)}")
-    files = _files_of(model, components)
-    try:
-        snapshot = Path(snapshot_download(source, allow_patterns=files, local_files_only=not download))
-    except Exception as error:  # whatever the hub client raises, the user's way on is the same
-        cause = str(error).strip().split("\n")[0]
-        raise RealCompoError(
-            f"{source} (the {model} model) is no folder, and the hub does not give it: {cause}. {_mend(model)}"
-        ) from error
-    return Checkpoint(model, source, snapshot.name, snapshot)
-
-
-def _files_of(model: Model, components: Sequence[Component]) -> list[str]:
-    further: tuple[Component, ...] = ("text_encoder_2",) if model == "text_to_image" else ()  # where there is one
-    stems = [Path(_PLACES[component]) for component in (*components, *further)]
-    patterns = [str(path) for stem in stems for path in (stem.with_name("config.json"), f"{stem}*.safetensors*")]
-    return patterns + (
-        ["tokenizer/*", "tokenizer_2/*", "scheduler/*.json", "model_index.json"] if model == "text_to_image" else []
-    )
+    want = Want(model, hub, tuple(components), fp16_files)
+    if download and not is_whole(want):
+        hub = fetch([want])[hub]
+    if found := snapshot(hub):
+        return Checkpoint(model, source, found.name, found / hub.path, fp16_files)
+    raise RealCompoError(f"{source} (the {model} model) is no folder, and is not in the hub's cache. {_mend(model)}")
 
 
 def _mend(model: Model) -> str:

@@ -51,7 +51,7 @@ def fuse_loras(pair: Pair, folder: Path, report: Report = lambda stage: None) ->
     if not pair.loras:
         return pair
     report("fusing LoRAs: reading")
-    base = open_text_to_image(pair.text_to_image)
+    base = open_text_to_image(pair.text_to_image, fp16_files=pair.fp16_files)
     place = folder / f"text_to_image-{_key(base, pair.loras)[:12]}"
     if not place.is_dir():
         changes = _read(base, pair.loras, report)

@@ -30,21 +30,25 @@ def convert_pickled_folders(pair: Pair, folder: Path, report: Report = lambda st
     Raises:
         RealCompoError: a model that cannot be had, or a pickle that holds more than weights.
     """
-    base = _converted("text_to_image", pair.text_to_image, ("text_encoder", "unet", "vae"), folder, report)
-    pair = pair.with_base(base)
+
+    def converted(model: Model, source: str, components: Sequence[Component]) -> str:
+        return _converted(model, source, components, pair.fp16_files, folder, report)
+
+    pair = pair.with_base(converted("text_to_image", pair.text_to_image, ("text_encoder", "unet", "vae")))
     if not pair.is_over_base:
-        pair = replace(pair, spatial=_converted("spatial", pair.spatial, ("unet",), folder, report))
+        pair = replace(pair, spatial=converted("spatial", pair.spatial, ("unet",)))
     controls = (
-        replace(control, model=_converted("spatial", control.model, ("controlnet",), folder, report))
-        for control in pair.controls
+        replace(control, model=converted("spatial", control.model, ("controlnet",))) for control in pair.controls
     )
     return replace(pair, controls=tuple(controls))
 
 
-def _converted(model: Model, source: str, components: Sequence[Component], folder: Path, report: Report) -> str:
+def _converted(
+    model: Model, source: str, components: Sequence[Component], fp16_files: bool, folder: Path, report: Report
+) -> str:
     if Path(source).suffix.lower() in (".safetensors", *PICKLES):
         return source
-    checkpoint = find_checkpoint(model, source, components)
+    checkpoint = find_checkpoint(model, source, components, fp16_files=fp16_files)
     parts = checkpoint.components if model == "text_to_image" else components
     pickles = {component: files for component in parts if (files := checkpoint.pickles(component))}
     if not pickles:

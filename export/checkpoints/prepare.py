@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from export.checkpoints.hub import file_on_disk
 from export.checkpoints.pickled_folders import convert_pickled_folders
 from export.checkpoints.pickles import as_safetensors, converted_place, is_pickle
 from export.checkpoints.random_weights import with_random_weights
-from export.checkpoints.single_file import check_single_files, convert_single_files
+from export.checkpoints.single_file import convert_single_files
 from export.pairs import Pair
 from export.provenance import models_of
 from runtime.errors import RealCompoError
@@ -35,11 +36,12 @@ def prepare(
         RealCompoError: a model that cannot be made, see the modules that do.
     """
     filled = with_random_weights(pair, out / RANDOM_WEIGHTS, say) if random_weights else pair
-    check_single_files(filled, tokenizer, vae)
-    unpickled = convert_pickled_folders(filled, out / CONVERTED, say)
+    on_disk = filled.with_models(file_on_disk)
+    unpickled = convert_pickled_folders(on_disk, out / CONVERTED, say)
     converted = convert_single_files(unpickled, out / SINGLE_FILES, tokenizer, say, vae=vae)
     fused = _fused(converted, out, say)
-    models = {Path(model) for stage in (pair, filled, unpickled, converted, fused) for model in models_of(stage)}
+    stages = (pair, filled, on_disk, unpickled, converted, fused)
+    models = {Path(model) for stage in stages for model in models_of(stage)}
     safe = {converted_place(model, out / CONVERTED) for model in (*models, *_files(pair)) if is_pickle(model)}
     return Prepared(fused, frozenset(models | safe))
 

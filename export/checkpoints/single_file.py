@@ -19,8 +19,10 @@ from export.checkpoints.folders import component_folder, find_checkpoint, no_pro
 from export.checkpoints.original_names import Weights, grounding_renamed, read_component, read_grounding, renamed
 from export.checkpoints.pickles import as_safetensors, digest_of, is_pickle
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
+from export.checkpoints.source import hub_source
 from export.checkpoints.vae_source import VaeSource, find_vae
 from export.pairs import Control, Pair
+from export.provenance import models_of
 from export.staging import whole_folder
 from export.words import Component
 from runtime.errors import RealCompoError
@@ -98,16 +100,17 @@ def convert_single_files(
 
 
 def check_single_files(pair: Pair, tokenizer: Path | None, vae: Path | None) -> None:
-    """Raise RealCompoError for what can be said of a pair's single files before any is read."""
-    base = _single_file(pair.text_to_image)
+    """Raise RealCompoError for what can be said of a pair's single files before any is read; those on a hub are taken
+    to be there."""
+    files = {model: None if hub_source(model) else _single_file(model) for model in models_of(pair)}
+    base, on_hub = files[pair.text_to_image], hub_source(pair.text_to_image)
     for option, given in (("--tokenizer", tokenizer), ("--vae", vae)):
-        if given and not base:
+        if given and not (base or (on_hub and on_hub.is_file)):
             raise RealCompoError(f"{option} {given} goes with a single file as --text-to-image; leave it out")
     if base:
         _tokenizer_files(base, tokenizer)
-    for model in (pair.text_to_image, pair.spatial, *(control.model for control in pair.controls)):
-        if file := _single_file(model):
-            _architecture(pair, file)
+    for file in filter(None, files.values()):
+        _architecture(pair, file)
 
 
 def _convert_base(

@@ -1,7 +1,7 @@
 """Files of weights in a diffusers folder: which there are, and whether they hold what a config tells of."""
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import diffusers
 import transformers
 
+from export.checkpoints.variants import Variant
 from runtime.errors import RealCompoError
 
 PICKLED_NAMES = {"model": "pytorch_model"}  # of weights, where pickles are called otherwise
 # What a text encoder's file may hold besides: the rest of CLIP, and constants
 _NOT_OURS = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale", "position_ids")
-_VARIANTS = ((None, ""), ("fp16", ".fp16"))  # and what stands in their files' names
 
 
 class Folder(Protocol):
@@ -28,13 +28,14 @@ class Folder(Protocol):
     def existing(self, path: str) -> Path: ...
 
 
-def stored_files(place: Folder, stem: Path, suffix: str) -> tuple[str | None, list[Path]] | None:
-    """The variant and the files that begin with `stem` and end with `suffix`, if there are any.
+def stored_files(place: Folder, stem: Path, suffix: str, order: Sequence[Variant]) -> tuple[Variant, list[Path]] | None:
+    """The first of the variants that there is, and its files, which begin with `stem` and end with `suffix`.
 
     Raises:
         RealCompoError: an index is damaged, or a file that it names is missing.
     """
-    for variant, infix in _VARIANTS:
+    for variant in order:
+        infix = f".{variant}" if variant else ""
         if (whole := place.folder / f"{stem}{infix}.{suffix}").is_file():
             return variant, [whole]
         if (place.folder / (index := f"{stem}.{suffix}.index{infix}.json")).is_file():

@@ -164,7 +164,7 @@ def _pair_of(folder: Path, manifest: Manifest) -> Pair:
     models, spatial = manifest.pair, manifest.spatial
     base, own, *attached = (model.place(folder) for model in (models.text_to_image, models.spatial, *models.attached))
     controls = tuple(map(Control, spatial.controls, attached))
-    return Pair(models.name, base, own, "", spatial.kind, controls)
+    return Pair(models.name, base, own, "", spatial.kind, controls, fp16_files=manifest.precision != "fp32")
 
 
 def _check_onnx(path: Path) -> None:

@@ -22,7 +22,8 @@ def open_checkpoints(pair: Pair, *, download: bool = True) -> Checkpoints:
         RealCompoError: a model cannot be had, lacks a file, or has an architecture that is not supported.
     """
     kind = KINDS[pair.kind]
-    checkpoints = kind.open(pair, open_text_to_image(pair.text_to_image, download=download), download)
+    base = open_text_to_image(pair.text_to_image, download=download, fp16_files=pair.fp16_files)
+    checkpoints = kind.open(pair, base, download)
     check_base(checkpoints.text_to_image)
     kind.check(checkpoints)
     return checkpoints

@@ -25,6 +25,7 @@ from export.graphs.geometry import Geometry
 from export.graphs.models import ControlledUNet, ControlNet, ControlNetAndUNet
 from export.pairs import Control, Pair
 from export.spatial.kind import SpatialKind, over_base
+from export.words import Component
 from runtime.bundle.manifest import SpatialSpec
 from runtime.errors import RealCompoError
 from runtime.spatial.control_images import CONTROL_KINDS
@@ -57,6 +58,7 @@ def _whole(load: Loader) -> ControlNetAndUNet:
 
 class ControlNets(SpatialKind):
     name = "controlnet"
+    component: Component = "controlnet"
     engines = (
         denoiser("spatial", "spatial", _unet_inputs, _unet, alone=True),
         differentiated("spatial_gradient", "spatial", _control_inputs, _whole, attached=(_CONTROLNETS,)),
@@ -80,7 +82,8 @@ class ControlNets(SpatialKind):
         return over_base(replace(pair, controls=controls))
 
     def open(self, pair: Pair, base: Checkpoint, download: bool) -> Checkpoints:
-        attached = (open_checkpoint("spatial", one.model, ("controlnet",), download) for one in pair.controls)
+        models = (control.model for control in pair.controls)
+        attached = (open_checkpoint("spatial", one, ("controlnet",), download, pair.fp16_files) for one in models)
         return Checkpoints(self.name, base, base, tuple(attached))
 
     def check(self, checkpoints: Checkpoints) -> None:

@@ -75,7 +75,8 @@ class Gligen(SpatialKind):
         return replace(pair, spatial=given[0]) if given else pair
 
     def open(self, pair: Pair, base: Checkpoint, download: bool) -> Checkpoints:
-        return Checkpoints(self.name, base, open_checkpoint("spatial", pair.spatial, ("unet",), download))
+        spatial = open_checkpoint("spatial", pair.spatial, ("unet",), download, pair.fp16_files)
+        return Checkpoints(self.name, base, spatial)
 
     def check(self, checkpoints: Checkpoints) -> None:
         base, spatial = checkpoints.text_to_image, checkpoints.spatial

@@ -8,6 +8,7 @@ from export.checkpoints.folders import Checkpoint, Checkpoints
 from export.graphs.engine import Engine
 from export.graphs.geometry import Geometry
 from export.pairs import Pair
+from export.words import Component
 from runtime.bundle.manifest import SpatialSpec
 
 
@@ -15,6 +16,7 @@ class SpatialKind(ABC):
     """How a kind's models are named, opened, checked, measured and made into engines."""
 
     name: str  # in manifests
+    component: Component = "unet"  # what it takes of its own models
     engines: tuple[Engine, ...]  # `spatial`, `spatial_gradient`, and what else it needs
 
     @abstractmethod

@@ -83,14 +83,22 @@ class EngineSpec(_Spec):
 
 
 class ModelSpec(_Spec):
-    source: str  # what was asked for: hub id, folder or file
-    revision: str | None
+    source: str  # what was asked for: folder, file, or REPO[:PATH] on a hub
+    revision: str | None  # the commit, if it is on a hub
     sha256: str  # of its weights
     prepared: str | None = None  # the folder that the source was turned into, from the bundle's own
 
     def place(self, bundle: Path) -> str:
-        """Where the weights are: a hub id or a folder."""
-        return str(bundle / self.prepared) if self.prepared else self.source
+        """Where the weights are: on a hub, or in a folder."""
+        return str(bundle / self.prepared) if self.prepared else self.pinned
+
+    @property
+    def pinned(self) -> str:
+        """What names the very same files again: REPO@COMMIT[:PATH] on a hub."""
+        if self.revision is None:
+            return self.source
+        repo, colon, path = self.source.partition(":")
+        return f"{repo}@{self.revision}{colon}{path}"
 
 
 class LoraSpec(_Spec):

@@ -77,7 +77,7 @@ def test_missing_folder_and_missing_hub(own_pair: Pair, monkeypatch: pytest.Monk
         RealCompoError, match=r"the folder /nowhere/at/all of the spatial model does not exist.*--spatial"
     ):
         open_checkpoints(own_pair.text_to_image, "/nowhere/at/all")
-    with pytest.raises(RealCompoError, match=r"nobody/nothing .* the hub does not give it: .*--text-to-image DIR"):
+    with pytest.raises(RealCompoError, match=r"nobody/nothing .* is not in the hub's cache.*--text-to-image DIR"):
         open_checkpoints("nobody/nothing", own_pair.spatial, download=False)
 
 
