@@ -85,6 +85,7 @@ _PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
         ("lora_te.", "."),
         ("lora_te1.", "."),
         ("clip_l.", "."),
+        ("lycoris_", "_"),
         ("base_model.model.", "."),
     ),
     "text_encoder_2": (
@@ -92,6 +93,7 @@ _PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
         ("text_encoder_2.", "."),
         ("lora_te2.", "."),
         ("clip_g.", "."),
+        ("lycoris_", "_"),
         ("base_model.model.", "."),
     ),
 }

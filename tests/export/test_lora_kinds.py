@@ -87,6 +87,7 @@ NAMINGS: dict[str, Naming] = {
     "kohya": Naming(KOHYA, KOHYA_ENDS, "_"),
     "kohya, SDXL": Naming(KOHYA | {"text_encoder": "lora_te1_"}, KOHYA_ENDS, "_", original=True),
     "LyCORIS": Naming({"unet": "lycoris_"}, KOHYA_ENDS, "_"),
+    "LyCORIS, original names": Naming({"unet": "lycoris_"}, KOHYA_ENDS, "_", original=True),
     "diffusers": Naming(DIFFUSERS, PEFT_ENDS),
     "diffusers, new text models": Naming(DIFFUSERS, PEFT_ENDS, text_model=""),
     "diffusers, before PEFT": Naming(DIFFUSERS, {"down": ".lora.down.weight", "up": ".lora.up.weight"}),
@@ -219,6 +220,37 @@ def test_text_encoders_that_are_stored_with_and_without_text_model(own_pair: Pai
         folder.mkdir()
         made = make("pair", NAMINGS["kohya"], "LoRA", stored(own_pair))
         assert_fused(fuse(own_pair, made.tensors, folder), own_pair, made.layers, 0.7)
+
+
+def test_weights_keep_their_type_and_their_shards_become_one_file(own_pair: Pair, tmp_path: Path) -> None:
+    file = Path(own_pair.text_to_image) / PLACES["unet"]
+    weights = {name: weight.half() for name, weight in load_file(file).items()}
+    file.unlink()
+    shards = [f"{file.stem}-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    index = {name: shards[i % 2] for i, name in enumerate(weights)}
+    for shard in shards:
+        save_file({name: weights[name] for name in index if index[name] == shard}, file.with_name(shard))
+    file.with_name(f"{file.name}.index.json").write_text(json.dumps({"weight_map": index}))
+    made = make(
+        "pair", NAMINGS["diffusers"], "LoRA", {"unet": weights, "text_encoder": stored(own_pair)["text_encoder"]}
+    )
+    found = stored(fuse(own_pair, made.tensors, tmp_path))["unet"]
+    for name, weight in weights.items():
+        layer = made.layers.get(("unet", name.removesuffix(".weight")))
+        wanted = torch.tensor(expected(weight, *layer, 0.7)).half() if layer else weight
+        torch.testing.assert_close(found[name], wanted, rtol=1e-3 if layer else 0, atol=1e-6 if layer else 0)
+
+
+def test_loras_do_not_depend_on_their_order(pair: Pair, tmp_path: Path) -> None:
+    """Not even where one sets lengths: each changes the model as it was."""
+    files = []
+    for kind, length in (("LoRA", "outputs"), ("LoHa", "")):
+        made = make("pair", NAMINGS["kohya"], kind, stored(pair), length)
+        files.append(Lora(str(tmp_path / f"{kind}.safetensors"), 0.6))
+        save_file(made.tensors, files[-1].file)
+    one, other = (fuse_loras(replace(pair, loras=tuple(loras)), tmp_path) for loras in (files, files[::-1]))
+    for component, weights in stored(one).items():
+        torch.testing.assert_close(stored(other)[component], weights)
 
 
 @pytest.mark.parametrize(

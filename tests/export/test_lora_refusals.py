@@ -100,3 +100,10 @@ def test_types_that_are_no_weights(pair: Pair, kind: str, tmp_path: Path) -> Non
     with pytest.raises(RealCompoError, match=r"^--lora .*strange\.safetensors [^\n]*$") as caught:
         fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "strange.safetensors"), 1.0),)), tmp_path)
     assert len(str(caught.value)) <= 300
+
+
+def test_a_damaged_base_model(own_pair: Pair, tmp_path: Path) -> None:
+    file = Path(own_pair.text_to_image) / "unet" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(RealCompoError, match=r"unet cannot be loaded: [^\n]*$"):
+        fuse(own_pair, GOOD, tmp_path)
