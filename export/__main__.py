@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from export.checkpoints.files import WEIGHTS, identify
-from export.pairs import PAIRS, parse_loras
+from export.checkpoints.lora_options import parse_loras
+from export.pairs import PAIRS
 from export.progress import PartProgress
 from export.tables import (
     bundle_table,

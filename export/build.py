@@ -11,6 +11,7 @@ import torch
 from export.checkpoints.digests import Digests, weight_digests
 from export.checkpoints.fetching import fetch_pair
 from export.checkpoints.folders import Checkpoint, Checkpoints
+from export.checkpoints.lora_options import check_lora
 from export.checkpoints.prepare import Say, prepare
 from export.checkpoints.single_file import check_single_files
 from export.checkpoints.source import recorded
@@ -24,7 +25,7 @@ from export.onnx.precision import LOSS_SCALES, lower
 from export.onnx.to_onnx import export_onnx
 from export.onnx.twin import check_twin, runnable_geometry
 from export.onnx.verify import Expected, check_errors, expected_outputs, loaded_type, relative_errors
-from export.pairs import Pair, check_lora
+from export.pairs import Pair
 from export.parts import Part, plan_parts
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes, release_memory
 from export.plans.plan_options import (

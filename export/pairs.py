@@ -1,13 +1,8 @@
 """The known pairs of models: which text-to-image and which spatial-aware checkpoint belong together."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from export.checkpoints.files import check_place, is_file
-from export.checkpoints.pickles import is_pickle
-from export.checkpoints.places import LORA
 from runtime.errors import RealCompoError
 
 
@@ -131,36 +126,3 @@ def known_pair(name: str) -> Pair:
     if name not in PAIRS:
         raise RealCompoError(f"unknown pair {name!r}; known pairs: {', '.join(PAIRS)}")
     return PAIRS[name]
-
-
-def parse_loras(given: Sequence[str]) -> tuple[Lora, ...]:
-    """LoRAs from FILE or FILE:SCALE.
-
-    Raises:
-        RealCompoError: not a number, or not a file with a LoRA.
-    """
-    return tuple(map(_parse, given))
-
-
-def _parse(given: str) -> Lora:
-    file, separator, scale = given.rpartition(":")
-    if not separator:
-        file, scale = given, "1"
-    try:
-        lora = Lora(file, float(scale))
-    except ValueError as error:
-        raise RealCompoError(f"--lora {given}: {scale!r} is no scale; write FILE:SCALE, such as {file}:0.8") from error
-    check_lora(lora)
-    return lora
-
-
-def check_lora(lora: Lora) -> None:
-    """Raise RealCompoError if it is not there, or not a file with a LoRA, or its scale is no number."""
-    path = Path(lora.file).expanduser()
-    if path.suffix != ".safetensors" and not is_pickle(path):
-        raise RealCompoError(f"--lora {lora.file} is no file of weights, such as .safetensors")
-    if not is_file(path):
-        raise RealCompoError(f"--lora {lora.file}: the file does not exist")
-    if not math.isfinite(lora.scale):
-        raise RealCompoError(f"--lora {lora.file}:{lora.scale}: the scale is not finite; give a number, such as 0.8")
-    check_place(path, LORA)

@@ -11,9 +11,9 @@ from export.__main__ import app
 from export.checkpoints.files import WeightsFile, check_place, identify, identify_shapes
 from export.checkpoints.header import read_header
 from export.checkpoints.kinds import KINDS
+from export.checkpoints.lora_options import parse_loras
 from export.checkpoints.places import CONTROLNET, GLIGEN, LORA, TEXT_TO_IMAGE, VAE, Place
 from export.checkpoints.random_weights import ARCHITECTURES
-from export.pairs import parse_loras
 from export.spatial import find_pair
 from runtime.errors import RealCompoError
 from runtime.messages import LONGEST

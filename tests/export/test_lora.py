@@ -16,7 +16,8 @@ from transformers import CLIPTextModel
 
 from export.checkpoints.folders import ROOT
 from export.checkpoints.lora import fuse_loras
-from export.pairs import Lora, Pair, parse_loras
+from export.checkpoints.lora_options import parse_loras
+from export.pairs import Lora, Pair
 from export.spatial import share_unet
 from runtime.errors import RealCompoError
 from tests.export.opening import open_checkpoints
