@@ -1,5 +1,6 @@
 """Pickled weights: what torch.save writes comes back bit by bit, and nothing that a pickle asks for is run."""
 
+import errno
 import os
 import zipfile
 from collections import OrderedDict
