@@ -5,7 +5,6 @@ from typing import Any
 
 LONGEST = 300  # characters of a line
 _WORD = 90  # characters of a path or key inside it
-_START = 60  # of a line that ends with a long command
 COMMAND = "python -m "
 
 
@@ -29,14 +28,14 @@ def one_line(message: str) -> str:
     """A message as a line of at most 300 characters: of a longer one the longest words lose their middles, and after
     that the line its own.
 
-    A sentence with a command is kept whole, and only that makes a line longer: it could not be run in part.
+    A sentence with a command does not count and is kept whole: it could not be run in part.
     """
     line = " ".join(message.split())
     if len(line) <= LONGEST:
         return line
     if command := _with_command(line):
         start = line.removesuffix(command).rstrip()
-        return f"{shown(start, max(LONGEST - len(command) - 1, _START))} {command}"
+        return f"{start if len(start) <= LONGEST else f'{start[: LONGEST - 1]}…'} {command}"
     return shown(" ".join(map(shown, line.split())), LONGEST)
 
 

@@ -24,13 +24,14 @@ from export.checkpoints.folders import (
     read_weights,
     whole_file,
 )
-from export.checkpoints.lora_file import Change, Shapes, read_lora, shown
+from export.checkpoints.lora_file import Change, Shapes, read_lora
 from export.checkpoints.weight_files import safetensors_header
 from export.pairs import Lora, Pair
 from export.staging import whole_folder
 from export.words import Component
 from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
+from runtime.messages import shown
 
 Report = Callable[[str], None]
 Changes = dict[Component, dict[str, list[tuple[Lora, Change]]]]  # of each stored weight that is changed
@@ -130,7 +131,7 @@ def _fused(weight: Tensor, name: str, changes: Sequence[tuple[Lora, Change]]) ->
 @contextmanager
 def _fitting(lora: Lora) -> Iterator[None]:
     """What reading and fusing refuse, in one line that names the file."""
-    file = shown(lora.file, 80)
+    file = shown(lora.file)
     try:
         yield
     except OSError as error:

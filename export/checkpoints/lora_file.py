@@ -17,6 +17,7 @@ from torch import Tensor
 from export.checkpoints.lora_algorithms import ALGORITHMS, LENGTHS, Algorithm, check_shapes, delta_for
 from export.checkpoints.lora_names import OTHERS, Layer, layer_names, split_name
 from export.words import Component
+from runtime.messages import shown
 
 Shapes = Mapping[Component, Mapping[str, Sequence[int]]]  # of a model's weights, as they are stored
 Change = Callable[[Tensor, float], Tensor]  # of a weight and a strength: what is added, in fp32
@@ -203,10 +204,3 @@ _SETTING: dict[str, Callable[[Any], bool]] = {  # what PEFT's settings may be he
     "fan_in_fan_out": lambda value: not value,
     "layer_replication": lambda value: not value,
 }
-
-
-def shown(name: str, longest: int = 110) -> str:
-    """A name on one line and not too long for a message."""
-    line = name if name.isprintable() else ascii(name)
-    half = (longest - 3) // 2
-    return line if len(line) <= longest else f"{line[:half]}...{line[-half:]}"

@@ -14,6 +14,7 @@ from export.checkpoints.single_file import convert_single_files
 from export.pairs import Pair
 from export.provenance import models_of
 from runtime.errors import RealCompoError
+from runtime.messages import shown
 
 Say = Callable[[str], None]  # told what is being done
 # The folders that they are made in
@@ -42,7 +43,11 @@ def prepare(
     fused = _fused(converted, out, say)
     stages = (pair, filled, on_disk, unpickled, converted, fused)
     models = {Path(model) for stage in stages for model in models_of(stage)}
-    safe = {converted_place(model, out / CONVERTED) for model in (*models, *_files(pair)) if is_pickle(model)}
+    safe = {
+        converted_place(model, out / CONVERTED)
+        for model in (*models, *_files(pair))
+        if is_pickle(model) and model.is_file()
+    }
     return Prepared(fused, frozenset(models | safe))
 
 
@@ -65,5 +70,5 @@ def _files(pair: Pair) -> list[Path]:
 
 def _named_as_given(message: str, safe: Mapping[Path, Path]) -> str:
     for given, converted in safe.items():
-        message = message.replace(str(converted), str(given))
+        message = message.replace(str(converted), str(given)).replace(shown(converted), shown(given))
     return message

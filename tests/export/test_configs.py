@@ -119,7 +119,7 @@ def test_what_one_sampler_cannot_draw_is_said(own_pair: Pair, tmp_path: Path, mo
     monkeypatch.setattr("export.build._build_parts", lambda *_: (_ for _ in ()).throw(RealCompoError("far enough")))
     notes: list[str] = []
     with pytest.raises(RealCompoError, match="far enough"):
-        build(own_pair, tmp_path / "out", Options(), note=notes.append)
+        build(own_pair, tmp_path / "out", Options(), tell=notes.append)
     (note,) = notes
     assert note.startswith("the sampler dpm++2m cannot draw with this model: ") and "use_karras_sigmas" in note
 

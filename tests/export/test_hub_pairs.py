@@ -213,7 +213,7 @@ def test_a_file_of_a_repository_is_a_model(
     """It is handed on as a file on this machine is."""
     given: list[str] = []
 
-    def convert(pair: Any, folder: Path, tokenizer: Path | None, report: Any) -> Any:
+    def convert(pair: Any, folder: Path, tokenizer: Path | None, report: Any, vae: Path | None) -> Any:
         given.append(pair.controls[0].model)
         return pair.with_models(lambda model: str(folder) if model == given[0] else model)
 

@@ -52,7 +52,7 @@ def refusal(pair: Pair, tensors: Mapping[str, Tensor], folder: Path, settings: s
         ({f"{Q}.oft_blocks": torch.ones(1)}, "oft_blocks is of OFT, which is not fused"),
         ({f"{Q}.a1.weight": torch.ones(1)}, "a1.weight is of GLoRA, which is not fused"),
         ({"bundle_emb.x.string_to_param.*": torch.ones(1)}, "is of a textual inversion, which is not fused"),
-        ({f"x{'y' * 400}\n.lora_A.weight": torch.ones(1)}, "no place for 'xyyyy"),
+        ({f"x{'y' * 400}\n.lora_A.weight": torch.ones(1)}, "no place for xyyyy"),
         ({DOWN: None, UP: None, "conv_in.weight": torch.ones(1)}, "it is no LoRA; it has weights such as conv_in"),
         ({DOWN: None, UP: None}, "it is no LoRA; it has weights such as none"),
         ({f"{CONV}.lokr_w1": torch.ones(2, 4), f"{CONV}.lokr_w2": torch.ones(9, 9)}, "it changes [18, 36] where"),

@@ -31,7 +31,6 @@ from benchmarks.eager.settings import Form, Settings
 from export.build import Options, build
 from export.checkpoints.lora import fuse_loras
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, with_random_weights
-from export.checkpoints.single_file import convert_single_files
 from export.engines import engine_of, signature
 from export.families.sdxl import SDXL
 from export.graphs.attention import find_map_layers as exported_map_layers
@@ -432,11 +431,3 @@ def test_a_controlnet_of_stable_diffusion_1_is_refused(pair: Pair, tmp_path: Pat
     (control / "config.json").write_text(json.dumps(config))
     with pytest.raises(RealCompoError, match='addition_embed_type is null, not "text_time"'):
         open_checkpoints(pair.text_to_image, pair.text_to_image, [str(control)])
-
-
-def test_single_files_of_sdxl_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    save_tokenizer(tmp_path / "tokenizer", "!")
-    styled = find_pair("sdxl-openpose", str(tmp_path / "model.safetensors"))
-    with pytest.raises(RealCompoError, match="those of sdxl-openpose are not known"):
-        convert_single_files(styled, tmp_path, tmp_path / "tokenizer")

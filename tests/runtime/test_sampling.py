@@ -17,7 +17,7 @@ from diffusers.schedulers import (
 from torch import Tensor
 
 from runtime import RealCompoError
-from runtime.sampling import make_table, unable
+from runtime.sampling import SAMPLERS, make_table, unable
 from runtime.sampling.tables import advance, history_weights, start_history
 from tests.runtime.bundles import SCHEDULER
 
@@ -162,7 +162,7 @@ def test_which_samplers_cannot_draw_and_why() -> None:
     assert unable(EXPLICIT) == {}
     karras = unable(EXPLICIT | {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True})
     assert karras == {"dpm++2m": "the scheduler has use_karras_sigmas=True; this runtime takes False"}
-    assert len(unable(EXPLICIT | {"rescale_betas_zero_snr": True})) == 4
+    assert len(unable(EXPLICIT | {"rescale_betas_zero_snr": True})) == len(SAMPLERS)
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_sizes_that_cannot_be_drawn(tmp_path: Path, height: int, width: int) -> 
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1), result.exception
 
 
-@pytest.mark.parametrize("end", ["mend it", "python -m export build x --out " + "y" * 100, "z" * 80])
+@pytest.mark.parametrize("end", ["mend it", "z" * 80])
 def test_long_lines_keep_their_start_and_their_end(end: str) -> None:
     line = one_line(f"error: the file\n{'x ' * 5000}is wrong. {end}")
     assert len(line) <= 300
@@ -169,9 +169,9 @@ def test_long_lines_keep_their_start_and_their_end(end: str) -> None:
 def test_a_command_is_never_cut() -> None:
     command = f"python -m export build x --out {'y' * 400}"
     line = one_line(f"error: {'x' * 500}. Build it with: {command}")
-    assert line.startswith("error: xxx") and line.endswith(f"xxx. Build it with: {command}")
-    assert len(line) == 60 + 1 + len(f"Build it with: {command}")
-    assert one_line(f"error: {'x' * 500}: {command}").endswith(f"xxx: {command}")
+    assert line.startswith("error: xxx") and line.endswith(f"xxx… Build it with: {command}")
+    assert len(line) == 300 + 1 + len(f"Build it with: {command}")
+    assert one_line(f"error: {'x' * 500}: {command}").endswith(f"xxx… {command}")
 
 
 def test_short_lines_stay() -> None:
