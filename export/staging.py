@@ -1,4 +1,4 @@
-"""The folder that a bundle is built in: its lock, scratch space and the disk's limits."""
+"""The folder that a bundle is built in: its lock, scratch space and the disk's limits; files and folders made whole."""
 
 import errno
 import fcntl
@@ -65,6 +65,16 @@ def whole_file(place: Path) -> Iterator[Path]:
         scratch.replace(place)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def copy_present(names: Sequence[str], source: Path, target: Path) -> None:
+    """Copies those of the files and folders that `source` has; makes `target`, which must not be there."""
+    target.mkdir(parents=True)
+    for name in names:
+        if (path := source / name).is_dir():
+            shutil.copytree(path, target / name)
+        elif path.is_file():
+            shutil.copyfile(path, target / name)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from export.checkpoints.folders import (
 from export.checkpoints.lora_file import Change, Shapes, read_lora
 from export.checkpoints.weight_files import safetensors_header
 from export.pairs import Lora, Pair
-from export.staging import whole_folder
+from export.staging import copy_present, whole_folder
 from export.words import Component
 from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
@@ -57,7 +57,7 @@ def fuse_loras(pair: Pair, folder: Path, report: Report = lambda stage: None) ->
     if not place.is_dir():
         changes = _read(base, pair.loras, report)
         with whole_folder(place) as scratch:
-            _copy_rest(base, scratch)
+            copy_present(_COPIED, base.folder, scratch)
             for component in _changeable(base):
                 _save(base, component, changes.get(component, {}), scratch)
     return replace(pair, text_to_image=str(place), spatial=str(place) if pair.is_over_base else pair.spatial)
@@ -94,15 +94,6 @@ def _read(base: Checkpoint, loras: Sequence[Lora], report: Report) -> Changes:
 def _shapes(base: Checkpoint, component: Component) -> dict[str, list[int]]:
     headers = [safetensors_header(file) for file in base.weights(component)[1]]
     return {name: shape for header in headers for name, shape in header.items()}
-
-
-def _copy_rest(base: Checkpoint, scratch: Path) -> None:
-    scratch.mkdir(parents=True)
-    for name in _COPIED:
-        if (path := base.folder / name).is_dir():
-            shutil.copytree(path, scratch / name)
-        elif path.is_file():
-            shutil.copyfile(path, scratch / name)
 
 
 def _save(

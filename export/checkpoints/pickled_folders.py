@@ -12,7 +12,7 @@ from export.checkpoints.folders import Checkpoint, component_folder, find_checkp
 from export.checkpoints.pickles import PICKLES, Report, as_safetensors
 from export.checkpoints.weight_files import safetensors_header
 from export.pairs import Pair
-from export.staging import whole_folder
+from export.staging import copy_present, whole_folder
 from export.words import Component
 from runtime.bundle.manifest import sha256_of
 from runtime.words import Model
@@ -78,12 +78,7 @@ def _files(path: Path) -> list[Path]:
 def _assemble(
     checkpoint: Checkpoint, safe: dict[Component, list[Path]], parts: Sequence[Component], scratch: Path
 ) -> None:
-    scratch.mkdir(parents=True)
-    for name in _COPIED:
-        if (path := checkpoint.folder / name).is_dir():
-            shutil.copytree(path, scratch / name)
-        elif path.is_file():
-            shutil.copyfile(path, scratch / name)
+    copy_present(_COPIED, checkpoint.folder, scratch)
     for component in parts:
         place = component_folder(scratch, component)
         if component in safe:
