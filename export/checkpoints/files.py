@@ -11,11 +11,10 @@ from pathlib import Path
 from export.checkpoints.header import TensorInfo, Tensors, read_header
 from export.checkpoints.kinds import UNKNOWN, Kind, kind_of
 from export.checkpoints.places import TOLD, Place, Told
+from export.checkpoints.source import PICKLES
 from runtime.errors import RealCompoError
 from runtime.messages import shown
 
-PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-WEIGHTS = (".safetensors", *PICKLES)  # suffixes of files that `identify` is for
 _PICKLE_READER = "export.checkpoints.pickles"
 
 # The first of these that the names have says whose names they are.

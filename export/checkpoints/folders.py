@@ -175,7 +175,17 @@ def find_checkpoint(
     Raises:
         RealCompoError: it cannot be had.
     """
-    return _find(model, source, components, download, fp16_files)
+    if folder := folder_on_disk(source):
+        return Checkpoint(model, source, None, folder, fp16_files)
+    hub = hub_source(source)
+    if hub is None:
+        raise RealCompoError(f"the folder {source} of the {model} model does not exist. {_mend(model)}")
+    want = Want(model, hub, tuple(components), fp16_files)
+    if download and not is_whole(want):
+        hub = fetch([want])[hub]
+    if found := snapshot(hub):
+        return Checkpoint(model, source, found.name, found / hub.path, fp16_files)
+    raise RealCompoError(f"{source} (the {model} model) is no folder, and is not in the hub's cache. {_mend(model)}")
 
 
 def whole_file(folder: Path, component: Component) -> Path:
@@ -205,7 +215,7 @@ def open_checkpoint(
     Raises:
         RealCompoError: it cannot be had, or lacks a file.
     """
-    checkpoint = _find(model, source, components, download, fp16_files)
+    checkpoint = find_checkpoint(model, source, components, download=download, fp16_files=fp16_files)
     _check_files(checkpoint, components)
     return checkpoint
 
@@ -327,20 +337,6 @@ def _check_files(checkpoint: Checkpoint, components: Sequence[Component]) -> Non
     for component in components:
         checkpoint.config(component)
         checkpoint.weights(component)
-
-
-def _find(model: Model, source: str, components: Sequence[Component], download: bool, fp16_files: bool) -> Checkpoint:
-    if folder := folder_on_disk(source):
-        return Checkpoint(model, source, None, folder, fp16_files)
-    hub = hub_source(source)
-    if hub is None:
-        raise RealCompoError(f"the folder {source} of the {model} model does not exist. {_mend(model)}")
-    want = Want(model, hub, tuple(components), fp16_files)
-    if download and not is_whole(want):
-        hub = fetch([want])[hub]
-    if found := snapshot(hub):
-        return Checkpoint(model, source, found.name, found / hub.path, fp16_files)
-    raise RealCompoError(f"{source} (the {model} model) is no folder, and is not in the hub's cache. {_mend(model)}")
 
 
 def _mend(model: Model) -> str:

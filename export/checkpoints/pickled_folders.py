@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.checkpoints.folders import Checkpoint, component_folder, find_checkpoint
-from export.checkpoints.pickles import PICKLES, Report, as_safetensors
+from export.checkpoints.pickles import Report, as_safetensors
+from export.checkpoints.source import WEIGHT_FILES
 from export.checkpoints.weight_files import safetensors_header
 from export.pairs import Pair
 from export.staging import copy_present, whole_folder
@@ -46,7 +47,7 @@ def convert_pickled_folders(pair: Pair, folder: Path, report: Report = lambda st
 def _converted(
     model: Model, source: str, components: Sequence[Component], fp16_files: bool, folder: Path, report: Report
 ) -> str:
-    if Path(source).suffix.lower() in (".safetensors", *PICKLES):
+    if Path(source).suffix.lower() in WEIGHT_FILES:
         return source
     checkpoint = find_checkpoint(model, source, components, fp16_files=fp16_files)
     parts = checkpoint.components if model == "text_to_image" else components

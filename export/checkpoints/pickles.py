@@ -8,12 +8,12 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from export.checkpoints.source import PICKLES
 from export.staging import check_space, whole_file
 from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
 
 Report = Callable[[str], None]
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _ROOT = Path(__file__).parents[2]  # where the worker finds this package
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "main"
-WEIGHT_FILES = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")  # suffixes
+WEIGHT_FILES = (".safetensors", *PICKLES)
 
 _GRAMMAR = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?::(?P<path>[^\s:/][^:]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
