@@ -30,6 +30,7 @@ from runtime.bundle.manifest import (
 )
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
+from runtime.spatial.control_images import CONTROL_KINDS
 from runtime.words import Backend, Precision, Quantization
 
 # What loads diffusers and ONNX is imported by the commands that need it, so that --help does not wait for them.
@@ -134,7 +135,7 @@ def build(
             metavar="MODEL",
             help="Spatial model to use instead of the pair's: diffusers folder, file of weights, or on a hub "
             r"REPO\[@REVISION][:PATH]. "
-            "For ControlNets write KIND=MODEL (openpose, segmentation or depth); repeat it for more.",
+            f"For ControlNets write KIND=MODEL (KIND is {', '.join(CONTROL_KINDS)}); repeat it for more.",
         ),
     ] = None,
     lora: Annotated[
