@@ -15,9 +15,11 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from export.checkpoints.files import check_kind, identify
 from export.checkpoints.folders import component_folder, find_checkpoint, no_progress_bar, open_weights
 from export.checkpoints.original_names import Weights, grounding_renamed, read_component, read_grounding, renamed
 from export.checkpoints.pickles import as_safetensors, digest_of, is_pickle
+from export.checkpoints.places import CONTROLNET, GLIGEN, TEXT_TO_IMAGE, Place
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
 from export.checkpoints.source import hub_source
 from export.checkpoints.vae_source import VaeSource, find_vae
@@ -119,7 +121,7 @@ def _convert_base(
     architecture = _architecture(pair, file)
     files = _tokenizer_files(file, tokenizer)
     components = tuple(c for c in _COMPONENTS["text_to_image"] if c != "text_encoder_2" or architecture.text_encoder_2)
-    weights = _safe(file, places, report)
+    weights = _safe(file, TEXT_TO_IMAGE, places, report)
     found = find_vae(vae, architecture.vae, places.safetensors, report) if vae else None
     return _convert_once(
         _Source("text_to_image", components, file, weights, architecture, files, found), places.models, report
@@ -127,7 +129,7 @@ def _convert_base(
 
 
 def _convert_spatial(file: Path, pair: Pair, places: _Places, report: Report) -> Path:
-    architecture, weights = _architecture(pair, file), _safe(file, places, report)
+    architecture, weights = _architecture(pair, file), _safe(file, GLIGEN, places, report)
     base = pair.text_to_image if read_grounding(file, weights) else None
     source = _Source("spatial", _COMPONENTS["spatial"], file, weights, architecture, {}, base=base)
     return _convert_once(source, places.models, report)
@@ -137,13 +139,16 @@ def _convert_control(control: Control, pair: Pair, places: _Places, report: Repo
     file = _single_file(control.model)
     if file is None:
         return control
-    source = _Source("spatial", ("controlnet",), file, _safe(file, places, report), _architecture(pair, file), {})
+    weights = _safe(file, CONTROLNET, places, report)
+    source = _Source("spatial", ("controlnet",), file, weights, _architecture(pair, file), {})
     return replace(control, model=str(_convert_once(source, places.models, report)))
 
 
-def _safe(file: Path, places: _Places, report: Report) -> Path:
-    """The file as safetensors."""
-    return as_safetensors(file, places.safetensors, report) if is_pickle(file) else file
+def _safe(file: Path, wanted: Place, places: _Places, report: Report) -> Path:
+    """The file as safetensors, if it is what is wanted: only now can that be told of pickles, and of a hub's files."""
+    weights = as_safetensors(file, places.safetensors, report) if is_pickle(file) else file
+    check_kind(replace(identify(weights), path=file), wanted)
+    return weights
 
 
 def _single_file(source: str) -> Path | None:

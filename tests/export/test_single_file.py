@@ -251,7 +251,7 @@ def damaged(files: Pair, folder: Path, damage: str) -> Pair:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("short", "damaged.safetensors is damaged"),
+        ("short", "damaged.safetensors is no whole .safetensors file: its tensors take"),
         ("position_net", "its unet lacks weights, 8 of them, such as position_net.linears.0.bias"),
         ("model.diffusion_model", "its unet lacks weights, .* such as conv_in.bias"),
     ],
@@ -259,6 +259,17 @@ def damaged(files: Pair, folder: Path, damage: str) -> Pair:
 def test_files_that_do_not_fit(files: Pair, tokenizer: Path, tmp_path: Path, damage: str, message: str) -> None:
     with pytest.raises(RealCompoError, match=message):
         convert_single_files(damaged(files, tmp_path, damage), tmp_path / "out", tokenizer)
+
+
+@pytest.mark.parametrize("option", ["text_to_image", "spatial", "control"])
+def test_a_pickle_in_the_wrong_place_is_told(files: Pair, tokenizer: Path, tmp_path: Path, option: str) -> None:
+    lora = str(tmp_path / "style.pt")
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+    torch.save({f"{layer}.lora_down.weight": torch.zeros(4, 768), f"{layer}.lora_up.weight": torch.zeros(320, 4)}, lora)
+    controlled = replace(files, spatial=files.text_to_image, controls=(Control("depth", lora),))
+    given = controlled if option == "control" else replace(files, **{option: lora})
+    with pytest.raises(RealCompoError, match=r"style\.pt is a LoRA for Stable Diffusion 1\.x, which goes with --lora;"):
+        convert_single_files(given, tmp_path / "out", tokenizer)
 
 
 def test_wrong_shapes_are_named(files: Pair, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
