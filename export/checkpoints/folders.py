@@ -19,11 +19,12 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from export.checkpoints.configs import complete, complete_schedule
+from export.checkpoints.header import read_header
 from export.checkpoints.hub import fetch, is_whole, snapshot
 from export.checkpoints.source import ROOT as ROOT
 from export.checkpoints.source import folder_on_disk, hub_source
 from export.checkpoints.variants import PLACES, Want, variants
-from export.checkpoints.weight_files import PICKLED_NAMES, check_names, safetensors_header, silence, stored_files
+from export.checkpoints.weight_files import PICKLED_NAMES, check_names, silence, stored_files
 from export.families import family_of
 from export.families.family import Configs, Family
 from export.words import Component
@@ -141,8 +142,10 @@ class Checkpoint:
 
     def fp32_bytes(self, component: Component, prefixes: tuple[str, ...]) -> int:
         """The size in fp32 of those of a component's weights whose names start with one of `prefixes`."""
-        headers = (safetensors_header(file) for file in self.weights(component)[1])
-        return sum(4 * math.prod(shape) for h in headers for name, shape in h.items() if name.startswith(prefixes))
+        headers = (read_header(file) for file in self.weights(component)[1])
+        return sum(
+            4 * math.prod(one.shape) for header in headers for name, one in header.items() if name.startswith(prefixes)
+        )
 
 
 @dataclass(frozen=True)

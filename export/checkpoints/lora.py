@@ -24,8 +24,8 @@ from export.checkpoints.folders import (
     read_weights,
     whole_file,
 )
+from export.checkpoints.header import read_header
 from export.checkpoints.lora_file import Change, Shapes, read_lora
-from export.checkpoints.weight_files import safetensors_header
 from export.pairs import Lora, Pair
 from export.staging import copy_present, whole_folder
 from export.words import Component
@@ -91,9 +91,9 @@ def _read(base: Checkpoint, loras: Sequence[Lora], report: Report) -> Changes:
     return changes
 
 
-def _shapes(base: Checkpoint, component: Component) -> dict[str, list[int]]:
-    headers = [safetensors_header(file) for file in base.weights(component)[1]]
-    return {name: shape for header in headers for name, shape in header.items()}
+def _shapes(base: Checkpoint, component: Component) -> dict[str, tuple[int, ...]]:
+    headers = [read_header(file) for file in base.weights(component)[1]]
+    return {name: one.shape for header in headers for name, one in header.items()}
 
 
 def _save(

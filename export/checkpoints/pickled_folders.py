@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from export.checkpoints.folders import Checkpoint, component_folder, find_checkpoint
+from export.checkpoints.header import read_header
 from export.checkpoints.pickles import Report, as_safetensors
 from export.checkpoints.source import WEIGHT_FILES
-from export.checkpoints.weight_files import safetensors_header
 from export.pairs import Pair
 from export.staging import copy_present, whole_folder
 from export.words import Component
@@ -97,7 +97,7 @@ def _write_weights(files: Sequence[Path], place: Path, name: str) -> None:
     shards = {f"{name}-{i:05}-of-{len(files):05}.safetensors": file for i, file in enumerate(files, 1)}
     for shard, file in shards.items():
         _link(file, place / shard)
-    named = {weight: shard for shard, file in shards.items() for weight in safetensors_header(file)}
+    named = {weight: shard for shard, file in shards.items() for weight in read_header(file)}
     (place / f"{name}.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": named}))
     return None
 

@@ -1,6 +1,5 @@
 """Files of weights in a diffusers folder: which there are, and whether they hold what a config tells of."""
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,16 +48,6 @@ def _shards(place: Folder, index: str) -> list[str]:
     if not shards or not all(isinstance(shard, str) and Path(shard).name == shard for shard in shards):
         raise RealCompoError(f"{place.folder / index} is damaged: it names no files. Download it again")
     return sorted(shards)
-
-
-def safetensors_header(file: Path) -> dict[str, list[int]]:
-    """Names and shapes of the tensors in a safetensors file."""
-    with file.open("rb") as f:
-        try:
-            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-            return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-        except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-            raise RealCompoError(f"{file} is damaged: it has no safetensors header") from error
 
 
 def check_names(place: Path, missing: Collection[str], unknown: Collection[str]) -> None:
