@@ -11,7 +11,7 @@ from rich.table import Table
 
 from export.checkpoints.files import identify
 from export.checkpoints.lora_options import parse_loras
-from export.checkpoints.source import WEIGHT_FILES
+from export.checkpoints.source import is_weights
 from export.pairs import PAIRS
 from export.progress import PartProgress
 from export.tables import (
@@ -237,7 +237,7 @@ def inspect(
 ) -> None:
     """Show what a bundle holds: models, engines, attention maps, plans; or what a file of weights is."""
     with plain_errors():
-        if not bundle.is_dir() and bundle.suffix in WEIGHT_FILES:
+        if not bundle.is_dir() and is_weights(bundle):
             console.print(weights_table(identify(bundle)))
             return
         manifest = read_manifest(bundle)

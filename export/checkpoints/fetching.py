@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from export.checkpoints.folders import BASE, open_checkpoint
 from export.checkpoints.hub import Say, fetch
-from export.checkpoints.source import WEIGHT_FILES, hub_source
+from export.checkpoints.source import hub_source, is_weights
 from export.checkpoints.variants import Want
 from export.pairs import Pair
 from export.words import Component
@@ -27,7 +27,7 @@ def fetch_pair(pair: Pair, component: Component, say: Say, tell: Say) -> Pair:
     if not wants:
         return pair
     for role, model, components in models:
-        if not hub_source(model) and not model.endswith(WEIGHT_FILES):
+        if not hub_source(model) and not is_weights(model):
             open_checkpoint(role, model, components, False)  # or else it would be refused after the downloads
     pinned = fetch(wants, say, tell)
 

@@ -2,20 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from export.checkpoints.header import TensorInfo, Tensors, read_header
+from export.checkpoints.header import Tensors, read_header
 from export.checkpoints.kinds import UNKNOWN, Kind, kind_of
+from export.checkpoints.pickles import read_pickle_header
 from export.checkpoints.places import TOLD, Place, Told
-from export.checkpoints.source import PICKLES
+from export.checkpoints.source import is_pickle, is_safetensors
 from runtime.errors import RealCompoError
 from runtime.messages import shown
-
-_PICKLE_READER = "export.checkpoints.pickles"
 
 # The first of these that the names have says whose names they are.
 _NAMINGS = (
@@ -89,17 +86,15 @@ class WeightsFile:
 
 
 def identify(path: Path) -> WeightsFile:
-    """What a .safetensors file is, by its header alone; of a pickle, what its names and shapes say.
+    """What a file of weights is, by its tensors' names and shapes: of a .safetensors file, its header alone is read.
 
     Raises:
-        RealCompoError: it is not there, no .safetensors file, cut off, its header is damaged, or it is a pickle that is
-            not read.
+        RealCompoError: it is not there, cut off or damaged, or it is a pickle of more than weights.
     """
     if not is_file(path):
         raise RealCompoError(f"{shown(path)} is no file")
-    if path.suffix in PICKLES:
-        return replace(identify_shapes(_pickle_shapes(path), "?"), path=path, size=path.stat().st_size)
-    return identify_names(read_header(path), path, path.stat().st_size)
+    read = read_pickle_header if is_pickle(path) else read_header
+    return identify_names(read(path), path, path.stat().st_size)
 
 
 def is_file(path: Path) -> bool:
@@ -127,47 +122,25 @@ def identify_names(tensors: Tensors, path: Path | None = None, size: int | None 
     )
 
 
-def identify_shapes(shapes: Mapping[str, Sequence[int]], dtype: str = "F32") -> WeightsFile:
-    """As `identify_names`, of what has been read already, such as a pickle."""
-    return identify_names({name: TensorInfo(dtype, tuple(shape)) for name, shape in shapes.items()})
-
-
-def _pickle_shapes(path: Path) -> Mapping[str, Sequence[int]]:
-    """By the module that reads pickles safely, where there is one."""
-    read = getattr(import_module(_PICKLE_READER), "read_pickle_names", None) if find_spec(_PICKLE_READER) else None
-    if read is None:
-        raise RealCompoError(
-            f"{shown(path)} is a pickle, which is not opened to look at it. `build` converts it to .safetensors; "
-            "inspect that"
-        )
-    return read(path)
-
-
-def check_place(path: Path, wanted: Place, family: str | None = None) -> WeightsFile | None:
+def check_place(path: Path, wanted: Place) -> WeightsFile | None:
     """Find out what a file is; None where it is no .safetensors file that is there, which is others' to say.
 
-    Args:
-        wanted: the option that it was given to.
-        family: a name of `TOLD` that it has to be of, if its family can be told.
-
     Raises:
-        RealCompoError: it is something else, of another family, or damaged.
+        RealCompoError: it is something else than the option takes, or damaged.
     """
-    if path.suffix != ".safetensors" or not is_file(path):
+    if not is_safetensors(path) or not is_file(path):
         return None
     found = identify(path)
-    check_kind(found, wanted, family)
+    check_kind(found, wanted)
     return found
 
 
-def check_kind(found: WeightsFile, wanted: Place, family: str | None = None) -> None:
+def check_kind(found: WeightsFile, wanted: Place) -> None:
     """Raise RealCompoError, in a line that says what the file is and which option takes it, if it is not `wanted`."""
-    fits = not found.family or family in (None, found.family.name)
-    if found.place is wanted and fits:
+    if found.place is wanted:
         return
-    fate = found.fate if found.place is not wanted else "another family than the text-to-image model's"
     where = shown(found.path) if found.path else "the file"
-    raise RealCompoError(f"{where} is {found.title}, {fate}; {wanted.option} here takes {wanted.takes}")
+    raise RealCompoError(f"{where} is {found.title}, {found.fate}; {wanted.option} here takes {wanted.takes}")
 
 
 def _family(names: str, tensors: Tensors) -> Told | None:

@@ -88,10 +88,13 @@ def _entries(header: bytes) -> Iterator[tuple[str, bytes]]:
     _check_text(header)
     if re.fullmatch(rb"\{\s*\}\s*", header):
         return
-    at, more = 1, True
+    at, more, noted = 1, True, False
     while more:
         name = _match(_NAME, header, at)
+        if name[1] == _METADATA and noted:
+            raise _Damage("it has metadata twice")
         if name[1] == _METADATA:
+            noted = True
             at = _after_metadata(header, name.end())
         else:
             entry = _match(_ENTRY, header, name.end())

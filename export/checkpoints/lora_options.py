@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.checkpoints.files import check_place, is_file
-from export.checkpoints.pickles import is_pickle
 from export.checkpoints.places import LORA
+from export.checkpoints.source import is_weights
 from export.pairs import Lora
 from runtime.errors import RealCompoError
 
@@ -35,7 +35,7 @@ def _parse(given: str) -> Lora:
 def check_lora(lora: Lora) -> None:
     """Raise RealCompoError if it is not there, or not a file with a LoRA, or its scale is no number."""
     path = Path(lora.file).expanduser()
-    if path.suffix != ".safetensors" and not is_pickle(path):
+    if not is_weights(path):
         raise RealCompoError(f"--lora {lora.file} is no file of weights, such as .safetensors")
     if not is_file(path):
         raise RealCompoError(f"--lora {lora.file}: the file does not exist")

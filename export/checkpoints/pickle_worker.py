@@ -1,8 +1,9 @@
-"""The process that reads a pickled file of weights and writes it as safetensors.
+"""The process that reads a pickled file of weights, and writes it as safetensors or says what it holds.
 
-Reads JSON on stdin (the two files) and writes one JSON event on stdout: {"tensors": how many}, {"refused": why} or
-{"disk": [errno, reason]}. A pickle is a program. So nothing but `torch.load(weights_only=True)`, which runs none, ever
-opens one, and it does so here, where memory is limited and a crash costs nothing.
+Reads JSON on stdin (the pickle, and the safetensors file or null) and writes one JSON event on stdout: {"tensors":
+{name: [dtype, shape]}}, {"refused": why} or {"disk": [errno, reason]}. A pickle is a program. So nothing but
+`torch.load(weights_only=True)`, which runs none, ever opens one, and it does so here, where memory is limited and a
+crash costs nothing.
 """
 
 import errno
@@ -19,6 +20,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from export.checkpoints.header import MAX_NAME, MAX_TENSORS
 
 SPARE_MEMORY = 256 << 20  # bytes beyond the file's size
 _MAGIC = {b"PK\x03\x04": True, b"\x80\x02\x8a\n": False}  # how torch.save's files begin: today's, and those before 1.6
@@ -58,15 +61,19 @@ class Refused(Exception):
 
 def main() -> None:
     request = json.load(sys.stdin)
-    print(json.dumps(answer(Path(request["pickle"]), Path(request["safetensors"]))), flush=True)
+    safetensors = request["safetensors"]
+    print(json.dumps(answer(Path(request["pickle"]), safetensors and Path(safetensors))), flush=True)
 
 
-def answer(pickle: Path, safetensors: Path) -> dict[str, Any]:
-    """Convert a file with limited memory, and say what became of it."""
+def answer(pickle: Path, safetensors: Path | None) -> dict[str, Any]:
+    """Read a file with limited memory, write what it holds if there is a place for it, and say what it is."""
     torch.set_num_threads(1)  # each further thread reserves address space
     try:
         limit_memory(pickle.stat().st_size + SPARE_MEMORY)
-        return {"tensors": convert(pickle, safetensors)}
+        tensors = read(pickle)
+        if safetensors:
+            write(tensors, safetensors)
+        return {"tensors": {name: [_DTYPES[one.dtype], list(one.shape)] for name, one in tensors.items()}}
     except Refused as error:
         return {"refused": str(error)}
     except BaseException as error:  # whatever a hostile file brings about
@@ -82,8 +89,8 @@ def limit_memory(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def convert(pickle: Path, safetensors: Path) -> int:
-    """Read the pickle, write the tensors; how many there are."""
+def read(pickle: Path) -> dict[str, Tensor]:
+    """A pickle's tensors, such as safetensors can hold."""
     size = pickle.stat().st_size
     named = list(flat_tensors(unwrapped(load(pickle))))
     tensors = dict(named)
@@ -91,6 +98,8 @@ def convert(pickle: Path, safetensors: Path) -> int:
         raise Refused("it has two tensors of one name")
     if not tensors:
         raise Refused("it holds no tensors by name")
+    if len(tensors) > MAX_TENSORS or any(len(name.encode("utf-8", "replace")) > MAX_NAME for name in tensors):
+        raise Refused(f"it has over {MAX_TENSORS:,} tensors, or names of over {MAX_NAME} bytes")
     for name, tensor in tensors.items():
         if name == "__metadata__":
             raise Refused("it has a tensor called __metadata__, which safetensors cannot hold")
@@ -99,8 +108,7 @@ def convert(pickle: Path, safetensors: Path) -> int:
             raise Refused(f"{name[:80]} is a tensor that safetensors cannot hold ({kind})")
     if sum(map(_bytes, tensors.values())) > _GROWTH * size:
         raise Refused("its tensors would take more room than its size explains")
-    write(tensors, safetensors)
-    return len(tensors)
+    return tensors
 
 
 def load(pickle: Path) -> Any:

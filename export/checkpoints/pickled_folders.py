@@ -11,7 +11,7 @@ from pathlib import Path
 from export.checkpoints.folders import Checkpoint, component_folder, find_checkpoint
 from export.checkpoints.header import read_header
 from export.checkpoints.pickles import Report, as_safetensors
-from export.checkpoints.source import WEIGHT_FILES
+from export.checkpoints.source import is_weights
 from export.pairs import Pair
 from export.staging import copy_present, whole_folder
 from export.words import Component
@@ -47,7 +47,7 @@ def convert_pickled_folders(pair: Pair, folder: Path, report: Report = lambda st
 def _converted(
     model: Model, source: str, components: Sequence[Component], fp16_files: bool, folder: Path, report: Report
 ) -> str:
-    if Path(source).suffix.lower() in WEIGHT_FILES:
+    if is_weights(source):
         return source
     checkpoint = find_checkpoint(model, source, components, fp16_files=fp16_files)
     parts = checkpoint.components if model == "text_to_image" else components

@@ -7,19 +7,15 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from export.checkpoints.source import PICKLES
+from export.checkpoints.header import TensorInfo
 from export.staging import check_space, whole_file
 from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
 
 Report = Callable[[str], None]
 _ROOT = Path(__file__).parents[2]  # where the worker finds this package
-
-
-def is_pickle(file: Path) -> bool:
-    """Going by the name."""
-    return file.suffix.lower() in PICKLES
 
 
 def as_safetensors(file: Path, folder: Path, report: Report = lambda stage: None) -> Path:
@@ -39,6 +35,15 @@ def as_safetensors(file: Path, folder: Path, report: Report = lambda stage: None
         with whole_file(converted) as scratch:
             _run_worker(file, scratch)
     return converted
+
+
+def read_pickle_header(file: Path) -> dict[str, TensorInfo]:
+    """The names, types and shapes of a pickle's tensors, as `as_safetensors` would write them.
+
+    Raises:
+        RealCompoError: as `as_safetensors`.
+    """
+    return {name: TensorInfo(dtype, tuple(shape)) for name, (dtype, shape) in _run_worker(file).items()}
 
 
 def converted_place(file: Path, folder: Path) -> Path:
@@ -64,8 +69,9 @@ def _digest(file: Path, size: int, changed: int) -> str:
     return sha256_of(file)
 
 
-def _run_worker(file: Path, converted: Path) -> None:
-    request = {"pickle": str(file.resolve()), "safetensors": str(converted.resolve())}
+def _run_worker(file: Path, converted: Path | None = None) -> Any:
+    """Dtype and shape of each of the pickle's tensors, which are in `converted` then."""
+    request = {"pickle": str(file.resolve()), "safetensors": converted and str(converted.resolve())}
     with subprocess.Popen(
         [sys.executable, "-m", "export.checkpoints.pickle_worker"],
         stdin=subprocess.PIPE,
@@ -80,10 +86,10 @@ def _run_worker(file: Path, converted: Path) -> None:
         except BaseException:
             worker.kill()
             raise
-    _check(file, answer, worker.returncode)
+    return _read_answer(file, answer, worker.returncode)
 
 
-def _check(file: Path, answer: str, code: int) -> None:
+def _read_answer(file: Path, answer: str, code: int) -> Any:
     if code:
         crash = signal.Signals(-code).name if code < 0 else f"code {code}"
         raise _refused(file, f"the process that read it ended with {crash}")
@@ -92,6 +98,8 @@ def _check(file: Path, answer: str, code: int) -> None:
             raise _refused(file, reason)
         case {"disk": [number, reason]}:
             raise OSError(number, reason)
+        case told:
+            return told["tensors"]
 
 
 def _refused(file: Path, reason: str) -> RealCompoError:

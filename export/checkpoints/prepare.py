@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from export.checkpoints.hub import file_on_disk
 from export.checkpoints.pickled_folders import convert_pickled_folders
-from export.checkpoints.pickles import as_safetensors, converted_place, is_pickle
+from export.checkpoints.pickles import as_safetensors, converted_place
 from export.checkpoints.random_weights import with_random_weights
 from export.checkpoints.single_file import convert_single_files
+from export.checkpoints.source import is_pickle
 from export.pairs import Pair
 from export.provenance import models_of
 from runtime.errors import RealCompoError

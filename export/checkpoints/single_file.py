@@ -18,10 +18,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from export.checkpoints.files import check_kind, identify
 from export.checkpoints.folders import component_folder, find_checkpoint, no_progress_bar, open_weights
 from export.checkpoints.original_names import Weights, grounding_renamed, read_component, read_grounding, renamed
-from export.checkpoints.pickles import as_safetensors, digest_of, is_pickle
+from export.checkpoints.pickles import as_safetensors, digest_of
 from export.checkpoints.places import CONTROLNET, GLIGEN, TEXT_TO_IMAGE, Place
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
-from export.checkpoints.source import hub_source
+from export.checkpoints.source import hub_source, is_pickle, is_weights
 from export.checkpoints.vae_source import VaeSource, find_vae
 from export.pairs import Control, Pair
 from export.provenance import models_of
@@ -146,15 +146,14 @@ def _convert_control(control: Control, pair: Pair, places: _Places, report: Repo
 
 def _safe(file: Path, wanted: Place, places: _Places, report: Report) -> Path:
     """The file as safetensors, if it is what is wanted: only now can that be told of pickles, and of a hub's files."""
-    weights = as_safetensors(file, places.safetensors, report) if is_pickle(file) else file
-    check_kind(replace(identify(weights), path=file), wanted)
-    return weights
+    check_kind(identify(file), wanted)
+    return as_safetensors(file, places.safetensors, report) if is_pickle(file) else file
 
 
 def _single_file(source: str) -> Path | None:
     """The file that a model's source names, if it names one rather than a folder or a hub id."""
     path = Path(source).expanduser()
-    if (path.suffix != ".safetensors" and not is_pickle(path)) or path.is_dir():
+    if not is_weights(path) or path.is_dir():
         return None
     if not path.is_file():
         raise RealCompoError(f"the file {source} does not exist")

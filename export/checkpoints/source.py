@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = "main"
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")  # suffixes
-WEIGHT_FILES = (".safetensors", *PICKLES)
+SAFETENSORS = ".safetensors"
 
 _GRAMMAR = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?::(?P<path>[^\s:/][^:]*))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -24,7 +24,7 @@ class HubSource:
     @property
     def is_file(self) -> bool:
         """Whether it is one file of weights, rather than a folder in diffusers' layout."""
-        return self.path.endswith(WEIGHT_FILES)
+        return is_weights(self.path)
 
     @property
     def is_pinned(self) -> bool:
@@ -46,6 +46,21 @@ class HubSource:
 
     def __str__(self) -> str:
         return f"{self.repo}{'' if self.revision == MAIN else f'@{self.revision}'}{self.path and f':{self.path}'}"
+
+
+def is_safetensors(file: str | Path) -> bool:
+    """Going by the name."""
+    return Path(file).suffix.lower() == SAFETENSORS
+
+
+def is_pickle(file: str | Path) -> bool:
+    """Going by the name."""
+    return Path(file).suffix.lower() in PICKLES
+
+
+def is_weights(file: str | Path) -> bool:
+    """Whether it is one file of weights, going by the name."""
+    return is_safetensors(file) or is_pickle(file)
 
 
 def folder_on_disk(model: str) -> Path | None:

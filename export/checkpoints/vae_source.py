@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from export.checkpoints.configs import public
-from export.checkpoints.pickles import Report, as_safetensors, digest_of, is_pickle
-from export.checkpoints.source import WEIGHT_FILES
+from export.checkpoints.pickles import Report, as_safetensors, digest_of
+from export.checkpoints.source import is_pickle, is_weights
 from runtime.errors import RealCompoError
 
 _NAMES = [f"diffusion_pytorch_model{end}" for end in (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")]
@@ -40,7 +40,7 @@ def find_vae(given: Path, usual: Mapping[str, Any], folder: Path, report: Report
     given = given.expanduser()
     place = given / "vae" if (given / "vae").is_dir() else given
     file = next((path for name in _NAMES if (path := place / name).is_file()), place)
-    if not file.is_file() or file.suffix not in WEIGHT_FILES:
+    if not file.is_file() or not is_weights(file):
         raise RealCompoError(
             f"--vae {given} is no file of weights, and no folder with {_NAMES[0]}; give a file or diffusers folder"
         )

@@ -13,10 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from huggingface_hub import constants
 
-from export.checkpoints.source import WEIGHT_FILES
-
 Files = dict[str, bytes]
-LARGE = (*WEIGHT_FILES, ".onnx")  # kept in large file storage, on a host of its own
+LARGE = (".safetensors", ".bin", ".ckpt", ".pt", ".pth", ".onnx")  # kept in large file storage, on a host of its own
 
 
 @dataclass

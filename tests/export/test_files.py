@@ -1,15 +1,17 @@
 """What weights files are told to be: every kind in the wild's names, in its right place and in wrong ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 from typer.testing import CliRunner
 
 from export.__main__ import app
-from export.checkpoints.files import WeightsFile, check_place, identify, identify_shapes
-from export.checkpoints.header import read_header
+from export.checkpoints.files import check_place, identify, identify_names
+from export.checkpoints.header import TensorInfo, read_header
 from export.checkpoints.kinds import KINDS
 from export.checkpoints.lora_options import parse_loras
 from export.checkpoints.places import CONTROLNET, GLIGEN, LORA, TEXT_TO_IMAGE, VAE, Place
@@ -68,9 +70,15 @@ def test_every_kind_is_tried() -> None:
     assert len(CASES) >= 40
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_mapping_of_shapes_tells_the_same(case: Case) -> None:
-    assert identify_shapes(case.shapes).kind.name == case.kind
+@pytest.mark.parametrize("name", ["LoRA, kohya, SDXL by text", "LoRA, diffusers", "textual inversion", "IP-Adapter"])
+def test_a_pickle_is_told_alike(name: str, tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == name)
+    torch.save({key: torch.zeros(shape, dtype=torch.float16) for key, shape in case.shapes.items()}, tmp_path / "a.pt")
+    safe = write_file(tmp_path / "file.safetensors", case.shapes, "F16")
+    found, same = identify(tmp_path / "a.pt"), identify(safe)
+    assert found.size != same.size
+    assert replace(found, path=same.path, size=same.size) == same
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt", "file.safetensors"], "nothing is converted"
 
 
 def test_the_header_is_what_safetensors_reads(tmp_path: Path) -> None:
@@ -84,7 +92,6 @@ def test_the_header_is_what_safetensors_reads(tmp_path: Path) -> None:
 
 def test_diffusers_own_models_are_known() -> None:
     """Every name that diffusers gives a model's weights, not the few of the cases."""
-    import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     from export.checkpoints.random_weights import make_controlnet
@@ -98,17 +105,9 @@ def test_diffusers_own_models_are_known() -> None:
             "controlnet": make_controlnet(sd1),
         }
     for kind, model in models.items():
-        found = identify_shapes({name: tuple(weight.shape) for name, weight in model.state_dict().items()})
+        found = identify_names({key: TensorInfo("F32", tuple(w.shape)) for key, w in model.state_dict().items()})
         assert (found.kind.name, found.naming) == (kind, "diffusers'")
         assert kind == "vae" or (found.family and found.family.name == "sd1")
-
-
-def test_the_family_asked_for(tmp_path: Path) -> None:
-    case = next(case for case in CASES if case.name == "LoRA, kohya, SDXL")
-    file = write_file(tmp_path / "file.safetensors", case.shapes)
-    assert isinstance(check_place(file, LORA, "sdxl"), WeightsFile)
-    line = refusal(lambda: check_place(file, LORA, "sd1"))
-    assert "is a LoRA for SDXL, another family than the text-to-image model's" in line
 
 
 def test_what_is_no_weights_file_is_left_to_others(tmp_path: Path) -> None:
