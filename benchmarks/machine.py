@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from export.checkpoints.folders import ROOT
-
+ROOT = Path(__file__).resolve().parents[1]  # not export's: that would load diffusers
 PACKAGES = (
     "torch",
     "numpy",

@@ -25,6 +25,12 @@ def hand_over(benchmark: str, found: dict[str, Any], machine: dict[str, Any], fi
     print(json.dumps(result))
 
 
+def write_picture(file: Path, png: bytes) -> None:
+    """Write it, and say so."""
+    write_file(file, png)
+    print(f"{file} is written")
+
+
 def write_file(file: Path, content: bytes) -> None:
     """Write a file whole, in a folder that need not be there yet."""
     file.parent.mkdir(parents=True, exist_ok=True)

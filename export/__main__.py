@@ -1,32 +1,37 @@
-"""The command line: `python -m export build | list | inspect | verify | quantize`."""
+"""The command line: `python -m export build | list | inspect | quantize | widen | verify`."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from export.pairs import PAIRS, Pair, find_pair
+from export.checkpoints.files import identify
+from export.checkpoints.lora_options import parse_loras
+from export.checkpoints.source import is_weights
+from export.pairs import PAIRS
+from export.progress import PartProgress
+from export.tables import (
+    bundle_table,
+    engine_table,
+    figures,
+    layer_table,
+    plan_table,
+    summary,
+    tensor_table,
+    weights_table,
+)
 from runtime.bundle.manifest import (
     MANIFEST,
-    Backend,
-    EngineSpec,
-    Manifest,
-    Precision,
-    Quantization,
-    Role,
-    TensorSpec,
-    engine_files,
-    needed_roles,
     read_manifest,
 )
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
+from runtime.spatial.control_images import CONTROL_KINDS
+from runtime.words import Backend, Precision, Quantization
 
 # What loads diffusers and ONNX is imported by the commands that need it, so that --help does not wait for them.
 
@@ -37,144 +42,169 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
-Bundle = Annotated[Path, typer.Argument(help="A bundle's folder, such as engines/tabletop.", show_default=False)]
+Bundle = Annotated[Path, typer.Argument(help="Folder of a bundle, such as engines/tabletop.", show_default=False)]
 
 
 @app.command(
-    epilog="Examples:  python -m export build tabletop --out engines/tabletop  |  python -m export build sd15-gligen "
-    "--text-to-image DIR --spatial DIR --out engines/sd15 --backend tensorrt-rtx --batch 1:2:8  |  python -m "
-    "export build sd15-gligen --random-weights --precision fp16 --out outputs/sd15  |  python -m export build tabletop "
-    "--lora engines/tabletop/lora-papercut.safetensors:0.8 --out outputs/papercut"
+    epilog="""
+Examples:
+
+    python -m export build tabletop --out engines/tabletop
+
+    python -m export build sd15-gligen --text-to-image DIR --spatial DIR --out engines/sd15 --backend tensorrt-rtx
+
+    python -m export build sd15-gligen --spatial masterful/gligen-1-4-generation-text-box@refs/pr/2 --out outputs/sd15
+
+    python -m export build sd15-gligen --random-weights --precision fp16 --out outputs/sd15
+
+    python -m export build tabletop --lora engines/tabletop/lora-papercut.safetensors:0.8 --out outputs/papercut
+"""
 )
 def build(
-    pair: Annotated[str, typer.Argument(help=f"Which models: {', '.join(PAIRS)}.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The bundle's folder.", show_default=False)],
-    precision: Annotated[Precision, typer.Option(help="Of weights and activations.")] = "fp32",
-    backend: Annotated[Backend, typer.Option(help="onnx alone, or TensorRT plans beside it.")] = "onnx",
+    pair: Annotated[str, typer.Argument(help=f"Name of a known pair: {', '.join(PAIRS)}.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="Folder of the bundle to write, such as engines/tabletop.", show_default=False)
+    ],
+    precision: Annotated[
+        Precision, typer.Option(help="Precision of weights and activations: fp32, fp16 or bf16.")
+    ] = "fp32",
+    backend: Annotated[
+        Backend,
+        typer.Option(
+            help="Engines to build: onnx (ONNX graphs alone), or tensorrt-rtx or tensorrt (graphs, and plans "
+            "made from them)."
+        ),
+    ] = "onnx",
     batch: Annotated[
         str,
         typer.Option(
-            metavar="MIN:OPT:MAX", help="UNet rows that plans are made for, or one number; an image takes two."
+            metavar="MIN:OPT:MAX",
+            help="Range of UNet rows that the plans take, MIN:OPT:MAX or one number; one image with guidance "
+            "takes two rows.",
         ),
     ] = "1:2:8",
     height: Annotated[
-        int | None, typer.Option(help="Pixels; the pair's own size if not given.", show_default=False)
+        int | None, typer.Option(help="Height of the image in pixels. Default: the pair's own.", show_default=False)
     ] = None,
     width: Annotated[
-        int | None, typer.Option(help="Pixels; the pair's own size if not given.", show_default=False)
+        int | None, typer.Option(help="Width of the image in pixels. Default: the pair's own.", show_default=False)
     ] = None,
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            help="GPU generation of a tensorrt-rtx plan, such as 8.9; may be repeated; all from 8.0 if not given.",
+            help="Compute capability that tensorrt-rtx plans are built for, such as 8.9; repeat it for more. "
+            "Default: all from 8.0.",
             show_default=False,
         ),
     ] = None,
     optimization_level: Annotated[
         int | None,
         typer.Option(
-            help="How long tensorrt looks for fast kernels: 0 least, 5 longest; 3 if not given.", show_default=False
+            help="Level of tensorrt's search for fast kernels, 0 (least) to 5 (longest). Default: 3.",
+            show_default=False,
         ),
     ] = None,
     refit: Annotated[
-        bool, typer.Option("--refit", help="Plans whose weights can be replaced. Needs a GPU to build.")
+        bool, typer.Option("--refit", help="Build plans whose weights can be replaced later; needs a GPU.")
     ] = False,
     strip_weights: Annotated[
         bool,
-        typer.Option("--strip-weights", help="Plans without weights, refitted from the graph. Needs a GPU to build."),
+        typer.Option(
+            "--strip-weights", help="Build plans without weights, which are read from the graph at load; needs a GPU."
+        ),
     ] = False,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="tensorrt plans that its later versions run too.")
+        bool,
+        typer.Option("--version-compatible", help="Build tensorrt plans that later versions of TensorRT can run too."),
     ] = False,
     timing_cache: Annotated[
         Path | None,
-        typer.Option(help="File in which tensorrt keeps kernel times from build to build.", show_default=False),
+        typer.Option(help="File in which tensorrt keeps kernel timings from build to build.", show_default=False),
     ] = None,
     text_to_image: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Another text-to-image model: hub id, diffusers folder or .safetensors."),
+        typer.Option(
+            metavar="MODEL",
+            help="Text-to-image model to use instead of the pair's: diffusers folder, file of weights, or on a hub "
+            r"REPO\[@REVISION][:PATH], PATH being a folder or a file of weights.",
+        ),
     ] = None,
     spatial: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="Another spatial model: hub id, diffusers folder or .safetensors. Of ControlNets, repeated, also "
-            "KIND=MODEL, where KIND is openpose, segmentation or depth.",
+            help="Spatial model to use instead of the pair's: diffusers folder, file of weights, or on a hub "
+            r"REPO\[@REVISION][:PATH]. "
+            f"For ControlNets write KIND=MODEL (KIND is {', '.join(CONTROL_KINDS)}); repeat it for more.",
         ),
     ] = None,
     lora: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE[:SCALE]",
-            help="LoRA (.safetensors, diffusers' or kohya's) to fuse into the text-to-image model; may be repeated.",
+            help="LoRA file (LoCon, LoHa, LoKr and DoRA too) to fuse into the text-to-image model, "
+            "with its scale (default 1); repeat it for more.",
         ),
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(help="CLIP's tokenizer folder, for a .safetensors text-to-image model.", show_default=False),
+        typer.Option(
+            help="Folder with CLIP's vocab.json and merges.txt; needed when the text-to-image model is a single file.",
+            show_default=False,
+        ),
+    ] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE_OR_DIR",
+            help="VAE to use instead of that of a single-file text-to-image model, or where it has none: a file of "
+            "weights or a diffusers folder.",
+            show_default=False,
+        ),
     ] = None,
     random_weights: Annotated[
         bool,
-        typer.Option("--random-weights", help="Random numbers in the pair's shapes: to try what needs no pictures."),
+        typer.Option(
+            "--random-weights",
+            help="Fill the pair's architecture with random weights, to try a build or time it without a download.",
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Build every part again, changed or not.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build every part again, even those that have not changed.")
+    ] = False,
 ) -> None:
-    """Build a bundle. Stopped half-way, the same command resumes; what has not changed is not built again."""
+    """Build a bundle. If it stops half-way, the same command resumes; parts that have not changed are kept."""
     with plain_errors(interrupted="stopped; the same command resumes"):
-        models = find_pair(pair, text_to_image, spatial or ())
         rows = _parse_batch(batch)
         from export.build import Options
         from export.build import build as build_bundle
         from export.plans.plan_options import BuilderOptions
+        from export.spatial import find_pair
 
-        builder = BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache)
-        options = Options(backend, precision, rows, height, width, tuple(compute_capability or ()), builder, force)
+        models = replace(find_pair(pair, text_to_image, spatial or ()), loras=parse_loras(lora or ()))
+        options = Options(
+            backend=backend,
+            precision=precision,
+            batch=rows,
+            height=height,
+            width=width,
+            compute_capabilities=tuple(compute_capability or ()),
+            builder=BuilderOptions(optimization_level, refit, strip_weights, version_compatible, timing_cache),
+            tokenizer=tokenizer,
+            vae=vae,
+            random_weights=random_weights,
+            force=force,
+        )
         started = time.monotonic()
-        with _PartProgress(len(needed_roles(controlled=bool(models.controls)))) as progress:
-            if random_weights:
-                given = [*([text_to_image] if text_to_image else []), *(spatial or [])]
-                models = _fill_with_random_weights(models, out / "random-weights", given, progress)
-            models = _convert_single_files(models, out / "single-files", tokenizer, progress)
-            models = _fuse_loras(models, lora or (), out / "loras", progress)
-            manifest = build_bundle(models, out, options, progress.report)
-        console.print(_engine_table(out, manifest))
+        with PartProgress(console) as progress:
+            manifest = build_bundle(models, out, options, progress.report, progress.say, progress.expect, progress.tell)
+        console.print(engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready, {time.monotonic() - started:.0f} s")
-
-
-def _fill_with_random_weights(pair: Pair, folder: Path, given: list[str], progress: "_PartProgress") -> Pair:
-    from export.checkpoints.random_weights import with_random_weights
-    from export.staging import disk_errors
-
-    if given:
-        raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {', '.join(given)} out")
-    with disk_errors(folder):
-        return with_random_weights(pair, folder, progress.say)
-
-
-def _convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, progress: "_PartProgress") -> Pair:
-    from export.checkpoints.single_file import convert_single_files
-    from export.staging import disk_errors
-
-    with disk_errors(folder):
-        return convert_single_files(pair, folder, tokenizer, progress.say)
-
-
-def _fuse_loras(pair: Pair, given: Sequence[str], folder: Path, progress: "_PartProgress") -> Pair:
-    if not given:
-        return pair
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # diffusers' pipelines want image processors, which warn of torchvision; we have none
-    from export.checkpoints.lora import fuse_loras, parse_loras
-    from export.staging import disk_errors
-
-    with disk_errors(folder):
-        return fuse_loras(replace(pair, loras=parse_loras(given)), folder, progress.say)
 
 
 @app.command("list")
 def list_() -> None:
-    """Show the known pairs, and the bundles under engines/."""
+    """List the known pairs, and the bundles under engines/."""
     with plain_errors():
         table = Table("pair", "text-to-image", "spatial", "", title="Known pairs")
         for pair in PAIRS.values():
@@ -183,27 +213,41 @@ def list_() -> None:
         console.print(table)
         bundles = Table("bundle", "pair", "backend", "precision", "image", "size", title="Bundles")
         for path in sorted(Path("engines").glob(f"*/{MANIFEST}")):
-            bundles.add_row(str(path.parent), *_summary(path.parent))
+            bundles.add_row(str(path.parent), *summary(path.parent))
         console.print(bundles if bundles.row_count else "No bundles under engines/.")
 
 
-@app.command(epilog="Example:  python -m export inspect engines/tabletop")
+@app.command(
+    epilog="""
+Examples:
+
+    python -m export inspect engines/tabletop
+
+    python -m export inspect engines/tabletop/lora-papercut.safetensors
+"""
+)
 def inspect(
-    bundle: Bundle,
+    bundle: Annotated[
+        Path,
+        typer.Argument(help="Folder of a bundle, or a file of weights.", metavar="BUNDLE|FILE", show_default=False),
+    ],
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also which operators of each engine compute in which type.")
+        bool, typer.Option("--layers", help="Show also how many operators of each engine compute in which type.")
     ] = False,
 ) -> None:
-    """Show what a bundle holds: models, engines, attention maps, plans."""
+    """Show what a bundle holds: models, engines, attention maps, plans; or what a file of weights is."""
     with plain_errors():
+        if not bundle.is_dir() and is_weights(bundle):
+            console.print(weights_table(identify(bundle)))
+            return
         manifest = read_manifest(bundle)
-        console.print(_bundle_table(manifest))
-        console.print(_engine_table(bundle, manifest))
-        console.print(_tensor_table(manifest))
+        console.print(bundle_table(manifest))
+        console.print(engine_table(bundle, manifest))
+        console.print(tensor_table(manifest))
         if any(engine.plan for engine in manifest.engines.values()):
-            console.print(_plan_table(manifest))
+            console.print(plan_table(manifest))
         if layers:
-            console.print(_layer_table(bundle, manifest))
+            console.print(layer_table(bundle, manifest))
 
 
 @app.command(
@@ -212,45 +256,51 @@ def inspect(
 )
 def quantize(
     bundle: Bundle,
-    out: Annotated[Path, typer.Option(help="The new bundle's folder.", show_default=False)],
-    mode: Annotated[Quantization, typer.Option(help="int8, or fp8 for GPUs from compute capability 8.9.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle.", show_default=False)],
+    mode: Annotated[
+        Quantization, typer.Option(help="Type of the 8-bit numbers: int8, or fp8 (GPUs from compute capability 8.9).")
+    ],
     layout: Annotated[
         list[Path],
-        typer.Option(help="layout.json with a prompt, drawn for calibration; repeat it.", show_default=False),
+        typer.Option(
+            help="File layout.json with a prompt, drawn to calibrate; repeat it for more.", show_default=False
+        ),
     ],
-    steps: Annotated[int, typer.Option(min=1, help="Of the runs that calibrate.")] = 20,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Number of denoising steps of the runs that calibrate, 1 or more.")
+    ] = 20,
 ) -> None:
-    """Write a bundle with 8-bit UNets beside an fp32 one, calibrated on what they see while it draws."""
+    """Write a copy of an fp32 bundle with 8-bit UNets, calibrated on what they see while the bundle draws."""
     with plain_errors():
         from export.onnx.quantize import quantize_bundle
 
         with console.status("quantizing") as status:
             manifest = quantize_bundle(bundle, out, mode, layout, steps, status.update)
-        console.print(_engine_table(out, manifest))
+        console.print(engine_table(out, manifest))
         console.print(f"{out / MANIFEST} is ready")
 
 
 @app.command(epilog="Example:  python -m export widen outputs/bf16 --out outputs/bf16-on-cpu")
 def widen(
-    bundle: Bundle, out: Annotated[Path, typer.Option(help="The new bundle's folder.", show_default=False)]
+    bundle: Bundle, out: Annotated[Path, typer.Option(help="Folder of the new bundle.", show_default=False)]
 ) -> None:
-    """Write a bf16 bundle that runs without bf16 arithmetic, as on CPUs: the same rounding, fp32 in between."""
+    """Write a copy of a bf16 bundle that runs without bf16 arithmetic, as on CPUs: it rounds alike, in fp32."""
     with plain_errors():
         from export.onnx.widen import widen_bundle
 
-        console.print(_engine_table(out, widen_bundle(bundle, out)))
+        console.print(engine_table(out, widen_bundle(bundle, out)))
         console.print(f"{out / MANIFEST} is ready")
 
 
 @app.command(epilog="Example:  python -m export verify engines/tabletop")
 def verify(bundle: Bundle) -> None:
-    """Check a bundle's hashes and graphs, and measure its errors again where the checkpoints are at hand."""
+    """Check a bundle's hashes and graphs, and measure its errors again if its checkpoints are on this machine."""
     with plain_errors():
         from export.onnx.verify import verify_bundle
 
         for check in verify_bundle(bundle):
-            figures = _figures(check.errors) if check.errors else "outputs are finite"
-            console.print(f"{check.role}: {figures}{f'; {check.why}' if check.why else ''}")
+            found = figures(check.errors) if check.errors else "outputs are finite"
+            console.print(f"{check.role}: {found}{f'; {check.why}' if check.why else ''}")
         console.print(f"{bundle} is in order")
 
 
@@ -261,144 +311,6 @@ def _parse_batch(text: str) -> tuple[int, int, int]:
     except ValueError as error:
         raise RealCompoError(f"--batch {text} is not of the form MIN:OPT:MAX, such as 1:2:8, or 2") from error
     return smallest, usual, largest
-
-
-class _PartProgress:
-    """A bar over the parts, and lines that stay: what is built again and why, what takes memory, what is done."""
-
-    def __init__(self, total: int):
-        columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
-        self._progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task("reading checkpoints", total=total)
-        self._started = time.monotonic()
-        self._at = ("", "")  # role and stage
-
-    def __enter__(self) -> "_PartProgress":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def say(self, stage: str) -> None:
-        self._progress.update(self._task, description=stage)
-
-    def report(self, role: Role, stage: str, detail: str = "") -> None:
-        line = f"{role}: {stage}{f', {detail}' if detail else ''}"
-        self.say(line)
-        if stage == "kept":
-            self._finish(f"{role}: unchanged, kept")
-        elif stage == "built":
-            self._finish(f"{role}: built in {time.monotonic() - self._started:.0f} s")
-        elif detail and self._at != (role, stage):
-            self._progress.console.print(line)
-        self._at = (role, stage)
-
-    def _finish(self, line: str) -> None:
-        self._progress.console.print(line)
-        self._progress.advance(self._task)
-        self._started = time.monotonic()
-
-
-def _summary(folder: Path) -> tuple[str, ...]:
-    try:
-        manifest = read_manifest(folder)
-    except RealCompoError as error:
-        return str(error), "", "", "", ""
-    height, width = manifest.image_size
-    size = sum(_engine_bytes(folder, engine) for engine in manifest.engines.values())
-    return manifest.pair.name, manifest.backend, manifest.precision, f"{width}x{height}", _megabytes(size)
-
-
-def _bundle_table(manifest: Manifest) -> Table:
-    table = Table(title=f"Pair {manifest.pair.name}", show_header=False)
-    pair = manifest.pair
-    controlnets = [
-        (f"ControlNet, {kind}", model) for kind, model in zip(manifest.controls, pair.controlnets, strict=True)
-    ]
-    for name, model in (("text-to-image", pair.text_to_image), *(controlnets or [("spatial", pair.spatial)])):
-        revision = f"@{model.revision}" if model.revision else ""
-        table.add_row(name, f"{model.source}{revision}, weights {model.sha256[:12]}")
-    for lora in pair.loras:
-        table.add_row("LoRA", f"{lora.source}, scale {lora.scale:g}, sha256 {lora.sha256[:12]}")
-    if manifest.shared_unet:
-        table.add_row(
-            "UNet", "one engine for both models, with the same weights: the text-to-image one is told of no layout"
-        )
-    table.add_row("backend", f"{manifest.backend}, {manifest.precision}, batch {':'.join(map(str, manifest.batch))}")
-    table.add_row(
-        "image", f"{_shape(manifest.image_size)} pixels (height x width), at most {manifest.max_regions} regions"
-    )
-    table.add_row("latents", f"{_shape(manifest.latent_shape)}, scale {manifest.latent_scale}")
-    table.add_row("prompt", f"{manifest.max_tokens} tokens")
-    table.add_row(
-        "noise schedule", f"{manifest.scheduler.get('_class_name')}, {manifest.scheduler.get('beta_schedule')}"
-    )
-    for model_name, layers in manifest.maps.layers.items():
-        table.add_row(f"maps of {model_name}", f"{_shape(manifest.maps.resolution)} from\n" + "\n".join(layers))
-    return table
-
-
-def _engine_table(folder: Path, manifest: Manifest) -> Table:
-    table = Table("engine", "precision", "size", "relative error against PyTorch; 8-bit: fp32", title="Engines")
-    for role, engine in manifest.engines.items():
-        precision = " ".join(filter(None, (engine.precision, engine.quantization)))
-        table.add_row(role, precision, _megabytes(_engine_bytes(folder, engine)), _figures(engine.verification))
-    return table
-
-
-def _tensor_table(manifest: Manifest) -> Table:
-    table = Table("engine", "inputs", "outputs", title="Inputs and outputs")
-    for role, engine in manifest.engines.items():
-        table.add_row(role, "\n".join(map(_signature, engine.inputs)), "\n".join(map(_signature, engine.outputs)))
-    return table
-
-
-def _plan_table(manifest: Manifest) -> Table:
-    table = Table("plan", "TensorRT", "built for", "rows", "flags", title="Plans")
-    for engine in manifest.engines.values():
-        if plan := engine.plan:
-            target = " ".join([*([plan.gpu] if plan.gpu else []), *plan.compute_capabilities])
-            rows = ":".join(str(shape[0]) for shape in next(iter(plan.profile.values())))
-            flags = ", ".join(f"{name}={value}" for name, value in plan.flags.items())
-            table.add_row(plan.file.name, f"{plan.flavour} {plan.version}", target, rows, flags)
-    return table
-
-
-def _layer_table(folder: Path, manifest: Manifest) -> Table:
-    from export.onnx.audit import audit
-
-    table = Table("engine", "operator", *get_args(Precision), title="What computes in which type")
-    for role, engine in manifest.engines.items():
-        for operator, counts in audit(folder / engine.graph[0].name, engine.precision).counts.items():
-            table.add_row(role, operator, *(str(counts.get(name, "")) for name in get_args(Precision)))
-        table.add_section()
-    return table
-
-
-def _engine_bytes(folder: Path, engine: EngineSpec) -> int:
-    paths = [folder / file.name for file in engine_files(engine)]
-    return sum(path.stat().st_size for path in paths if path.is_file())
-
-
-def _figures(errors: dict[str, float]) -> str:
-    worst: dict[str, float] = {}
-    for output, error in errors.items():
-        name = output.rstrip("_0123456789")  # all of a ControlNet's down_residual_00 and so on in one
-        worst[name] = max(worst.get(name, 0.0), error)
-    return ", ".join(f"{name} {error:.1e}" for name, error in worst.items())
-
-
-def _signature(tensor: TensorSpec) -> str:
-    return f"{tensor.name} {tensor.dtype} ({', '.join(map(str, tensor.shape))})"
-
-
-def _shape(sizes: tuple[int, ...]) -> str:
-    return "x".join(map(str, sizes))
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

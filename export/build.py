@@ -1,25 +1,32 @@
-"""Build a bundle: every part whose key has changed, then the manifest, last and in one step."""
+"""Build a bundle: prepare what it is made of, build every part whose key has changed, publish it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from export.checkpoints.folders import Checkpoint, Checkpoints, open_checkpoints, share_unet
+from export.checkpoints.digests import Digests, weight_digests
+from export.checkpoints.fetching import fetch_pair
+from export.checkpoints.folders import Checkpoint, Checkpoints
+from export.checkpoints.lora_options import check_lora
+from export.checkpoints.prepare import Say, prepare
+from export.checkpoints.single_file import check_single_files
+from export.checkpoints.source import recorded
 from export.checkpoints.tokenizer import tokenizer_files
-from export.graphs.geometry import Geometry, measure
-from export.graphs.roles import Signature, example_inputs, load_graph, signature
-from export.graphs.spatial import MAX_REGIONS
+from export.engines import engines_of, load_graph, signature
+from export.graphs.engine import Signature, example_inputs
+from export.graphs.geometry import Geometry
+from export.measure import measure
 from export.onnx.audit import check_precision
-from export.onnx.precision import LOSS_SCALES, engine_precision, lower
+from export.onnx.precision import LOSS_SCALES, lower
 from export.onnx.to_onnx import export_onnx
 from export.onnx.twin import check_twin, runnable_geometry
 from export.onnx.verify import Expected, check_errors, expected_outputs, loaded_type, relative_errors
 from export.pairs import Pair
-from export.parts import Digests, Part, plan_parts, weight_digests
+from export.parts import Part, plan_parts
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes, release_memory
 from export.plans.plan_options import (
     TENSORRTS_OWN,
@@ -27,15 +34,15 @@ from export.plans.plan_options import (
     PlanOptions,
     option_name,
     plan_options,
-    profile_rows,
 )
 from export.plans.to_engine import build_plan
+from export.provenance import build_command, located, own_models
+from export.publish import name_graph, name_plan, publish, publish_part, write_tokenizers
 from export.resume import finished, reason
-from export.staging import check_space, disk_errors, remove_stale, scratch_folder
+from export.spatial import KINDS, open_checkpoints, share_unet
+from export.staging import check_space, disk_errors, scratch_folder
 from runtime.bundle.manifest import (
     FORMAT_VERSION,
-    MANIFEST,
-    Backend,
     EngineSpec,
     FileSpec,
     LoraSpec,
@@ -43,17 +50,14 @@ from runtime.bundle.manifest import (
     MapSpec,
     ModelSpec,
     PairSpec,
-    Precision,
-    Role,
-    bundle_files,
-    engine_files,
-    needed_roles,
+    PlanSpec,
     sha256_of,
-    write_atomically,
-    write_manifest,
 )
 from runtime.errors import RealCompoError
+from runtime.sampling import unable
+from runtime.words import MAX_REGIONS, Backend, Precision, Role
 
+RANDOM = "random weights"  # where they come from
 TRACED_ROWS = 2
 PLAN_OVERHEAD = 20_000_000  # bytes of every TensorRT-RTX plan that are not weights
 
@@ -82,6 +86,9 @@ class Options:
     width: int | None = None
     compute_capabilities: tuple[str, ...] = ()
     builder: BuilderOptions = TENSORRTS_OWN
+    tokenizer: Path | None = None  # folder, for a text-to-image model that is a single file
+    vae: Path | None = None  # file or folder, in place of that file's
+    random_weights: bool = False
     force: bool = False
 
 
@@ -89,6 +96,7 @@ class Options:
 class _Job:
     """What every part's build needs to know."""
 
+    pair: Pair  # as it was asked for
     checkpoints: Checkpoints
     geometry: Geometry
     options: Options
@@ -98,45 +106,70 @@ class _Job:
     report: Report
 
 
-def build(pair: Pair, out: Path, options: Options, report: Report = _silent) -> Manifest:
+def build(
+    pair: Pair,
+    out: Path,
+    options: Options,
+    report: Report = _silent,
+    say: Say = lambda doing: None,
+    expect: Callable[[int], None] = lambda parts: None,
+    tell: Say = lambda line: None,
+) -> Manifest:
     """Build the bundle of `pair` in the folder `out` and return its manifest.
 
     Parts that are finished and whose key has not changed are kept. Until everything is there, the folder's last good
     bundle stays as it is; a build that stopped half-way resumes.
 
+    Args:
+        report: told what is done to each part.
+        say: told what is done before there are parts.
+        expect: told how many parts there are.
+        tell: told lines for the user to read: what has to be fetched, what the bundle will not do.
+
     Raises:
-        RealCompoError: an option, a checkpoint or the disk does not allow it, or a graph does not compute what PyTorch
-            does.
+        RealCompoError: an option, a checkpoint or the disk does not allow it, another build is at work in `out`, or a
+            graph does not compute what PyTorch does.
     """
-    plan = _check_options(options)
-    checkpoints = open_checkpoints(pair.text_to_image, pair.spatial, [control.model for control in pair.controls])
-    geometry = measure(checkpoints, options.height, options.width)
-    tokenizers = tokenizer_files(checkpoints.text_to_image, geometry.max_tokens)
-    with scratch_folder(out) as scratch:
+    plan = _check_options(pair, options)
+    pair = replace(located(pair), fp16_files=options.precision != "fp32")
+    with scratch_folder(out, build_command(pair, options)) as scratch:
+        with disk_errors(out):
+            if not options.random_weights:
+                check_single_files(pair, options.tokenizer, options.vae)
+                pair = fetch_pair(pair, KINDS[pair.kind].component, say, tell)
+            models, used = prepare(pair, out, options.random_weights, options.tokenizer, say, options.vae)
+        checkpoints = open_checkpoints(models)
+        geometry = measure(checkpoints, options.height, options.width)
+        for sampler, why in unable(geometry.scheduler).items():
+            tell(f"the sampler {sampler} cannot draw with this model: {why}")
+        tokenizers = tokenizer_files(checkpoints.text_to_image, geometry.max_tokens)
         digests = weight_digests(checkpoints)
-        roles = needed_roles(shared := share_unet(checkpoints), bool(pair.controls))
-        parts = plan_parts(roles, checkpoints, digests, geometry, options.precision, plan)
+        shared = share_unet(checkpoints)
+        engines = engines_of(pair.kind, shared).values()
+        parts = plan_parts(engines, checkpoints, digests, geometry, options.precision, plan)
+        expect(len(parts))
         kept = {} if options.force else {part.role: engine for part in parts if (engine := finished(part, out))}
         needed = _space_needed([part for part in parts if part.role not in kept], plan)
         check_space(out, needed)
         with disk_errors(out, needed):
-            job = _Job(checkpoints, geometry, options, plan, out, scratch, report)
-            engines = _build_parts(parts, kept, job)
-            for name, content in tokenizers.items():
-                (scratch / name).write_bytes(content)
-            tokenizer_specs = [FileSpec(name=name, sha256=sha256_of(scratch / name)) for name in tokenizers]
-            manifest = _manifest(pair, _pair_spec(pair, checkpoints, digests), engines, tokenizer_specs, shared, job)
-            _publish_manifest(manifest, job)
-        remove_stale(out, [*(file.name for file in bundle_files(manifest)), *(part.file("json") for part in parts)])
+            job = _Job(pair, checkpoints, geometry, options, plan, out, scratch, report)
+            built = _build_parts(parts, kept, job)
+            files = write_tokenizers(tokenizers.values(), scratch, out)
+            manifest = _manifest(_pair_spec(digests, job), built, files, shared, job)
+            publish(manifest, scratch, out, [part.sidecar for part in parts], used)
     return manifest
 
 
-def _check_options(options: Options) -> PlanOptions | None:
+def _check_options(pair: Pair, options: Options) -> PlanOptions | None:
     smallest, usual, largest = options.batch
     if not 1 <= smallest <= usual <= largest:
         raise RealCompoError(
             f"--batch {smallest}:{usual}:{largest} is not of the form MIN:OPT:MAX, 1 <= MIN <= OPT <= MAX"
         )
+    for lora in pair.loras:
+        check_lora(lora)
+    if options.random_weights and (own := [model for _, model in own_models(pair)]):
+        raise RealCompoError(f"--random-weights goes with no checkpoint of your own: leave {', '.join(own)} out")
     if options.backend != "onnx":
         return plan_options(options.backend, options.compute_capabilities, options.batch, options.builder)
     if options.compute_capabilities:
@@ -163,35 +196,31 @@ def _build_parts(parts: list[Part], kept: dict[Role, EngineSpec], job: _Job) -> 
         why = "--force was given" if job.options.force else reason(part, job.out)
         job.report(part.role, "exporting", f"again, because {why}" if why else "")
         engines[part.role] = _build_part(part, job)
-        if not job.options.force:
-            _publish_part(part, engines[part.role], job)
+        publish_part(engines[part.role], part.sidecar, job.scratch, job.out)
         job.report(part.role, "built")
-    if job.options.force:  # under the same names as the last good bundle, so not before all are there
-        for part in parts:
-            _publish_part(part, engines[part.role], job)
     return engines
 
 
 def _build_part(part: Part, job: _Job) -> EngineSpec:
     """Export, verify and build one part in the scratch folder."""
-    precision = engine_precision(part.role, job.options.precision, job.geometry.wide_vae)
+    precision = part.engine.precision(job.options.precision, job.geometry)
     exported = _export_part(part, precision, job)
     release_memory()  # verifying and building the plan want it
     check_precision(part.role, exported.files[0], precision)
     check_twin(exported.files[0], exported.tested[0])
     job.report(part.role, "verifying")
-    errors = relative_errors(exported.expected, exported.tested[0], exported.takes, job.geometry.vocabulary)
+    errors = relative_errors(
+        exported.expected, exported.tested[0], exported.takes, job.geometry.vocabulary, job.scratch
+    )
     check_errors(part.role, errors, precision)
-    plan = None
-    if job.plan:
-        path, rows = job.scratch / part.file("engine"), profile_rows(part.role, job.plan.batch)
-        report = partial(job.report, part.role, "building plan")
-        plan = build_plan(exported.files, part.signature, job.plan, rows, path, report)
+    graph = name_graph(part.role, exported.files)
     return EngineSpec(
         role=part.role,
+        model=part.engine.model,
+        alone=part.engine.alone,
         key=part.key,
-        graph=tuple(FileSpec(name=file.name, sha256=sha256_of(file)) for file in exported.files),
-        plan=plan,
+        graph=graph,
+        plan=_build_plan(part, graph, job.plan, job) if job.plan else None,
         inputs=part.signature.inputs,
         outputs=part.signature.outputs,
         precision=precision,
@@ -199,6 +228,12 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
         verified_size=exported.size if exported.tested is not exported.files else None,
         depends=part.depends,
     )
+
+
+def _build_plan(part: Part, graph: Sequence[FileSpec], options: PlanOptions, job: _Job) -> PlanSpec:
+    files, path = [job.scratch / file.name for file in graph], job.scratch / f"{part.role}.engine"
+    tell, rows = partial(job.report, part.role, "building plan"), part.engine.rows(options.batch)
+    return name_plan(part.role, build_plan(files, part.signature, options, rows, path, tell), job.scratch)
 
 
 @dataclass(frozen=True)
@@ -225,7 +260,7 @@ def _export_part(part: Part, precision: Precision, job: _Job) -> _Exported:
     def export(takes: Signature, path: Path) -> list[Path]:
         return export_onnx(graph, takes, example_inputs(takes, TRACED_ROWS, geometry.vocabulary), path, precision)
 
-    files = export(part.signature, job.scratch / part.file("onnx"))
+    files = export(part.signature, job.scratch / f"{part.role}.onnx")
     tested = files if runnable is geometry else export(takes, job.scratch / "twin.onnx")
     return _Exported(files, tested, takes, runnable.image_size, expected)
 
@@ -241,29 +276,19 @@ def _check_memory(part: Part, dtype: torch.dtype) -> None:
         )
 
 
-def _publish_part(part: Part, engine: EngineSpec, job: _Job) -> None:
-    """Move a finished part out of the scratch folder; its sidecar, written last, says that it is whole."""
-    for file in engine_files(engine):
-        (job.scratch / file.name).replace(job.out / file.name)
-    write_atomically(job.out / part.file("json"), engine.model_dump_json(indent=2).encode() + b"\n")
+def _pair_spec(digests: Digests, job: _Job) -> PairSpec:
+    pair, checkpoints = job.pair, job.checkpoints
 
-
-def _publish_manifest(manifest: Manifest, job: _Job) -> None:
-    """All files are written before any replaces what the last good bundle has."""
-    write_manifest(job.scratch, manifest)
-    for name in (*(file.name for file in manifest.tokenizers), MANIFEST):
-        (job.scratch / name).replace(job.out / name)
-
-
-def _pair_spec(pair: Pair, checkpoints: Checkpoints, digests: Digests) -> PairSpec:
-    def spec(checkpoint: Checkpoint, digest: str) -> ModelSpec:
-        return ModelSpec(source=checkpoint.source, revision=checkpoint.revision, sha256=digest)
+    def spec(asked: str, checkpoint: Checkpoint, digest: str) -> ModelSpec:
+        prepared = None if checkpoint.source == asked else str(checkpoint.folder.relative_to(job.out))
+        source, revision = (RANDOM, None) if job.options.random_weights else recorded(asked)
+        return ModelSpec(source=source, revision=revision, sha256=digest, prepared=prepared)
 
     return PairSpec(
         name=pair.name,
-        text_to_image=spec(checkpoints.text_to_image, digests.of("text_to_image")),
-        spatial=spec(checkpoints.spatial, digests.of("spatial")),
-        controlnets=tuple(map(spec, checkpoints.controlnets, digests.controlnets)),
+        text_to_image=spec(pair.text_to_image, checkpoints.text_to_image, digests.of("text_to_image")),
+        spatial=spec(pair.spatial, checkpoints.spatial, digests.of("spatial")),
+        attached=tuple(map(spec, (c.model for c in pair.controls), checkpoints.attached, digests.attached)),
         loras=tuple(
             LoraSpec(source=lora.file, sha256=sha256_of(Path(lora.file)), scale=lora.scale) for lora in pair.loras
         ),
@@ -271,22 +296,22 @@ def _pair_spec(pair: Pair, checkpoints: Checkpoints, digests: Digests) -> PairSp
 
 
 def _manifest(
-    pair: Pair,
     models: PairSpec,
     engines: dict[Role, EngineSpec],
-    tokenizers: Sequence[FileSpec],
+    tokenizers: dict[str, FileSpec],
     shared_unet: bool,
     job: _Job,
 ) -> Manifest:
     geometry, model = job.geometry, job.checkpoints.text_to_image
     return Manifest(
         format_version=FORMAT_VERSION,
+        command=build_command(job.pair, replace(job.options, force=False)),
         pair=models,
         backend=job.options.backend,
         precision=job.options.precision,
         batch=job.options.batch,
         shared_unet=shared_unet,
-        controls=tuple(control.kind for control in pair.controls),
+        spatial=KINDS[job.pair.kind].spec(job.pair),
         engines=engines,
         maps=MapSpec(resolution=geometry.map_resolution, layers=geometry.map_layers),
         loss_scale=LOSS_SCALES[job.options.precision],
@@ -294,8 +319,7 @@ def _manifest(
         latent_scale=model.config("vae").get("scaling_factor", 0.18215),
         image_size=geometry.image_size,
         max_regions=MAX_REGIONS,
-        tokenizer=tokenizers[0],
-        tokenizer_2=tokenizers[1] if len(tokenizers) > 1 else None,
+        **tokenizers,
         zero_negative=model.zero_negative,
         max_tokens=geometry.max_tokens,
         scheduler=geometry.scheduler,

@@ -1,23 +1,22 @@
 """The known pairs of models: which text-to-image and which spatial-aware checkpoint belong together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from runtime.errors import RealCompoError
-from runtime.spatial.control_images import CONTROL_KINDS, ControlKind
 
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet, and what it reads. The model is a hub id or a folder, as in `Pair`."""
+    """A ControlNet, and what it reads. The model is named as in `Pair`."""
 
-    kind: ControlKind
+    kind: str  # of control image
     model: str
 
 
 @dataclass(frozen=True)
 class Lora:
-    """A .safetensors file, and how much of it is fused into the text-to-image model."""
+    """A file of weights, and how much of it is fused into the text-to-image model."""
 
     file: str
     scale: float
@@ -25,24 +24,44 @@ class Lora:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models that RealCompo composes. Each is a hub id, or a folder (relative to the repository's root).
+    """Two models that RealCompo composes. Each is named on a hub as `export.checkpoints.source` has it, or a folder
+    (relative to the repository's root).
 
-    The spatial one is GLIGEN, or where there are controls the text-to-image one again, with these ControlNets.
+    The spatial one may be the text-to-image one again, with models attached to its UNet.
     """
 
     name: str
     text_to_image: str
     spatial: str
     about: str
+    kind: str = "gligen"  # of spatial model, of `export.spatial.KINDS`
     controls: tuple[Control, ...] = ()
     loras: tuple[Lora, ...] = ()
+    fp16_files: bool = False  # whether they are taken where there are others too
+
+    @property
+    def is_over_base(self) -> bool:
+        """Whether both models have one UNet."""
+        return self.spatial == self.text_to_image
+
+    def with_base(self, text_to_image: str) -> "Pair":
+        """The pair with another text-to-image model."""
+        spatial = text_to_image if self.is_over_base else self.spatial
+        return replace(self, text_to_image=text_to_image, spatial=spatial)
+
+    def with_models(self, change: Callable[[str], str]) -> "Pair":
+        """The pair with each of its models changed."""
+        controls = tuple(replace(control, model=change(control.model)) for control in self.controls)
+        base, spatial = change(self.text_to_image), change(self.spatial)
+        return replace(self, text_to_image=base, spatial=spatial, controls=controls)
 
 
 def _controlled(name: str, text_to_image: str, control: Control, about: str) -> Pair:
-    return Pair(name, text_to_image, text_to_image, about, (control,))
+    return Pair(name, text_to_image, text_to_image, about, "controlnet", (control,))
 
 
 _SD15, _TABLETOP = "stable-diffusion-v1-5/stable-diffusion-v1-5", "engines/tabletop"
+_GLIGEN = "masterful/gligen-1-4-generation-text-box@refs/pr/2"  # the branch main has pickles alone
 _TABLE = (
     Pair(
         "tabletop",
@@ -65,13 +84,13 @@ _TABLE = (
     Pair(
         "sd15-gligen",
         text_to_image=_SD15,
-        spatial="masterful/gligen-1-4-generation-text-box",
+        spatial=_GLIGEN,
         about="Stable Diffusion 1.5 and GLIGEN (boxes), 512x512 pixels",
     ),
     Pair(
         "sd14-gligen",
         text_to_image="CompVis/stable-diffusion-v1-4",
-        spatial="masterful/gligen-1-4-generation-text-box",
+        spatial=_GLIGEN,
         about="Stable Diffusion 1.4 and the GLIGEN made from it: one UNet engine for both, 512x512 pixels",
     ),
     _controlled(
@@ -102,38 +121,8 @@ _TABLE = (
 PAIRS = {pair.name: pair for pair in _TABLE}
 
 
-def find_pair(name: str, text_to_image: str | None = None, spatial: Sequence[str] = ()) -> Pair:
-    """The pair called `name`, with one or both of its models replaced.
-
-    Args:
-        spatial: GLIGEN's model, or ControlNets: KIND=MODEL each, or MODEL alone for one of the kind that the pair has
-            in its place.
-
-    Raises:
-        RealCompoError: no pair has that name, or it takes no such spatial models.
-    """
+def known_pair(name: str) -> Pair:
+    """Raises: RealCompoError: no pair has that name."""
     if name not in PAIRS:
         raise RealCompoError(f"unknown pair {name!r}; known pairs: {', '.join(PAIRS)}")
-    pair = PAIRS[name]
-    base = text_to_image or pair.text_to_image
-    if pair.controls:
-        controls = tuple(_control(pair, i, model) for i, model in enumerate(spatial)) or pair.controls
-        return replace(pair, text_to_image=base, spatial=base, controls=controls)
-    if len(spatial) > 1:
-        raise RealCompoError(
-            f"--spatial is given {len(spatial)} times; {name} has GLIGEN as spatial model, so give one"
-        )
-    return replace(pair, text_to_image=base, spatial=spatial[0] if spatial else pair.spatial)
-
-
-def _control(pair: Pair, i: int, given: str) -> Control:
-    """The ControlNet that is given in the i-th place."""
-    named = next((kind for kind in CONTROL_KINDS if given.startswith(f"{kind}=")), None)
-    if named:
-        return Control(named, given.removeprefix(f"{named}="))
-    if i < len(pair.controls):
-        return Control(pair.controls[i].kind, given)
-    raise RealCompoError(
-        f"--spatial {given}: {pair.name} has {len(pair.controls)} ControlNet, so say what this one reads: "
-        f"--spatial KIND={given}, KIND being {', '.join(CONTROL_KINDS)}"
-    )
+    return PAIRS[name]

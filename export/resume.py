@@ -10,7 +10,7 @@ from runtime.bundle.manifest import EngineSpec, FileSpec, engine_files, sha256_o
 
 def finished(part: Part, out: Path) -> EngineSpec | None:
     """The part as an earlier build left it, if it is whole and nothing that it depends on has changed."""
-    engine = _read(out / part.file("json"))
+    engine = _read(out / part.sidecar)
     whole = engine and engine.key == part.key and all(_is_whole(out, file) for file in engine_files(engine))
     return engine if whole else None
 
@@ -34,7 +34,7 @@ def _change(name: str, before: str, now: str) -> str:
 
 
 def _latest(part: Part, out: Path) -> EngineSpec | None:
-    sidecars = sorted(out.glob(part.any_file("json")), key=lambda path: path.stat().st_mtime)
+    sidecars = sorted(out.glob(part.any_sidecar), key=lambda path: path.stat().st_mtime)
     return _read(sidecars[-1]) if sidecars else None
 
 

@@ -1,13 +1,12 @@
-"""`python -m runtime`: draw pictures from a bundle."""
+"""The command line: `python -m runtime generate | plan | show | schema`."""
 
 import json
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any
 
 try:
     import typer
@@ -20,15 +19,25 @@ from PIL import Image
 
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
-from runtime.bundle.manifest import write_atomically
-from runtime.cli import plain_errors
+from runtime.cli import knob_values, plain_errors, with_options
+from runtime.denoising.loop import Callback
+from runtime.knobs import check_count, check_range
 from runtime.layouts.schema import layout_schema
-from runtime.options import BOTH, Model, check_count
 from runtime.output import Output
-from runtime.pipeline import Callback
+from runtime.pipeline import COEFFICIENTS
 from runtime.planners import PLANNERS, layout_json, make_planner
+from runtime.request import every_knob
 from runtime.spatial.control_images import CONTROL_KINDS, control_picture
-from runtime.spatial.kind import PerControl
+from runtime.writing import (
+    check_apart,
+    check_folder,
+    check_picture,
+    check_writable,
+    encoded,
+    write_file,
+    write_picture,
+    writing,
+)
 
 EXAMPLES = """
 Examples:
@@ -51,11 +60,10 @@ Examples:
 
 BLANK = "#e8e8e8"  # what regions are drawn on
 PLAN_SIDE = 512  # pixels of `plan`'s picture
+MOST_PIXELS, STEEPEST = 8192, 8  # a side of `show`'s picture, and how much longer one may be than the other
 
-PlannerOption = Annotated[
-    str,
-    typer.Option(help=f"{' or '.join(PLANNERS)}: parse the prompt, or ask the model of OPENAI_MODEL."),
-]
+PLANNER_HELP = f"Planner: {' or '.join(PLANNERS)}, which parse the prompt or ask the model of OPENAI_MODEL."
+KNOBS = every_knob()
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -66,150 +74,141 @@ def main() -> None:
 
 
 @app.command(epilog=EXAMPLES)
+@with_options(KNOBS)
 def generate(
     bundle: Annotated[Path, typer.Argument(help="Folder that `python -m export build` wrote.")],
-    out: Annotated[Path, typer.Option(help="Picture to write; several are numbered: image-0.png, image-1.png, ...")],
-    prompt: Annotated[str | None, typer.Option(help="What to draw; without it, the layout's prompt.")] = None,
-    layout: Annotated[Path | None, typer.Option(help="layout.json: the regions, and maybe the prompt.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Plan the layout from --prompt.")] = False,
-    planner: PlannerOption = "offline",
-    negative_prompt: Annotated[str, typer.Option(help="What to steer away from.")] = "",
-    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 50,
-    seed: Annotated[int, typer.Option(help="Draws the starting noise and coefficients.")] = 0,
-    sampler: Annotated[str, typer.Option(help="plms, ddim or dpm++2m.")] = "plms",
-    gradient: Annotated[
-        str,
-        typer.Option(help="exact, surrogate, none, fixed:W (weight of the spatial model), text_to_image or spatial."),
-    ] = "exact",
-    guidance_scale: Annotated[float, typer.Option(help="Classifier-free guidance; 1 is off.")] = 7.5,
-    switch_step: Annotated[
-        int | None,
+    out: Annotated[
+        Path,
+        typer.Option(help="Picture to write, such as image.png; several are numbered image-0.png, image-1.png, ..."),
+    ],
+    prompt: Annotated[str | None, typer.Option(help="Text to draw; default: the layout's prompt.")] = None,
+    layout: Annotated[
+        Path | None, typer.Option(help="File layout.json with the regions, and optionally the prompt.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Plan the layout from --prompt instead of reading one with --layout.")
+    ] = False,
+    planner: Annotated[str | None, typer.Option(help=f"{PLANNER_HELP} Default: offline.")] = None,
+    negative_prompt: Annotated[str, typer.Option(help="Text to steer away from.")] = "",
+    num_images: Annotated[int, typer.Option(help="Number of pictures to draw, 1 or more.")] = 1,
+    coefficients: Annotated[
+        str | None,
+        typer.Option(help=f"Start of the fusing coefficients: {', '.join(COEFFICIENTS)}. Default: {COEFFICIENTS[0]}."),
+    ] = None,
+    traces: Annotated[
+        Path | None,
         typer.Option(
-            help="Evaluations before it use the spatial model alone. [default: 0.4 of the steps with GLIGEN, 0 with "
-            "ControlNets]"
+            help="Folder to write trace pictures to: regions, weights at every step, region maps and the loss."
         ),
     ] = None,
-    coefficient_scale: Annotated[float, typer.Option(help="How fast the coefficients move.")] = 1e6,
-    gradient_from: Annotated[
-        list[str] | None, typer.Option(help="Model whose attention loss exact uses; repeat it. [default: both]")
-    ] = None,
-    trial_guidance: Annotated[bool, typer.Option(help="Guide the predictions of exact's trial step.")] = False,
-    update_every: Annotated[int, typer.Option(help="Update the coefficients every k-th evaluation.")] = 1,
-    grounding_fraction: Annotated[float, typer.Option(help="Share of the evaluations with GLIGEN's gates on.")] = 1.0,
-    control_scale: Annotated[
-        list[float] | None, typer.Option(help="Of what ControlNets add; one for all, or repeat it. [default: 1]")
-    ] = None,
-    control_start: Annotated[
-        list[float] | None, typer.Option(help="Share of the evaluations before ControlNets come in. [default: 0]")
-    ] = None,
-    control_end: Annotated[
-        list[float] | None, typer.Option(help="Share of the evaluations after which they stay out. [default: 1]")
-    ] = None,
-    num_images: Annotated[int, typer.Option(help="Pictures to draw.")] = 1,
-    traces: Annotated[Path | None, typer.Option(help="Folder for pictures of what the balancer did.")] = None,
     backend: Annotated[
         str,
-        typer.Option(help="auto (the bundle's plans if they run here, or else onnx), " + ", ".join(BACKENDS[1:]) + "."),
+        typer.Option(
+            help="Library that runs the engines: auto (the bundle's plans if they run here, or else onnx), "
+            f"{', '.join(BACKENDS[1:])}."
+        ),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or cuda:N.")] = "auto",
     second_stream: Annotated[
-        bool, typer.Option("--second-stream", help="Run both models' plans side by side.")
+        bool,
+        typer.Option("--second-stream", help="Run both models' TensorRT plans side by side; takes more GPU memory."),
     ] = False,
+    **knobs: Any,
 ) -> None:
     """Draw a prompt, each object where the layout puts it. The last line printed is the picture's path."""
     with plain_errors():
         check_count("num_images", num_images)
         paths = _numbered(out, num_images)
-        _check_picture(out)
+        for path in paths:
+            check_picture(path)
         if traces:
-            _prepare_traces(traces)
-        placed = _plan_or_read(prompt, layout, planner if plan else None)
+            _prepare_traces(traces, paths)
+        placed = _plan_or_read(prompt, layout, plan, planner)
         wanted = _choose_prompt(prompt, placed)
         pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream)
+        height, width = pipe.manifest.image_size
+        check_picture(out, (width, height))
         with progress_bar() as callback:
             output = pipe(
                 wanted,
                 layout=placed,
                 negative_prompt=negative_prompt,
-                steps=steps,
-                seed=seed,
-                sampler=sampler,
-                gradient=gradient,
-                guidance_scale=guidance_scale,
-                switch_step=switch_step,
-                coefficient_scale=coefficient_scale,
-                gradient_from=cast(list[Model], gradient_from or BOTH),  # checked with the other options
-                trial_guidance=trial_guidance,
-                update_every=update_every,
-                grounding_fraction=grounding_fraction,
-                control_scale=_per_control(control_scale, 1.0),
-                control_start=_per_control(control_start, 0.0),
-                control_end=_per_control(control_end, 1.0),
                 num_images=num_images,
+                coefficients=coefficients,
                 trace=traces is not None,
                 callback=callback,
+                **knob_values(KNOBS, knobs),
             )
         if traces:
             _write_traces(traces, output, wanted, placed, pipe.manifest.maps.resolution)
         for path, image in zip(paths, output.images, strict=True):
-            _write_image(path, image)
+            write_picture(path, image)
             typer.echo(path)
 
 
 @app.command(epilog=PLAN_EXAMPLES)
 def plan(
-    prompt: Annotated[str, typer.Option(help="What to draw.")],
-    planner: PlannerOption = "offline",
-    model: Annotated[str | None, typer.Option(help="Of the chat planner; by default OPENAI_MODEL.")] = None,
+    prompt: Annotated[str, typer.Option(help="Text to plan a layout for.")],
+    planner: Annotated[str, typer.Option(help=PLANNER_HELP)] = "offline",
+    model: Annotated[str | None, typer.Option(help="Model for the chat planner. Default: $OPENAI_MODEL.")] = None,
     base_url: Annotated[
-        str | None, typer.Option(help="Of the chat planner's endpoint; by default OPENAI_BASE_URL or OpenAI's.")
+        str | None,
+        typer.Option(help="Address of the chat planner's endpoint. Default: $OPENAI_BASE_URL, or else OpenAI's own."),
     ] = None,
     api_key: Annotated[
-        str | None, typer.Option(help="For that endpoint; other users of the machine see it, unlike OPENAI_API_KEY.")
+        str | None,
+        typer.Option(help="Key for that endpoint; other users of this machine can see it, so prefer $OPENAI_API_KEY."),
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(help="Seconds the chat planner may take, retries too; by default 60.")
+        float | None,
+        typer.Option(help="Limit in seconds on the chat planner's answer, retries included. Default: 60."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="File to write the layout to, too.")] = None,
-    picture: Annotated[Path | None, typer.Option(help="Picture of the layout to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write the layout to, besides printing it.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Picture of the layout to write, such as scene.png.")] = None,
 ) -> None:
-    """Plan where each object of a prompt goes, and print the layout as --layout reads it."""
+    """Plan where each object of a prompt goes, and print a layout that `--layout` reads."""
     with plain_errors():
         find = make_planner(planner, model=model, base_url=base_url, api_key=api_key, time_limit=time_limit)
+        check_apart(out=out, picture=picture)
         if out:
-            _check_writable(out)
+            check_writable(out)
         if picture:
-            _check_picture(picture)
+            _prepare_figures()
+            check_picture(picture, (PLAN_SIDE, PLAN_SIDE))
         placed = find(prompt)
         text = layout_json(placed)
+        drawn = encoded(picture, _draw_regions(placed, PLAN_SIDE, PLAN_SIDE)) if picture else b""
         if out:
-            with writing(out):
-                write_atomically(out, f"{text}\n".encode())
+            write_file(out, f"{text}\n".encode())
         if picture:
-            _write_image(picture, _draw_regions(placed, PLAN_SIDE, PLAN_SIDE))
+            write_file(picture, drawn)
         typer.echo(text)
 
 
 @app.command()
 def show(
-    layout: Annotated[Path, typer.Argument(help="layout.json: the regions, and maybe the prompt.")],
-    out: Annotated[Path, typer.Option(help="Picture to write.")],
+    layout: Annotated[Path, typer.Argument(help="File layout.json with the regions, and optionally the prompt.")],
+    out: Annotated[Path, typer.Option(help="Picture to write, such as regions.png.")],
     control: Annotated[
-        str | None, typer.Option(help="Write what a ControlNet is shown of it: " + ", ".join(CONTROL_KINDS) + ".")
+        str | None,
+        typer.Option(help=f"Kind of control image to draw instead of the regions: {', '.join(CONTROL_KINDS)}."),
     ] = None,
-    height: Annotated[int, typer.Option(help="Pixels of the image.")] = 512,
-    width: Annotated[int, typer.Option(help="Pixels of the image.")] = 512,
+    height: Annotated[
+        int, typer.Option(help="Height of the picture in pixels; a picture of the regions keeps only the aspect ratio.")
+    ] = 512,
+    width: Annotated[
+        int, typer.Option(help="Width of the picture in pixels; a picture of the regions keeps only the aspect ratio.")
+    ] = 512,
 ) -> None:
     """Draw a layout's regions, or one of its control images. The last line printed is the picture's path."""
     with plain_errors():
-        check_count("height", height)
-        check_count("width", width)
-        _check_picture(out)
+        _check_size(height, width, control)
+        check_picture(out, (width, height))
         placed = Layout.from_file(layout)
         if control is None:
-            _write_image(out, _draw_regions(placed, height, width))
+            write_picture(out, _draw_regions(placed, height, width))
         else:
-            _write_image(out, _draw_control(placed, control, height, width))
+            write_picture(out, _draw_control(placed, control, height, width))
         typer.echo(out)
 
 
@@ -237,21 +236,16 @@ def progress_bar() -> Iterator[Callback]:
             progress.stop()
 
 
-def _plan_or_read(prompt: str | None, path: Path | None, planner: str | None) -> Layout | None:
-    if planner is None:
+def _plan_or_read(prompt: str | None, path: Path | None, plan: bool, planner: str | None) -> Layout | None:
+    if not plan:
+        if planner is not None:
+            raise RealCompoError(f"--planner {planner} plans nothing without --plan; add --plan")
         return Layout.from_file(path) if path else None
     if path is not None:
         raise RealCompoError("--plan and --layout are both given; give one")
     if prompt is None:
         raise RealCompoError("--plan needs a prompt: give --prompt")
-    return make_planner(planner)(prompt)
-
-
-def _per_control(given: list[float] | None, default: float) -> PerControl:
-    """One number is for all ControlNets."""
-    if not given:
-        return default
-    return given[0] if len(given) == 1 else given
+    return make_planner(planner or "offline")(prompt)
 
 
 def _choose_prompt(prompt: str | None, layout: Layout | None) -> str:
@@ -266,29 +260,21 @@ def _numbered(out: Path, count: int) -> list[Path]:
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(count)]
 
 
-def _check_picture(out: Path) -> None:
-    if Image.registered_extensions().get(out.suffix.lower()) not in Image.SAVE:
-        raise RealCompoError(f"{out}: {out.suffix or 'no suffix'} is not a picture format; use .png")
-    _check_writable(out)
+def _check_size(height: int, width: int, control: str | None) -> None:
+    for name, side in (("height", height), ("width", width)):
+        check_range(name, side, 1, MOST_PIXELS)
+    if control is None and max(height, width) > STEEPEST * min(height, width):
+        raise RealCompoError(f"{width}x{height} is too narrow for a picture of regions; use at most {STEEPEST} to 1")
 
 
-def _check_writable(out: Path) -> None:
-    """Find out before the work starts, not after it."""
-    with writing(out):
-        if out.is_dir():
-            raise RealCompoError(f"{out} is a folder; give the name of a file in it")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-
-
-def _prepare_traces(folder: Path) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+def _prepare_traces(folder: Path, paths: list[Path]) -> None:
+    check_folder(folder)
     with _needing_matplotlib("--traces"):
-        import runtime.trace_pictures  # noqa: F401
+        from runtime.trace_pictures import picture_files
+    for file in picture_files(folder, len(paths)):
+        check_writable(file)
+        for path in paths:
+            check_apart(out=path, traces=file)
 
 
 @contextmanager
@@ -309,9 +295,15 @@ def _write_traces(
             typer.echo(path)
 
 
-def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
+def _prepare_figures() -> None:
     with _needing_matplotlib("a picture of a layout"):
-        from runtime.layouts.pictures import draw_layout, png
+        import runtime.layouts.pictures  # noqa: F401
+
+
+def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
+    _prepare_figures()
+    from runtime.layouts.pictures import draw_layout, png
+
     blank = Image.new("RGB", (width, height), BLANK)
     return Image.open(BytesIO(png(draw_layout(blank, layout.prompt or "", layout)))).convert("RGB")
 
@@ -320,21 +312,6 @@ def _draw_control(layout: Layout, kind: str, height: int, width: int) -> Image.I
     if kind not in CONTROL_KINDS:
         raise RealCompoError(f"--control {kind} is unknown; use one of {', '.join(CONTROL_KINDS)}")
     return control_picture(layout, kind, (height, width))
-
-
-def _write_image(path: Path, image: Image.Image) -> None:
-    buffer = BytesIO()
-    image.save(buffer, format=Image.registered_extensions()[path.suffix.lower()])
-    with writing(path):
-        write_atomically(path, buffer.getvalue())
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RealCompoError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

@@ -1,22 +1,76 @@
-"""What the three command lines share: one plain line for what a user can mend, and exit codes."""
+"""What the command lines share: options made of knobs, one plain line for what a user can mend, exit codes."""
 
+import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 
 from runtime.errors import RealCompoError
+from runtime.knobs import Knob
+from runtime.messages import one_line
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def with_options(knobs: Mapping[str, Knob]) -> Callable[[F], F]:
+    """Give a command an option for each knob, in the place of its `**knobs`."""
+
+    def add(command: F) -> F:
+        signature = inspect.signature(command)
+        own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        parameters = [*own, *map(_parameter, knobs.values())]
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ |= {one.name: one.annotation for one in parameters}
+        return command
+
+    return add
+
+
+def knob_values(knobs: Mapping[str, Knob], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given for knobs on a command line, as calls take it: one number of a repeated option is for all."""
+    asked = {name: value for name, value in given.items() if not (_is_many(knobs[name]) and not value)}
+    return {
+        name: value[0] if _is_many(knobs[name]) and float in get_args(knobs[name].type) and len(value) == 1 else value
+        for name, value in asked.items()
+    }
+
+
+def _parameter(knob: Knob) -> inspect.Parameter:
+    default = None if _is_many(knob) else knob.default
+    annotation: Any = Annotated[_type(knob), typer.Option(help=_help(knob))]
+    return inspect.Parameter(knob.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _help(knob: Knob) -> str:
+    """typer adds the default of what can be given but once."""
+    if not _is_many(knob):
+        return f"{knob.help} Default: {knob.unset}." if knob.unset else knob.help
+    default = ", ".join(knob.default) if isinstance(knob.default, Sequence) else f"{knob.default:g}"
+    return f"{knob.help} Repeat it for several. Default: {default}."
+
+
+def _is_many(knob: Knob) -> bool:
+    return any(get_origin(one) is Sequence for one in (knob.type, *get_args(knob.type)))
+
+
+def _type(knob: Knob) -> Any:
+    """What typer makes an option of."""
+    if not _is_many(knob):
+        return knob.type
+    return list[float] | None if float in get_args(knob.type) else list[str] | None
 
 
 @contextmanager
 def plain_errors(interrupted: str = "interrupted") -> Iterator[None]:
     """Instead of a traceback, one line on stderr: exit code 2 for a RealCompoError, 130 for Ctrl-C."""
-    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
+    warnings.showwarning = lambda message, *_, **__: typer.echo(one_line(f"warning: {message}"), err=True)
     try:
         yield
     except RealCompoError as error:
-        _exit(f"error: {' '.join(str(error).split())}", 2)
+        _exit(one_line(f"error: {error}"), 2)
     except KeyboardInterrupt:
         _exit(interrupted, 130)
 

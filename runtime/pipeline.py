@@ -1,78 +1,48 @@
 """RealCompo (arXiv 2402.12908): one denoising run over two models, balanced per pixel."""
 
-import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL.Image import Image
-from torch import Tensor
+from torch import Generator, Tensor
 
 from runtime.backends import Engines, load_engines
-from runtime.bundle.manifest import Manifest, check_files, how_to_rebuild, needed_roles, read_manifest
-from runtime.denoising.balancer import Regions, fusing_weights
-from runtime.denoising.capture import Graphs, TorchGraph
-from runtime.denoising.evaluation import Evaluation, State, evaluate, start_state
-from runtime.denoising.models import Conditions, Models
-from runtime.denoising.rows import Row, make_rows
+from runtime.bundle.manifest import Manifest, check_files, how_to_rebuild, read_manifest
+from runtime.denoising.balancer import Regions
+from runtime.denoising.loop import Callback, Course, Denoiser
+from runtime.denoising.models import Conditions
+from runtime.denoising.numbers import make_numbers
 from runtime.errors import RealCompoError
+from runtime.knobs import check_count
 from runtime.layouts.layout import Layout
-from runtime.options import BOTH, Kind, Model, Options, check_count
-from runtime.output import Output, Stats, TraceStep, to_images
-from runtime.request import Request, make_regions, make_request, pad_regions
-from runtime.sampling.tables import Step, make_table
-from runtime.spatial.controlnets import ControlNets
-from runtime.spatial.gligen import Gligen
-from runtime.spatial.kind import PerControl, SpatialModel, Strengths
+from runtime.options import Options
+from runtime.output import Output, to_images
+from runtime.request import Request, make_regions, make_request, pad_regions, read_knobs, with_knobs
+from runtime.sampling import make_table
+from runtime.spatial import kind_of, needed_roles
+from runtime.stats import Stats
 from runtime.text.encoder import TextEncoder
 from runtime.text.tokens import PromptEncoder, open_tokenizers
+from runtime.turns import Turns
 
-Callback = Callable[[int, int, Tensor, Tensor], None]
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """The tensors that evaluations of one size work on, and the CUDA graphs that know their addresses."""
-
-    state: State
-    conditions: Conditions
-    graphs: Graphs[Evaluation]
-
-    def begin(self, state: State, conditions: Conditions) -> None:
-        """Take over another run's start, in place."""
-        for own, other in zip(self.tensors(), (*state.tensors(), *conditions.tensors()), strict=True):
-            own.copy_(other)
-
-    def tensors(self) -> list[Tensor]:
-        return [*self.state.tensors(), *self.conditions.tensors()]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What does not change from row to row of the table."""
-
-    workspace: Workspace
-    table: tuple[Step, ...]
-    rows: Row
-    options: Options
-    regions: int  # the most of any image
-    stats: Stats
+COEFFICIENTS = ("normal", "equal")  # how they may start: as the paper draws them, or half of each model
 
 
 class RealCompo:
-    """A loaded bundle, ready to draw. Not for use from several threads at once: engines reuse their buffers."""
+    """A loaded bundle, ready to draw. Threads that call it take turns, in the order in which they came."""
 
     def __init__(self, manifest: Manifest, tokenizers: Sequence[PromptEncoder], engines: Engines) -> None:
         self.manifest = manifest
         self.device = engines.device
+        self._kind = kind_of(manifest)
+        self._spatial = self._kind.open(manifest, engines.runners, engines.device)
         self._texts = TextEncoder(manifest, tokenizers, engines.runners["text_encoder"], engines.device)
         self._runners = engines.runners
         self._streams = engines.streams
-        self._make_graph = TorchGraph if engines.capturable else None
-        self._spatial = _spatial_model(manifest, engines)
-        self._workspaces: dict[tuple[torch.Size, ...], Workspace] = {}
+        self._denoiser = Denoiser(manifest, engines)
+        self._turns = Turns()
 
     @classmethod
     def load(
@@ -100,41 +70,27 @@ class RealCompo:
         """
         folder = Path(path)
         manifest = read_manifest(folder)
-        if absent := [
-            role for role in needed_roles(manifest.shared_unet, bool(manifest.controls)) if role not in manifest.engines
-        ]:
+        needed = needed_roles(kind_of(manifest), manifest.shared_unet)
+        if absent := [role for role in needed if role not in manifest.engines]:
             raise RealCompoError(f"{folder} has no {', '.join(absent)} engine. {how_to_rebuild(folder, manifest)}")
         if verify:
             check_files(folder, manifest)
         tokenizers = open_tokenizers(folder, manifest)
         return cls(manifest, tokenizers, load_engines(folder, manifest, backend, device, second_stream))
 
-    @torch.no_grad()
+    @with_knobs
     def __call__(
         self,
         prompt: str | Sequence[str],
         *,
         layout: Layout | Sequence[Layout] | None = None,
         negative_prompt: str | Sequence[str] = "",
-        steps: int = 50,
-        guidance_scale: float = 7.5,
-        switch_step: int | None = None,
-        seed: int = 0,
-        gradient: str = "exact",
-        sampler: str = "plms",
-        coefficient_scale: float = 1e6,
-        gradient_from: Sequence[Model] = BOTH,
-        trial_guidance: bool = False,
-        update_every: int = 1,
         num_images: int = 1,
         latents: Tensor | None = None,
-        coefficients: Tensor | None = None,
+        coefficients: Tensor | str | None = None,
         trace: bool = False,
         callback: Callback | None = None,
-        grounding_fraction: float = 1.0,
-        control_scale: PerControl = 1.0,
-        control_start: PerControl = 0.0,
-        control_end: PerControl = 1.0,
+        **knobs: Any,
     ) -> Output:
         """Draw B = prompts * num_images images of (H,W) = `manifest.image_size`.
 
@@ -144,77 +100,55 @@ class RealCompo:
                 Only `gradient="text_to_image"` does without; it shows one to the trace alone.
             negative_prompt: what to steer away from; one, or one for each prompt. An empty one is zeros to an SDXL that
                 was trained so, as diffusers has it where none is given.
-            steps: denoising steps; `plms` evaluates the models once more.
-            guidance_scale: of classifier-free guidance; 1 or less leaves the unconditional rows out.
-            switch_step: the evaluations before this one use the spatial model alone; None is 0.4 of the steps with
-                GLIGEN, and 0 with ControlNets.
-            seed: draws the starting latents of all images at once, as diffusers does, and then the coefficients.
-            gradient: what moves the fusing coefficients. `exact`: the loss of both models' attention maps after a trial
-                step, as in the paper; `surrogate`: the loss of the mixed maps that the models give anyway; `none`:
-                nothing, they stay as drawn; `fixed:W`: instead of coefficients, a constant weight W of the spatial
-                model; `text_to_image` or `spatial`: that model alone.
-            sampler: `plms`, `ddim` or `dpm++2m`.
-            coefficient_scale: of the coefficients' updates.
-            gradient_from: the models whose attention losses `exact` adds up; the released layout code has the spatial
-                one alone.
-            trial_guidance: whether the trial step of `exact` fuses guided predictions, as the released keypoint code
-                does, instead of conditional ones.
-            update_every: update the coefficients at every k-th evaluation from `switch_step` on.
             num_images: images for each prompt.
-            latents: (B,4,h,w) float32 to start from instead of drawn ones.
-            coefficients: (B,2,h,w) float32 to start from instead of drawn ones, text-to-image first.
+            latents: (B,4,h,w) float32 to start from instead of drawn ones. The seed draws those of all images at once,
+                as diffusers does, then the coefficients, then the fresh noise of samplers that add it.
+            coefficients: what to start from: `normal`, the default, is drawn from N(0, 1) as in the paper; `equal` is
+                half of each model; or (B,2,h,w) float32, text-to-image first.
             trace: record what the balancer saw; see `TraceStep`.
             callback: called after each evaluation with its number (from 1), how many there are, the latents and the
-                coefficients; what it raises ends the run.
-            grounding_fraction: of the evaluations, the first ones, that have GLIGEN's gates on.
-            control_scale: what ControlNets add is multiplied by it; one for all, or one for each, in the order of
-                `manifest.controls`.
-            control_start: the share of the evaluations after which ControlNets come in; one, or one each.
-            control_end: the share of the evaluations after which they stay out; one, or one each.
+                coefficients; what it raises ends the run. It cannot draw with this pipeline.
+            knobs: those of `runtime.options.Options`, and the strengths of the bundle's kind of spatial model.
 
         Raises:
             RealCompoError: an argument out of its range, or a layout that does not fit the prompt or the bundle.
+            TypeError: an unknown argument.
         """
         check_count("num_images", num_images)
-        table = make_table(sampler, steps, self.manifest.scheduler)
-        switch_step = self._spatial.switch_step(steps) if switch_step is None else switch_step
-        options = Options(
-            rows=len(table),
-            gradient=gradient,
-            guidance_scale=guidance_scale,
-            switch_step=switch_step,
-            coefficient_scale=coefficient_scale,
-            update_every=update_every,
-            gradient_from=tuple(gradient_from),
-            trial_guidance=trial_guidance,
-        )
+        options, strengths = read_knobs(knobs, self._kind)
+        course = self._plan(options, strengths)
         if layout is None and options.needs_layout:
-            raise RealCompoError(f"gradient={gradient!r} needs a layout; only gradient='text_to_image' does without")
+            raise RealCompoError(
+                f"gradient={options.gradient!r} needs a layout; only gradient='text_to_image' does without"
+            )
         request, stats = make_request(prompt, negative_prompt, layout, num_images), Stats()
-        strengths = Strengths(grounding_fraction, control_scale, control_start, control_end)
-        rows = make_rows(table, options, self._spatial.scales(strengths, len(table)), self.device)
-        with self._streams.own():
-            start = start_state(*self._draw(len(request.prompts), seed, latents, coefficients, options), rows.at(0))
-            workspace = self._workspace(start, self._prepare(request, options, stats))
-            most = max(len(placed.regions) for placed in request.layouts)
-            seen = self._denoise(Run(workspace, table, rows, options, most, stats), trace, callback)
-            final = workspace.state.latents.clone()
+        with self._turns.take(), torch.no_grad(), self._streams.own():
+            generator = _seeded(options.seed)
+            start = self._draw(len(request.prompts), generator, latents, coefficients, options.fixed_weight)
+            conditions = self._prepare(request, options, stats)
+            final, seen = self._denoiser.run(course, *start, conditions, generator, stats, trace, callback)
             return Output(self._decode(final, stats), final, seen, stats)
 
+    def _plan(self, options: Options, strengths: Any) -> Course:
+        table = make_table(options.sampler, options.steps, self.manifest.scheduler)
+        works = options.works(len(table), switch_step=round(self._kind.alone * options.steps))
+        scales = self._spatial.scales(strengths, len(table))
+        return Course(table, works, make_numbers(table, options, scales, self.device))
+
     def _draw(
-        self, count: int, seed: int, latents: Tensor | None, coefficients: Tensor | None, options: Options
+        self,
+        count: int,
+        generator: Generator,
+        latents: Tensor | None,
+        coefficients: Tensor | str | None,
+        fixed_weight: float | None,
     ) -> tuple[Tensor, Tensor]:
         """Starting latents (B,4,h,w) and coefficients (B,2,h,w): the caller's, or drawn."""
-        generator = _seeded(seed)
         channels, height, width = self.manifest.latent_shape
         drawn = torch.randn((count, channels, height, width), generator=generator)
         drawn_coefficients = torch.randn((count, 2, height, width), generator=generator)
-        if options.fixed_weight is not None:  # the softmax of logarithms is the weights themselves
-            if coefficients is not None:
-                raise RealCompoError(f"gradient={options.gradient!r} has a constant weight: leave coefficients out")
-            weights = torch.tensor([1 - options.fixed_weight, options.fixed_weight])
-            drawn_coefficients = weights.log()[:, None, None].expand_as(drawn_coefficients)
-        return self._given("latents", latents, drawn), self._given("coefficients", coefficients, drawn_coefficients)
+        started = _start_coefficients(coefficients, drawn_coefficients, fixed_weight)
+        return self._given("latents", latents, drawn), self._given("coefficients", started, drawn_coefficients)
 
     def _given(self, name: str, given: Tensor | None, drawn: Tensor) -> Tensor:
         if given is not None and given.shape != drawn.shape:
@@ -235,38 +169,7 @@ class RealCompo:
         else:
             spatial = self._spatial.no_condition(len(texts["encoder_hidden_states"]))
         padded = Regions(*(part.to(self.device) for part in pad_regions(regions, self.manifest.max_regions)))
-        return Conditions(texts, spatial, padded)
-
-    def _workspace(self, state: State, conditions: Conditions) -> Workspace:
-        """Where a run with this start works: the place of an earlier one of its size, if CUDA graphs know that."""
-        if self._make_graph is None:
-            return Workspace(state, conditions, Graphs(None))
-        key = tuple(tensor.shape for tensor in (*state.tensors(), *conditions.tensors()))
-        if key not in self._workspaces:
-            self._workspaces[key] = Workspace(state, conditions, Graphs(self._make_graph))
-        self._workspaces[key].begin(state, conditions)
-        return self._workspaces[key]
-
-    def _denoise(self, run: Run, trace: bool, callback: Callback | None) -> list[TraceStep]:
-        """Carry the state over all rows; the trace if asked for."""
-        state, seen = run.workspace.state, []
-        with run.stats.stage("denoise"):
-            for i, step in enumerate(run.table):
-                state.row.become(run.rows.at(i))
-                kind = run.options.kind(i)
-                evaluation = run.workspace.graphs.run((kind, trace), partial(self._evaluate, run, kind, trace))
-                run.stats.add(evaluation.stats)
-                if trace:
-                    seen.append(_trace_step(step, run, kind, evaluation))
-                if callback:
-                    callback(i + 1, len(run.table), state.latents.clone(), state.coefficients.clone())
-            skipped = int(state.skipped)  # asking earlier would make every step wait for the GPU
-        _warn_of_skipped(run.stats, skipped)
-        return seen
-
-    def _evaluate(self, run: Run, kind: Kind, trace: bool) -> Evaluation:
-        models = Models(self._runners, run.workspace.conditions, self._streams, self.manifest.shared_unet)
-        return evaluate(models, run.workspace.state, kind, self.manifest.maps.resolution, trace)
+        return Conditions(texts, spatial, padded, most_regions=max(len(placed.regions) for placed in layouts))
 
     def _decode(self, latents: Tensor, stats: Stats) -> list[Image]:
         with stats.stage("decode"):
@@ -274,47 +177,20 @@ class RealCompo:
             return to_images(decoded["images"])
 
 
-def _spatial_model(manifest: Manifest, engines: Engines) -> SpatialModel:
-    if manifest.controls:
-        return ControlNets(manifest, engines.device)
-    return Gligen(manifest, engines.runners, engines.device)
+def _start_coefficients(given: Tensor | str | None, drawn: Tensor, fixed_weight: float | None) -> Tensor:
+    if fixed_weight is not None:  # the softmax of logarithms is the weights themselves
+        if given is not None:
+            raise RealCompoError(f"gradient='fixed:{fixed_weight:g}' has a constant weight: leave coefficients out")
+        return torch.tensor([1 - fixed_weight, fixed_weight]).log()[:, None, None].expand_as(drawn)
+    if isinstance(given, Tensor):
+        return given
+    if given not in (None, *COEFFICIENTS):
+        raise RealCompoError(f"coefficients={given!r} is unknown; use {' or '.join(COEFFICIENTS)}, or a tensor")
+    return torch.zeros_like(drawn) if given == "equal" else drawn
 
 
-def _seeded(seed: int) -> torch.Generator:
+def _seeded(seed: int) -> Generator:
     try:
-        return torch.Generator().manual_seed(seed)
+        return Generator().manual_seed(seed)
     except (RuntimeError, ValueError) as error:
         raise RealCompoError(f"seed={seed} is out of range; use 0 to {2**63 - 1}") from error
-
-
-def _warn_of_skipped(stats: Stats, count: int) -> None:
-    """Said once a run, and after it."""
-    stats.skipped_updates = count
-    if count:
-        warnings.warn(
-            f"{count} updates of the coefficients were left out because their gradient was not finite; if there are "
-            "many, build the bundle with --precision fp32 or bf16",
-            stacklevel=4,
-        )
-
-
-def _trace_step(step: Step, run: Run, kind: Kind, evaluation: Evaluation) -> TraceStep:
-    """A copy of what the next evaluation will write over."""
-    assert evaluation.attention is not None  # it is traced
-    loss, region_maps = evaluation.attention
-    coefficients, gradient = run.workspace.state.coefficients.clone(), evaluation.gradient
-    return TraceStep(
-        step.timestep,
-        loss.clone(),
-        region_maps[:, : run.regions].clone(),
-        coefficients,
-        _spatial_weight(kind, coefficients),
-        None if gradient is None else gradient.clone(),
-    )
-
-
-def _spatial_weight(kind: Kind, coefficients: Tensor) -> Tensor:
-    """How much of the spatial model went into each pixel: (B,h,w)."""
-    if len(kind.models) == 2:
-        return fusing_weights(coefficients)[:, 1]
-    return torch.full_like(coefficients[:, 1], float("spatial" in kind.models))

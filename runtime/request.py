@@ -1,9 +1,11 @@
-"""What is asked for: prompts and layouts, one each for every image, and the regions as the balancer takes them."""
+"""What is asked for: prompts and layouts, one each for every image, the regions as the balancer takes them, knobs."""
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from difflib import get_close_matches
+from typing import Any, TypeVar
 
 import torch
 from torch.nn.functional import pad
@@ -11,10 +13,15 @@ from torch.nn.functional import pad
 from runtime.bundle.manifest import Manifest
 from runtime.denoising.balancer import Regions
 from runtime.errors import RealCompoError
+from runtime.knobs import Knob, Knobs, knobs_of, make
 from runtime.layouts.layout import Layout
+from runtime.options import Options
+from runtime.spatial import KINDS, strength_knobs
+from runtime.spatial.kind import SpatialKind
 from runtime.text.tokens import Prompt, region_tokens
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 NO_LAYOUT = Layout(())
 
 
@@ -80,6 +87,62 @@ def pad_regions(regions: Regions, count: int) -> Regions:
     more = count - regions.weights.shape[1]
     return Regions(
         pad(regions.masks, (0, 0, 0, more)), pad(regions.tokens, (0, 0, 0, more)), pad(regions.weights, (0, more))
+    )
+
+
+def every_knob() -> dict[str, Knob]:
+    """All that a call takes besides prompts and layouts, by name: what command lines, servers and pages are made of."""
+    return knobs_of(Options) | strength_knobs()
+
+
+def read_knobs(given: Mapping[str, Any], kind: SpatialKind) -> tuple[Options, Knobs]:
+    """The options, and the strengths of a kind of spatial model.
+
+    Raises:
+        RealCompoError: a value out of its range, or a strength of another kind that is not at its default.
+        TypeError: no knob has that name.
+    """
+    _check_known(given)
+    for other in KINDS.values():
+        if other is not kind:
+            _check_unused(given, other, kind)
+    return make(Options, given), make(kind.strengths, given)
+
+
+def with_knobs(call: F) -> F:
+    """Show in a function's signature the knobs that its `**knobs` stand for."""
+    signature = inspect.signature(call)
+    own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[
+            *own,
+            *(
+                inspect.Parameter(knob.name, inspect.Parameter.KEYWORD_ONLY, default=knob.default, annotation=knob.type)
+                for knob in every_knob().values()
+            ),
+        ]
+    )
+    return call
+
+
+def _check_known(given: Mapping[str, Any]) -> None:
+    known = every_knob()
+    for name in given:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            raise TypeError(f"there is no argument {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+
+
+def _check_unused(given: Mapping[str, Any], other: SpatialKind, kind: SpatialKind) -> None:
+    """Raise RealCompoError if a strength is given that only another kind has."""
+    names = knobs_of(other.strengths)
+    used = [name for name in names if name in given and given[name] != names[name].default]
+    if not used:
+        return
+    *first, last = names
+    subject = f"{', '.join(first)} and {last} are" if first else f"{last}={given[last]} is"
+    raise RealCompoError(
+        f"{subject} for {other.title}, and this bundle's spatial model is {kind.title}; use {kind.instead}"
     )
 
 

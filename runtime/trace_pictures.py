@@ -17,6 +17,7 @@ from runtime.output import Output, TraceStep
 FAINT = "#8a8a8a"
 STEPS_SHOWN = 8  # of a region's attention; weights show every step
 GRID_COLUMNS = 10
+NAMES = ("layout", "weights", "attention", "loss")
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,19 @@ def write_pictures(
     paths = []
     for row, image in enumerate(output.images):
         picture = Picture(image, prompt, layout or Layout(()), output.trace, row, map_resolution)
-        suffix = f"-{row}" if len(output.images) > 1 else ""
         for name, figure in draw_all(picture).items():
-            paths.append(folder / f"{name}{suffix}.png")
+            paths.append(_file(folder, name, row, len(output.images)))
             write_atomically(paths[-1], png(figure))
     return paths
+
+
+def picture_files(folder: Path, count: int) -> list[Path]:
+    """All that `write_pictures` may write of so many images."""
+    return [_file(folder, name, row, count) for row in range(count) for name in NAMES]
+
+
+def _file(folder: Path, name: str, row: int, count: int) -> Path:
+    return folder / (f"{name}-{row}.png" if count > 1 else f"{name}.png")
 
 
 def draw_all(picture: Picture) -> dict[str, Figure]:
@@ -70,7 +79,7 @@ def draw_weights(picture: Picture) -> Figure:
         _map(axes, step.spatial_weight[picture.row].numpy(force=True), "coolwarm", 0, 1)
         for region in picture.layout.regions:
             outline(axes, region, INK, width=0.7)
-        axes.set_title(f"{i + 1} · t {step.timestep}", fontsize=7.5, color=FAINT, pad=2)
+        axes.set_title(f"{i + 1} · t {step.timestep:g}", fontsize=7.5, color=FAINT, pad=2)
     bar = figure.colorbar(grid[0, 0].images[0], ax=grid, shrink=min(1.0, 2.2 / rows), aspect=14, ticks=[0, 0.5, 1])
     bar.ax.set_yticklabels(["text-to-image", "half and half", "spatial"], fontsize=8)
     bar.outline.set_visible(False)

@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from export.build import Options, build
 from export.checkpoints.folders import ROOT
-from export.pairs import find_pair
+from export.spatial import find_pair
 from runtime import RealCompo
 
 BUNDLES = ROOT / "outputs" / "tests"

@@ -1,5 +1,7 @@
 """The demo pair end to end: the bundle against diffusers' own pipelines, and what it draws against the scorer."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,10 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from benchmarks.quality import RegionKind, Sampling, held_out_scenes, score_mode
+from benchmarks.drawing import Sampling
+from benchmarks.quality.measure import score_mode
+from benchmarks.tabletop.layouts import RegionKind
+from benchmarks.tabletop.scenes import held_out_scenes
 from export.checkpoints.folders import ROOT
 from runtime import Layout, RealCompo, Region
 
@@ -87,6 +92,56 @@ def test_spatial_alone_is_the_stock_gligen_pipeline(tabletop: RealCompo, stock_g
         output_type="latent",
     )
     assert relative_error(ours.latents, theirs.images) < 1e-3
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++2m"])
+@pytest.mark.parametrize("switch", [0, 4, STEPS])
+def test_handing_over_is_one_stock_pipeline_after_the_other(tabletop: RealCompo, stock, stock_gligen, sampler, switch):
+    """They share a scheduler, which remembers what its steps need."""
+    ours = tabletop(
+        PROMPT, layout=LAYOUT, gradient="handover", steps=STEPS, sampler=sampler, seed=3, switch_step=switch
+    )
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+    shared = SCHEDULERS[sampler][0].from_config(stock.scheduler.config, **SCHEDULERS[sampler][1])
+    shared.set_timesteps(STEPS)
+    options = {"guidance_scale": 7.5, "output_type": "latent"}
+    place = {"gligen_phrases": PHRASES, "gligen_boxes": list(map(list, BOXES)), "gligen_scheduled_sampling_beta": 1.0}
+    parts = ((stock_gligen, shared.timesteps[:switch], place), (stock, shared.timesteps[switch:], {}))
+    for pipeline, timesteps, told in parts:
+        if len(timesteps):
+            before, pipeline.scheduler = pipeline.scheduler, Part(shared, timesteps)
+            latents = pipeline(PROMPT, latents=latents, num_inference_steps=len(timesteps), **told, **options).images
+            pipeline.scheduler = before
+    assert relative_error(ours.latents, latents) < 1e-3
+    assert (
+        ours.stats.calls
+        == Counter(
+            {"text_encoder": 1, "grounding": 1, "vae_decoder": 1, "spatial": switch, "text_to_image": STEPS - switch}
+        )
+        - Counter()
+    )
+
+
+class Part:
+    """Some of the timesteps of a scheduler that goes on where it is."""
+
+    def __init__(self, scheduler, timesteps):
+        self._scheduler, self.timesteps = scheduler, timesteps
+
+    def set_timesteps(self, *_, **__):
+        pass
+
+    def __getattr__(self, name):
+        return getattr(self._scheduler, name)
+
+
+@pytest.mark.parametrize(
+    ("mode", "alone", "unused"), [("fixed:0", "text_to_image", "spatial"), ("fixed:1", "spatial", "text_to_image")]
+)
+def test_a_model_of_no_weight_is_not_run(tabletop: RealCompo, mode, alone, unused):
+    fixed, one = (tabletop(PROMPT, layout=LAYOUT, gradient=g, steps=5, seed=3, switch_step=0) for g in (mode, alone))
+    assert torch.equal(fixed.latents, one.latents)
+    assert fixed.stats.rows[unused] == 0
 
 
 def test_images_are_the_vae_s(tabletop: RealCompo, stock):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from benchmarks.tabletop import models
+from runtime.words import MAX_REGIONS
 
 
 def inside_boxes(boxes: torch.Tensor, side: int) -> torch.Tensor:
@@ -41,7 +41,7 @@ def token_loss(
 
 def misplaced(attention: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of GLIGEN's attention (B, P + 30, P + 30): to its object inside a box, to none outside."""
-    pixels = attention.shape[1] - models.MAX_OBJECTS
+    pixels = attention.shape[1] - MAX_REGIONS
     inside = inside_boxes(boxes, math.isqrt(pixels))  # (B, 3, P); boxes do not overlap
     seen = attention[:, :pixels, pixels : pixels + 3].transpose(1, 2)  # (B, 3, P)
     grounded = torch.where(inside, (seen + 1e-4).log(), 0).sum(1)

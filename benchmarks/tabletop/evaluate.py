@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
-from benchmarks.quality import held_out_scenes
 from benchmarks.tabletop import models
 from benchmarks.tabletop.attention import lift
 from benchmarks.tabletop.data import Batch, describe, drop_captions, generator_of, vae_input
-from benchmarks.tabletop.scenes import PAIR_STYLES, Scene, Style, render
+from benchmarks.tabletop.scenes import PAIR_STYLES, Scene, Style, held_out_scenes, render
 from benchmarks.tabletop.score import Scores, mean_scores, score_image
 from benchmarks.tabletop.train import Denoiser, grounding
 

@@ -14,7 +14,6 @@ from benchmarks.tabletop.scenes import COLORS, KINDS, NUMBERS
 
 CONTEXT = 16  # tokens
 WIDTH = 64  # of text embeddings
-MAX_OBJECTS = 30  # GLIGEN's object slots, as diffusers' pipeline pads them
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 

@@ -28,6 +28,7 @@ COLORS: dict[str, tuple[float, float, float]] = {
 NUMBERS = {2: "two", 3: "three"}
 RELATIONS = ("left of", "right of", "above", "below")
 CATEGORIES = ("attribute", "numeracy", "spatial", "complex")
+HELD_OUT_SEED = 1_000_003  # no scene of the training set is drawn from it
 SIZE_RANGE = (0.26, 0.44)  # of the side
 GAP = 0.03  # between boxes, of the side
 # The mean of the realistic ground. On a near-white one the text-to-image model, which has never seen white, takes blue
@@ -76,6 +77,13 @@ def sample_scene(rng: np.random.Generator, category: str | None = None) -> Scene
     boxes = _sample_boxes(rng, len(names), relation)
     things = tuple(Thing(kind, color, box) for (_, color, kind), box in zip(names, boxes, strict=True))
     return Scene(_caption(groups, relation), category, things)
+
+
+def held_out_scenes(count: int) -> list[Scene]:
+    """`count` scenes to measure on, the categories in turn."""
+    return [
+        sample_scene(np.random.default_rng((HELD_OUT_SEED, i)), CATEGORIES[i % len(CATEGORIES)]) for i in range(count)
+    ]
 
 
 def _sample_groups(rng: np.random.Generator, category: str) -> list[tuple[int, str, str]]:

@@ -36,8 +36,8 @@ from benchmarks.tabletop.data import (
     generator_of,
 )
 from benchmarks.tabletop.fit import fit, trapezoid
-from export.checkpoints.folders import Model
 from export.graphs.attention import find_map_layers, record_maps
+from runtime.words import MAX_REGIONS, Model
 
 STEPS = {"text_to_image": 4_000, "spatial": 2_000}
 RATE = {"text_to_image": 1.5e-3, "spatial": 1e-3}
@@ -155,7 +155,7 @@ def coarse_batch(denoiser: Denoiser, data: Batch, step: int) -> Sample:
 def grounding(denoiser: Denoiser, batch: Batch, present: torch.Tensor) -> Batch:
     """Boxes and phrases of the objects that are `present` (B, 3) bool, padded to GLIGEN's 30 slots."""
     pooled = denoiser.text_encoder(batch["phrases"].flatten(0, 1)).pooler_output.unflatten(0, present.shape)
-    slots = (0, 0, 0, models.MAX_OBJECTS - 3)
+    slots = (0, 0, 0, MAX_REGIONS - 3)
     return {
         "boxes": F.pad(batch["boxes"] * present[..., None], slots),
         "positive_embeddings": F.pad(pooled * present[..., None], slots),
@@ -201,7 +201,7 @@ class Placer(torch.nn.Module):
 
     def _probe(self, probe: torch.nn.Module, seen: torch.Tensor) -> None:
         """How far pixels' positions, read linearly from (B, P + 30, C), are from where they are."""
-        pixels = seen[:, : -models.MAX_OBJECTS]
+        pixels = seen[:, :-MAX_REGIONS]
         side = math.isqrt(pixels.shape[1])
         axis = torch.linspace(-1, 1, side)
         self.errors.append(F.mse_loss(probe(pixels), torch.cartesian_prod(axis, axis).expand(len(pixels), -1, -1)))

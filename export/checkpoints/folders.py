@@ -1,43 +1,42 @@
-"""Checkpoints: diffusers folders of Stable Diffusion 1.x and SDXL, read from safetensors and never from pickle."""
+"""Checkpoints: diffusers folders of Stable Diffusion 1.x and SDXL, read from safetensors and never from pickle.
+
+Pickles are converted before, by `export.checkpoints.pickles`."""
 
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
-from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from export.checkpoints.supported import XL, Component, MainComponent, check_supported
+from export.checkpoints.configs import complete, complete_schedule
+from export.checkpoints.header import read_header
+from export.checkpoints.hub import fetch, is_whole, snapshot
+from export.checkpoints.source import ROOT as ROOT
+from export.checkpoints.source import folder_on_disk, hub_source
+from export.checkpoints.variants import PLACES, Want, variants
+from export.checkpoints.weight_files import PICKLED_NAMES, check_names, silence, stored_files
+from export.families import family_of
+from export.families.family import Configs, Family
+from export.words import Component
 from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
+from runtime.words import Model
 
-ROOT = Path(__file__).resolve().parents[2]
-
-Model = Literal["text_to_image", "spatial"]
-MODELS: tuple[Model, ...] = get_args(Model)
-COMPONENTS: dict[Model, tuple[MainComponent, ...]] = {
-    "text_to_image": ("text_encoder", "unet", "vae"),
-    "spatial": ("unet",),
+_TEXT_ENCODERS: dict[Component, Any] = {
+    "text_encoder": CLIPTextModel,
+    "text_encoder_2": CLIPTextModelWithProjection,  # of SDXL, which takes a whole text's projection
 }
-_PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's folder, up to the suffix of its weights
-    "unet": "unet/diffusion_pytorch_model",
-    "vae": "vae/diffusion_pytorch_model",
-    "text_encoder": "text_encoder/model",
-    "text_encoder_2": "text_encoder_2/model",
-    "controlnet": "diffusion_pytorch_model",
-}
-
+BASE: tuple[Component, ...] = ("text_encoder", "unet", "vae")  # what every text-to-image model has
 _NORMS = (torch.nn.GroupNorm, torch.nn.LayerNorm)
 
 
@@ -49,23 +48,28 @@ class Checkpoint:
     source: str
     revision: str | None
     folder: Path
+    fp16_files: bool = False  # whether they are read where there are others too
 
     @property
-    def is_xl(self) -> bool:
-        """Whether it is an SDXL."""
-        return self.config("unet").get("addition_embed_type") == XL
-
-    @property
-    def zero_negative(self) -> bool:
-        """Whether no negative prompt is told as zeros, as it was in SDXL's training; diffusers' default for SDXL."""
-        described = self.read_json("model_index.json") if (self.folder / "model_index.json").is_file() else {}
-        return self.is_xl and bool(described.get("force_zeros_for_empty_prompt", True))
+    def family(self) -> Family:
+        """Which family of models its UNet tells it to be of."""
+        return family_of(self.config("unet"))
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """What a pair takes of it; a ControlNet is its own."""
-        second: tuple[Component, ...] = ("text_encoder_2",) if self.model == "text_to_image" and self.is_xl else ()
-        return COMPONENTS[self.model] + second
+        """What a pair takes of it where it is the text-to-image model."""
+        return (*self.family.text_encoders, "unet", "vae")
+
+    @property
+    def configs(self) -> Configs:
+        """Those of its components."""
+        return {component: self.config(component) for component in self.components}
+
+    @property
+    def zero_negative(self) -> bool:
+        """Whether no negative prompt is told as zeros."""
+        described = self.read_json("model_index.json") if (self.folder / "model_index.json").is_file() else {}
+        return self.family.zero_negative(described)
 
     def read_json(self, path: str) -> dict[str, Any]:
         """A JSON file of the folder.
@@ -75,7 +79,7 @@ class Checkpoint:
         """
         file = self.existing(path)
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8-sig"))  # some editors begin files with a mark
         except ValueError as error:
             raise RealCompoError(f"{file} is damaged: {error}. {_mend(self.model)}") from error
         if not isinstance(content, dict):
@@ -91,30 +95,41 @@ class Checkpoint:
         file = self.folder / path
         if file.is_file():
             return file
-        pickled = " (there is a .bin; pickled weights are not read)" if list(file.parent.glob("*.bin")) else ""
-        raise RealCompoError(f"{file} is missing{pickled}. {_mend(self.model)}")
+        raise RealCompoError(f"{file} is missing. {_mend(self.model)}")
 
     def place(self, component: Component) -> Path:
         """The folder of a component."""
         return component_folder(self.folder, component)
 
     def config(self, component: Component) -> dict[str, Any]:
-        return self.read_json(str(Path(_PLACES[component]).with_name("config.json")))
+        """Its config, with the defaults of what it leaves out."""
+        return complete(component, self.read_json(str(Path(PLACES[component]).with_name("config.json"))))
+
+    def schedule(self) -> dict[str, Any]:
+        """The scheduler's config, with the defaults of the noise that it leaves out."""
+        file = "scheduler/scheduler_config.json"
+        return complete_schedule(self.read_json(file), self.folder / file)
 
     def weights(self, component: Component) -> tuple[str | None, list[Path]]:
-        """The safetensors files of a component, and their variant ("fp16" where there is no other).
+        """The safetensors files of a component, and their variant: the wanted one, or the other where it is alone.
 
         Raises:
             RealCompoError: a file is missing.
         """
-        stem = Path(_PLACES[component])
-        for variant, suffix in ((None, ""), ("fp16", ".fp16")):
-            if (whole := self.folder / f"{stem}{suffix}.safetensors").is_file():
-                return variant, [whole]
-            if (self.folder / (index := f"{stem}.safetensors.index{suffix}.json")).is_file():
-                shards = sorted(set(self.read_json(index)["weight_map"].values()))
-                return variant, [self.existing(str(stem.with_name(shard))) for shard in shards]
-        return None, [self.existing(f"{stem}.safetensors")]
+        stem, order = Path(PLACES[component]), variants(self.fp16_files)
+        return stored_files(self, stem, "safetensors", order) or (None, [self.existing(f"{stem}.safetensors")])
+
+    def pickles(self, component: Component) -> list[Path]:
+        """The pickled files of a component that has no safetensors.
+
+        Raises:
+            RealCompoError: one that an index names is missing.
+        """
+        stem, order = Path(PLACES[component]), variants(self.fp16_files)
+        if stored_files(self, stem, "safetensors", order):
+            return []
+        stored = stored_files(self, stem.with_name(PICKLED_NAMES.get(stem.name, stem.name)), "bin", order)
+        return stored[1] if stored else []
 
     def digest(self, component: Component) -> str:
         """sha256 over a component's config and weights."""
@@ -123,22 +138,25 @@ class Checkpoint:
 
     def stored_type(self, component: Component) -> torch.dtype:
         """What a component's weights are stored in, going by the first."""
-        return next(iter(_open_weights(self, component).values()))().dtype
+        return next(iter(open_weights(self, component).values()))().dtype
 
     def fp32_bytes(self, component: Component, prefixes: tuple[str, ...]) -> int:
         """The size in fp32 of those of a component's weights whose names start with one of `prefixes`."""
-        headers = (safetensors_header(file) for file in self.weights(component)[1])
-        return sum(4 * math.prod(shape) for h in headers for name, shape in h.items() if name.startswith(prefixes))
+        headers = (read_header(file) for file in self.weights(component)[1])
+        return sum(
+            4 * math.prod(one.shape) for header in headers for name, one in header.items() if name.startswith(prefixes)
+        )
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The two models of a pair. The spatial one uses the text encoder and the VAE of the other; it is GLIGEN, or the
-    other itself with ControlNets."""
+    """The two models of a pair. The spatial one uses the text encoder and the VAE of the other; it may be the other
+    itself, with models attached to its UNet."""
 
+    kind: str  # of spatial model, of `export.spatial.KINDS`
     text_to_image: Checkpoint
     spatial: Checkpoint
-    controlnets: tuple[Checkpoint, ...] = ()
+    attached: tuple[Checkpoint, ...] = ()  # such as ControlNets
 
     def of(self, model: Model) -> Checkpoint:
         return self.text_to_image if model == "text_to_image" else self.spatial
@@ -146,60 +164,66 @@ class Checkpoints:
 
 def component_folder(folder: Path, component: Component) -> Path:
     """Where a checkpoint's folder has a component; a ControlNet has its folder to itself."""
-    return (folder / _PLACES[component]).parent
+    return (folder / PLACES[component]).parent
 
 
-def open_checkpoints(
-    text_to_image: str, spatial: str, controlnets: Sequence[str] = (), *, download: bool = True
-) -> Checkpoints:
-    """Find the models of a pair and check, before any weight is read, that they are there and whole.
+def find_checkpoint(
+    model: Model, source: str, components: Sequence[Component], *, download: bool = True, fp16_files: bool = False
+) -> Checkpoint:
+    """Find a model, whatever it has of these components' files.
 
     Args:
-        controlnets: those that make the text-to-image model spatial; then `spatial` is that model again.
+        fp16_files: whether they are taken where there are others too.
 
     Raises:
-        RealCompoError: a model cannot be had, lacks a file, or has an architecture that is not supported.
+        RealCompoError: it cannot be had.
     """
-    base = open_text_to_image(text_to_image, download=download)
-    if controlnets:
-        controls = tuple(_open("spatial", source, ("controlnet",), download) for source in controlnets)
-        checkpoints = Checkpoints(base, base, controls)
-    else:
-        checkpoints = Checkpoints(base, _open("spatial", spatial, COMPONENTS["spatial"], download))
-    check_supported(base, checkpoints.spatial, checkpoints.controlnets)
-    return checkpoints
+    if folder := folder_on_disk(source):
+        return Checkpoint(model, source, None, folder, fp16_files)
+    hub = hub_source(source)
+    if hub is None:
+        raise RealCompoError(f"the folder {source} of the {model} model does not exist. {_mend(model)}")
+    want = Want(model, hub, tuple(components), fp16_files)
+    if download and not is_whole(want):
+        hub = fetch([want])[hub]
+    if found := snapshot(hub):
+        return Checkpoint(model, source, found.name, found / hub.path, fp16_files)
+    raise RealCompoError(f"{source} (the {model} model) is no folder, and is not in the hub's cache. {_mend(model)}")
 
 
-def open_text_to_image(source: str, *, download: bool = True) -> Checkpoint:
+def whole_file(folder: Path, component: Component) -> Path:
+    """Where a checkpoint's folder has all of a component's weights, if they are in one file."""
+    return folder / f"{PLACES[component]}.safetensors"
+
+
+def open_text_to_image(source: str, *, download: bool = True, fp16_files: bool = False) -> Checkpoint:
     """Find the text-to-image model and check that its files are there.
+
+    Args:
+        fp16_files: whether they are taken where there are others too.
 
     Raises:
         RealCompoError: it cannot be had, or lacks a file.
     """
-    base = _open("text_to_image", source, COMPONENTS["text_to_image"], download)
+    base = open_checkpoint("text_to_image", source, BASE, download, fp16_files)
     _check_files(base, base.components)
     return base
 
 
-def share_unet(checkpoints: Checkpoints) -> bool:
-    """Whether the spatial UNet is the text-to-image one, or that with GLIGEN's layers added: every other weight is the
-    same.
+def open_checkpoint(
+    model: Model, source: str, components: Sequence[Component], download: bool, fp16_files: bool = False
+) -> Checkpoint:
+    """Find a model and check that it has these components' files.
 
-    GLIGEN trains its own layers alone (arXiv 2301.07093), so that this holds for the model it was made from.
+    Raises:
+        RealCompoError: it cannot be had, or lacks a file.
     """
-    if checkpoints.controlnets:
-        return True
-    base, grounded = (_open_weights(checkpoints.of(model), "unet") for model in MODELS)
-    if set(base) != {name for name in grounded if not _is_grounding(name)}:
-        return False
-    return all(torch.equal(base[name](), grounded[name]()) for name in base)  # stops at the first that differs
+    checkpoint = find_checkpoint(model, source, components, download=download, fp16_files=fp16_files)
+    _check_files(checkpoint, components)
+    return checkpoint
 
 
-def _is_grounding(name: str) -> bool:
-    return name.startswith("position_net.") or ".fuser." in name
-
-
-def _open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Callable[[], torch.Tensor]]:
+def open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Callable[[], torch.Tensor]]:
     """What reads each weight of a component, by name."""
     read: dict[str, Callable[[], torch.Tensor]] = {}
     for path in checkpoint.weights(component)[1]:
@@ -209,14 +233,24 @@ def _open_weights(checkpoint: Checkpoint, component: Component) -> dict[str, Cal
     return read
 
 
+def read_weights(checkpoint: Checkpoint, component: Component) -> dict[str, torch.Tensor]:
+    """A component's weights as they are stored, which stay in the mapped files.
+
+    Raises:
+        RealCompoError: a file is damaged.
+    """
+    with _readable(checkpoint, component):
+        return {name: read() for name, read in open_weights(checkpoint, component).items()}
+
+
 def load_unet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
     """The UNet in `dtype` but for norms, which are in fp32; in evaluation mode, its weights frozen."""
     return _fill(empty_unet(checkpoint), checkpoint, "unet", dtype)
 
 
-def load_controlnet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> ControlNetModel:
+def load_attached(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> ControlNetModel:
     """The ControlNet in `dtype` but for norms, which are in fp32; in evaluation mode, its weights frozen."""
-    return _fill(empty_controlnet(checkpoint), checkpoint, "controlnet", dtype)
+    return _fill(empty_attached(checkpoint), checkpoint, "controlnet", dtype)
 
 
 def load_vae(checkpoint: Checkpoint) -> AutoencoderKL:
@@ -225,14 +259,11 @@ def load_vae(checkpoint: Checkpoint) -> AutoencoderKL:
     return _load(checkpoint, "vae", AutoencoderKL.from_pretrained, **options)
 
 
-def load_text_encoder(checkpoint: Checkpoint) -> CLIPTextModel:
-    """The text encoder in fp32, in evaluation mode, its weights frozen."""
-    return _load(checkpoint, "text_encoder", CLIPTextModel.from_pretrained, dtype=torch.float32)
-
-
-def load_text_encoder_2(checkpoint: Checkpoint) -> CLIPTextModelWithProjection:
-    """SDXL's second text encoder in fp32, in evaluation mode, its weights frozen."""
-    return _load(checkpoint, "text_encoder_2", CLIPTextModelWithProjection.from_pretrained, dtype=torch.float32)
+def load_text_encoder(
+    checkpoint: Checkpoint, component: Component = "text_encoder"
+) -> CLIPTextModel | CLIPTextModelWithProjection:
+    """A text encoder in fp32, in evaluation mode, its weights frozen."""
+    return _load(checkpoint, component, _TEXT_ENCODERS[component].from_pretrained, dtype=torch.float32)
 
 
 def empty_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
@@ -241,7 +272,7 @@ def empty_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
         return UNet2DConditionModel.from_config(checkpoint.config("unet"))
 
 
-def empty_controlnet(checkpoint: Checkpoint) -> ControlNetModel:
+def empty_attached(checkpoint: Checkpoint) -> ControlNetModel:
     """The ControlNet's structure, without weights."""
     with torch.device("meta"), _readable(checkpoint, "controlnet"):
         return ControlNetModel.from_config(checkpoint.config("controlnet"))
@@ -252,9 +283,9 @@ def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch
     type already stay in the file, which is mapped."""
     exact = {f"{name}." for name, module in model.named_modules() if isinstance(module, _NORMS)}
     with _readable(checkpoint, component):
-        read = _open_weights(checkpoint, component)
+        read = open_weights(checkpoint, component)
         empty = model.state_dict()
-        _check_complete(checkpoint, component, sorted(empty.keys() - read.keys()))
+        check_names(checkpoint.place(component), empty.keys() - read.keys(), read.keys() - empty.keys())
         weights = {}
         for name, wanted in empty.items():
             found = read[name]()
@@ -267,7 +298,7 @@ def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch
 
 
 def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callable[..., Any], **options: Any) -> Any:
-    with _readable(checkpoint, component), no_progress_bar():
+    with _readable(checkpoint, component), no_progress_bar(), silence():
         model, info = from_pretrained(
             checkpoint.place(component),
             variant=checkpoint.weights(component)[0],
@@ -276,16 +307,8 @@ def _load(checkpoint: Checkpoint, component: Component, from_pretrained: Callabl
             output_loading_info=True,
             **options,
         )
-    _check_complete(checkpoint, component, sorted(info["missing_keys"]))
+    check_names(checkpoint.place(component), info["missing_keys"], info["unexpected_keys"])
     return model.eval().requires_grad_(False)
-
-
-def _check_complete(checkpoint: Checkpoint, component: Component, missing: Sequence[str]) -> None:
-    if missing:
-        raise RealCompoError(
-            f"{checkpoint.place(component)} lacks {len(missing)} weights of its architecture, among them {missing[0]}"
-            f". {_mend(checkpoint.model)}"
-        )
 
 
 @contextmanager
@@ -304,60 +327,19 @@ def no_progress_bar() -> Iterator[None]:
 def _readable(checkpoint: Checkpoint, component: Component) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        cause = str(error).strip().split("\n")[0]
+    except RealCompoError:
+        raise
+    except Exception as error:  # configs that contradict themselves make diffusers raise what it happens to
+        cause = str(error).strip().split("\n")[0][:160]
         raise RealCompoError(
             f"{checkpoint.place(component)} cannot be loaded: {cause}. {_mend(checkpoint.model)}"
         ) from error
-
-
-def _open(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
-    """A checkpoint that has these components' files."""
-    checkpoint = _find(model, source, components, download)
-    _check_files(checkpoint, components)
-    return checkpoint
 
 
 def _check_files(checkpoint: Checkpoint, components: Sequence[Component]) -> None:
     for component in components:
         checkpoint.config(component)
         checkpoint.weights(component)
-
-
-def _find(model: Model, source: str, components: Sequence[Component], download: bool) -> Checkpoint:
-    for folder in (Path(source).expanduser(), ROOT / source):
-        if folder.is_dir():
-            return Checkpoint(model, source, None, folder)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", source):
-        raise RealCompoError(f"the folder {source} of the {model} model does not exist. {_mend(model)}")
-    files = _files_of(model, components)
-    try:
-        snapshot = Path(snapshot_download(source, allow_patterns=files, local_files_only=not download))
-    except Exception as error:  # whatever the hub client raises, the user's way on is the same
-        cause = str(error).strip().split("\n")[0]
-        raise RealCompoError(
-            f"{source} (the {model} model) is no folder, and the hub does not give it: {cause}. {_mend(model)}"
-        ) from error
-    return Checkpoint(model, source, snapshot.name, snapshot)
-
-
-def _files_of(model: Model, components: Sequence[Component]) -> list[str]:
-    further: tuple[Component, ...] = ("text_encoder_2",) if model == "text_to_image" else ()  # where there is one
-    stems = [Path(_PLACES[component]) for component in (*components, *further)]
-    patterns = [str(path) for stem in stems for path in (stem.with_name("config.json"), f"{stem}*.safetensors*")]
-    return patterns + (
-        ["tokenizer/*", "tokenizer_2/*", "scheduler/*.json", "model_index.json"] if model == "text_to_image" else []
-    )
-
-
-def safetensors_header(file: Path) -> dict[str, list[int]]:
-    """Names and shapes of the tensors in a safetensors file."""
-    with file.open("rb") as f:
-        try:
-            header = json.loads(f.read(int.from_bytes(f.read(8), "little")))
-            return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-        except (ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
-            raise RealCompoError(f"{file} is damaged: it has no safetensors header") from error
 
 
 def _mend(model: Model) -> str:

@@ -1,67 +1,42 @@
-"""LoRA files (Hu et al., arXiv 2106.09685), fused into the text-to-image model before it is exported.
+"""LoRA files, fused into the text-to-image model before it is exported.
 
-A fused model is a diffusers folder like any other: engines, keys and verification know nothing of LoRAs. diffusers and
-PEFT read the files, in their own names and in kohya's.
+A fused model is a diffusers folder like any other: engines, keys and verification know nothing of LoRAs. Weights are
+changed in fp32 and stored in the type that they had.
 """
 
 import hashlib
 import json
-import re
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-from diffusers.utils import logging
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from export.checkpoints.folders import (
     Checkpoint,
     component_folder,
-    load_text_encoder,
-    load_text_encoder_2,
-    load_unet,
-    no_progress_bar,
     open_text_to_image,
-    safetensors_header,
+    read_weights,
+    whole_file,
 )
+from export.checkpoints.header import read_header
+from export.checkpoints.lora_file import Change, Shapes, read_lora
 from export.pairs import Lora, Pair
-from export.staging import whole_folder
+from export.staging import copy_present, whole_folder
+from export.words import Component
 from runtime.bundle.manifest import sha256_of
 from runtime.errors import RealCompoError
+from runtime.messages import shown
 
 Report = Callable[[str], None]
-ADAPTER = "lora"
-FUSED = ("unet", "text_encoder", "text_encoder_2")  # what LoRAs may change
+Changes = dict[Component, dict[str, list[tuple[Lora, Change]]]]  # of each stored weight that is changed
 _COPIED = ("vae", "tokenizer", "tokenizer_2", "scheduler", "model_index.json")
-
-
-def parse_loras(given: Sequence[str]) -> tuple[Lora, ...]:
-    """LoRAs from FILE or FILE:SCALE.
-
-    Raises:
-        RealCompoError: not a number, or not a .safetensors file.
-    """
-    return tuple(map(_parse, given))
-
-
-def _parse(given: str) -> Lora:
-    file, separator, scale = given.rpartition(":")
-    if not separator:
-        file, scale = given, "1"
-    try:
-        lora = Lora(file, float(scale))
-    except ValueError as error:
-        raise RealCompoError(f"--lora {given}: {scale!r} is no scale; write FILE:SCALE, such as {file}:0.8") from error
-    path = Path(lora.file)
-    if path.suffix != ".safetensors":
-        raise RealCompoError(f"--lora {lora.file} is no .safetensors file; others may run code as they are read")
-    if not path.is_file():
-        raise RealCompoError(f"--lora {lora.file}: the file does not exist")
-    return lora
+_VERSION = 2  # of how files are read, which the fused folder's name depends on
 
 
 def fuse_loras(pair: Pair, folder: Path, report: Report = lambda stage: None) -> Pair:
@@ -71,107 +46,89 @@ def fuse_loras(pair: Pair, folder: Path, report: Report = lambda stage: None) ->
     it is.
 
     Raises:
-        RealCompoError: a file that is damaged, is no LoRA, or is one of another architecture.
+        RealCompoError: a file that is damaged, is no LoRA, is one of another architecture, or has a tensor that is
+            not fused.
     """
     if not pair.loras:
         return pair
     report("fusing LoRAs: reading")
-    base = open_text_to_image(pair.text_to_image)
+    base = open_text_to_image(pair.text_to_image, fp16_files=pair.fp16_files)
     place = folder / f"text_to_image-{_key(base, pair.loras)[:12]}"
     if not place.is_dir():
+        changes = _read(base, pair.loras, report)
         with whole_folder(place) as scratch:
-            _copy_rest(base, scratch)
-            _save_fused(base, pair.loras, scratch, report)
-    return replace(pair, text_to_image=str(place), spatial=str(place) if pair.controls else pair.spatial)
+            copy_present(_COPIED, base.folder, scratch)
+            for component in _changeable(base):
+                _save(base, component, changes.get(component, {}), scratch)
+    return replace(pair, text_to_image=str(place), spatial=str(place) if pair.is_over_base else pair.spatial)
 
 
 def _key(base: Checkpoint, loras: Sequence[Lora]) -> str:
-    parts = [base.digest(component) for component in base.components]
-    parts += [f"{sha256_of(Path(lora.file))} {lora.scale}" for lora in loras]
+    parts = [str(_VERSION), *(base.digest(component) for component in base.components)]
+    for lora in loras:
+        with _fitting(lora):
+            parts.append(f"{sha256_of(_file(lora))} {lora.scale}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _copy_rest(base: Checkpoint, scratch: Path) -> None:
-    scratch.mkdir(parents=True)
-    for name in _COPIED:
-        if (path := base.folder / name).is_dir():
-            shutil.copytree(path, scratch / name)
-        elif path.is_file():
-            shutil.copyfile(path, scratch / name)
+def _file(lora: Lora) -> Path:
+    return Path(lora.file).expanduser()
 
 
-def _save_fused(base: Checkpoint, loras: Sequence[Lora], scratch: Path, report: Report) -> None:
-    """Each component in the type that it is stored in."""
-    pipeline = _pipeline(base)
+def _changeable(base: Checkpoint) -> tuple[Component, ...]:
+    return ("unet", *base.family.text_encoders)
+
+
+def _read(base: Checkpoint, loras: Sequence[Lora], report: Report) -> Changes:
+    shapes: Shapes = {component: _shapes(base, component) for component in _changeable(base)}
+    changes: Changes = defaultdict(lambda: defaultdict(list))
     for lora in loras:
-        report(f"fusing LoRAs: {Path(lora.file).name}")
-        _fuse(pipeline, lora)
-    for component in base.components:
-        if component in FUSED:
-            with no_progress_bar():
-                model = getattr(pipeline, component).to(base.stored_type(component))
-                model.save_pretrained(component_folder(scratch, component))
-
-
-def _pipeline(base: Checkpoint) -> Any:
-    """diffusers' pipeline, which knows how to read LoRAs, with the models that they change."""
-    models = {"unet": load_unet(base), "text_encoder": load_text_encoder(base)}
-    absent = dict.fromkeys(("vae", "tokenizer", "scheduler"))
-    if base.is_xl:
-        return StableDiffusionXLPipeline(
-            **models, **absent, text_encoder_2=load_text_encoder_2(base), tokenizer_2=None, add_watermarker=False
-        )
-    unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    return StableDiffusionPipeline(**models, **absent, **unchecked)
-
-
-def _fuse(pipeline: Any, lora: Lora) -> None:
-    safetensors_header(Path(lora.file))  # or else it is damaged
-    with _silence():
-        _check_places(pipeline, lora)
+        report(f"fusing LoRAs: {_file(lora).name}")
         with _fitting(lora):
-            pipeline.load_lora_weights(lora.file, adapter_name=ADAPTER)
-        changed = [component for component, names in pipeline.get_list_adapters().items() if ADAPTER in names]
-        pipeline.fuse_lora(components=changed, lora_scale=lora.scale, safe_fusing=True, adapter_names=[ADAPTER])
-        pipeline.unload_lora_weights()
+            for update in read_lora(_file(lora), shapes):
+                for name, change in update.changes():
+                    changes[update.layer.component][name].append((lora, change))
+    return changes
 
 
-def _check_places(pipeline: Any, lora: Lora) -> None:
-    """diffusers leaves out what it finds no place for."""
-    with _fitting(lora):
-        weights = pipeline.lora_state_dict(lora.file, unet_config=pipeline.unet.config)[0]
-    names = [name for name in weights if "lora" in name]
-    if not names:
-        raise _unfit(lora, f"it is no LoRA; it has weights such as {next(iter(weights), 'none')}")
-    for name in names:
-        component, _, path = re.sub(r"\.(processor\.)?", ".", name).partition(".")
-        layer = re.split(r"\.lora|(\.to_\w+)?_lora", path)[0]  # up to the layer, or in older names what holds it
-        model = getattr(pipeline, component, None) if component in FUSED else None
-        if model is None or layer not in dict(model.named_modules()):
-            raise _unfit(lora, f"it has no place for {name}")
+def _shapes(base: Checkpoint, component: Component) -> dict[str, tuple[int, ...]]:
+    headers = [read_header(file) for file in base.weights(component)[1]]
+    return {name: one.shape for header in headers for name, one in header.items()}
+
+
+def _save(
+    base: Checkpoint, component: Component, changes: Mapping[str, Sequence[tuple[Lora, Change]]], scratch: Path
+) -> None:
+    weights = read_weights(base, component)
+    fused = {name: _fused(weights[name], f"{component}'s {name}", own) for name, own in changes.items()}
+    folder = component_folder(scratch, component)
+    folder.mkdir(parents=True)
+    shutil.copyfile(base.place(component) / "config.json", folder / "config.json")
+    save_file(weights | fused, whole_file(scratch, component), metadata={"format": "pt"})
+
+
+def _fused(weight: Tensor, name: str, changes: Sequence[tuple[Lora, Change]]) -> Tensor:
+    """Each LoRA's change is that of the weight as it was: their order does not matter."""
+    total = weight.float()
+    for lora, change in changes:
+        total = total + change(weight, lora.scale)
+        with _fitting(lora):
+            if not total.to(weight.dtype).float().isfinite().all():
+                kind = str(weight.dtype).removeprefix("torch.")
+                raise ValueError(f"with it, {shown(name)} would not be finite in {kind}")
+    return total.to(weight.dtype)
 
 
 @contextmanager
 def _fitting(lora: Lora) -> Iterator[None]:
-    """What readers of several formats raise."""
+    """What reading and fusing refuse, in one line that names the file."""
+    file = shown(lora.file)
     try:
         yield
-    except (ValueError, KeyError, OSError, RuntimeError) as error:
-        raise _unfit(lora, str(error).strip().splitlines()[-1].strip()) from error
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """diffusers warns of text encoders that a file says nothing of, and PEFT of layers."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(before)
-
-
-def _unfit(lora: Lora, why: str) -> RealCompoError:
-    return RealCompoError(f"--lora {lora.file} does not fit the text-to-image model: {why}")
+    except OSError as error:
+        raise RealCompoError(f"--lora {file} cannot be read: {shown(error.strerror or str(error), 150)}") from error
+    except SafetensorError as error:
+        raise RealCompoError(f"--lora {file} is damaged: {shown(str(error), 150)}. Download it again") from error
+    except ValueError as error:
+        why = shown(str(error), 170)
+        raise RealCompoError(f"--lora {file} does not fit the text-to-image model: {why}") from error

@@ -144,11 +144,8 @@ def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, repo
     }
     if second := architecture.text_encoder_2:
         components[base / "text_encoder_2"] = lambda: CLIPTextModelWithProjection(CLIPTextConfig(**second))
-    if controls:
-        components |= {
-            Path(control.model): lambda: _open_convolutions(make_controlnet(architecture)) for control in controls
-        }
-    else:
+    components |= {Path(one.model): lambda: _open_convolutions(make_controlnet(architecture)) for one in controls}
+    if not pair.is_over_base:
         components[spatial / "unet"] = lambda: _make_grounded(architecture, base / "unet")
     for place, make in components.items():
         if not place.is_dir():
@@ -158,7 +155,8 @@ def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, repo
     _write_tokenizer(base / "tokenizer", architecture.text_encoder)
     if architecture.text_encoder_2:
         _write_tokenizer(base / "tokenizer_2", architecture.text_encoder_2, pad_token="!</w>")
-    return Pair(pair.name, str(base), str(base if controls else spatial), "random weights", controls)
+    own = str(base if pair.is_over_base else spatial)
+    return replace(pair, text_to_image=str(base), spatial=own, controls=controls)
 
 
 def _write_whole(place: Path, make: Callable[[], Any]) -> None:

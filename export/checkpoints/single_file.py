@@ -1,7 +1,7 @@
-"""Single .safetensors files, as Stable Diffusion 1.x checkpoints are shared, -> diffusers folders.
+"""Single files, as checkpoints of Stable Diffusion 1.x and SDXL are shared, -> diffusers folders.
 
 A file holds weights alone: their names are turned by diffusers' converters, the configs are those of a known
-architecture, and a tokenizer has to be given.
+architecture, and a tokenizer has to be given. Pickles are turned into safetensors first.
 """
 
 import hashlib
@@ -13,41 +13,32 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
-from diffusers.loaders.single_file_utils import (
-    convert_controlnet_checkpoint,
-    convert_ldm_clip_checkpoint,
-    convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
-)
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from export.checkpoints.folders import COMPONENTS, MODELS, Model, component_folder, no_progress_bar
+from export.checkpoints.files import check_kind, identify
+from export.checkpoints.folders import component_folder, find_checkpoint, no_progress_bar, open_weights
+from export.checkpoints.original_names import Weights, grounding_renamed, read_component, read_grounding, renamed
+from export.checkpoints.pickles import as_safetensors, digest_of
+from export.checkpoints.places import CONTROLNET, GLIGEN, TEXT_TO_IMAGE, Place
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
-from export.checkpoints.supported import MainComponent
+from export.checkpoints.source import hub_source, is_pickle, is_weights
+from export.checkpoints.vae_source import VaeSource, find_vae
 from export.pairs import Control, Pair
+from export.provenance import models_of
 from export.staging import whole_folder
-from runtime.bundle.manifest import sha256_of
+from export.words import Component
 from runtime.errors import RealCompoError
+from runtime.words import Model
 
-Weights = dict[str, Tensor]
 Report = Callable[[str], None]
 
-# How the original code names a component's tensors
-_PREFIXES: dict[MainComponent, str] = {
-    "unet": "model.diffusion_model.",
-    "vae": "first_stage_model.",
-    "text_encoder": "cond_stage_model.transformer.",
-    "controlnet": "control_model.",
+# What is taken of a file, for each model
+_COMPONENTS: dict[Model, tuple[Component, ...]] = {
+    "text_to_image": ("text_encoder", "text_encoder_2", "unet", "vae"),
+    "spatial": ("unet",),
 }
-# A weight that tells a file of one component alone, without prefixes
-_ALONE: dict[MainComponent, tuple[str, ...]] = {
-    "unet": ("conv_in.weight",),
-    "controlnet": ("conv_in.weight", "time_embed.0.weight"),
-}
-_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+_SECOND_PAD = "!"  # of SDXL's second text encoder
 
 
 @dataclass(frozen=True)
@@ -55,58 +46,114 @@ class _Source:
     """What a converted folder is made from, and its key is made of."""
 
     model: Model
-    components: tuple[MainComponent, ...]
+    components: tuple[Component, ...]
     file: Path
+    weights: Path  # the file, or what it became as safetensors
     architecture: Architecture
     tokenizer: dict[str, bytes]  # file name: content; empty for the spatial model
+    vae: VaeSource | None = None  # in place of the file's own
+    base: str | None = None  # the text-to-image model's folder, for what is joined with its UNet
 
     def key(self) -> str:
-        parts = {"weights": sha256_of(self.file), "architecture": asdict(self.architecture)}
+        parts = {"weights": digest_of(self.file), "architecture": asdict(self.architecture)}
         parts |= {"model": self.model, "components": " ".join(self.components)}
         parts |= {name: hashlib.sha256(content).hexdigest() for name, content in self.tokenizer.items()}
+        parts |= {"vae": self.vae.key()} if self.vae else {}
+        parts |= {"base": find_checkpoint("text_to_image", self.base, ("unet",)).digest("unet")} if self.base else {}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def convert_single_files(pair: Pair, folder: Path, tokenizer: Path | None, report: Report = lambda stage: None) -> Pair:
+@dataclass(frozen=True)
+class _Places:
+    """Folders in which files are made."""
+
+    models: Path
+    safetensors: Path
+
+
+def convert_single_files(
+    pair: Pair,
+    folder: Path,
+    tokenizer: Path | None,
+    report: Report = lambda stage: None,
+    *,
+    vae: Path | None = None,
+    converted: Path | None = None,
+) -> Pair:
     """The pair with each model that is a single file replaced by a diffusers folder inside `folder`.
 
     A file is converted once; afterwards its folder, named by the file's hash, is found there.
 
+    Args:
+        vae: file or folder whose VAE is taken instead of the text-to-image file's.
+        converted: folder for the safetensors of pickles; by default `converted` beside `folder`.
+
     Raises:
-        RealCompoError: a pickle, a file that is missing, damaged or of another architecture, or no tokenizer for it.
+        RealCompoError: a file that is missing, damaged or of another architecture, a pickle that holds more than
+            weights, or no tokenizer.
     """
-    own: tuple[Model, ...] = ("text_to_image",) if pair.controls else MODELS
-    models = {model: _single_file(getattr(pair, model)) for model in own}
-    if tokenizer and not models["text_to_image"]:
-        raise RealCompoError(f"--tokenizer {tokenizer} goes with a single file as --text-to-image; leave it out")
-    for model, file in models.items():
-        if file:
-            files = _tokenizer_files(file, tokenizer) if model == "text_to_image" else {}
-            source = _Source(model, COMPONENTS[model], file, _architecture(pair, file), files)
-            converted = str(_convert_once(source, folder, report))
-            pair = replace(pair, **{model: converted})  # type: ignore[arg-type]
-    if pair.controls:
-        controls = tuple(_convert_control(control, pair, folder, report) for control in pair.controls)
-        pair = replace(pair, spatial=pair.text_to_image, controls=controls)
-    return pair
+    check_single_files(pair, tokenizer, vae)
+    places = _Places(folder, converted or folder.with_name("converted"))
+    if file := _single_file(pair.text_to_image):
+        pair = pair.with_base(str(_convert_base(file, pair, tokenizer, vae, places, report)))
+    if not pair.is_over_base and (file := _single_file(pair.spatial)):
+        pair = replace(pair, spatial=str(_convert_spatial(file, pair, places, report)))
+    return replace(pair, controls=tuple(_convert_control(control, pair, places, report) for control in pair.controls))
 
 
-def _convert_control(control: Control, pair: Pair, folder: Path, report: Report) -> Control:
+def check_single_files(pair: Pair, tokenizer: Path | None, vae: Path | None) -> None:
+    """Raise RealCompoError for what can be said of a pair's single files before any is read; those on a hub are taken
+    to be there."""
+    files = {model: None if hub_source(model) else _single_file(model) for model in models_of(pair)}
+    base, on_hub = files[pair.text_to_image], hub_source(pair.text_to_image)
+    for option, given in (("--tokenizer", tokenizer), ("--vae", vae)):
+        if given and not (base or (on_hub and on_hub.is_file)):
+            raise RealCompoError(f"{option} {given} goes with a single file as --text-to-image; leave it out")
+    if base:
+        _tokenizer_files(base, tokenizer)
+    for file in filter(None, files.values()):
+        _architecture(pair, file)
+
+
+def _convert_base(
+    file: Path, pair: Pair, tokenizer: Path | None, vae: Path | None, places: _Places, report: Report
+) -> Path:
+    architecture = _architecture(pair, file)
+    files = _tokenizer_files(file, tokenizer)
+    components = tuple(c for c in _COMPONENTS["text_to_image"] if c != "text_encoder_2" or architecture.text_encoder_2)
+    weights = _safe(file, TEXT_TO_IMAGE, places, report)
+    found = find_vae(vae, architecture.vae, places.safetensors, report) if vae else None
+    return _convert_once(
+        _Source("text_to_image", components, file, weights, architecture, files, found), places.models, report
+    )
+
+
+def _convert_spatial(file: Path, pair: Pair, places: _Places, report: Report) -> Path:
+    architecture, weights = _architecture(pair, file), _safe(file, GLIGEN, places, report)
+    base = pair.text_to_image if read_grounding(file, weights) else None
+    source = _Source("spatial", _COMPONENTS["spatial"], file, weights, architecture, {}, base=base)
+    return _convert_once(source, places.models, report)
+
+
+def _convert_control(control: Control, pair: Pair, places: _Places, report: Report) -> Control:
     file = _single_file(control.model)
     if file is None:
         return control
-    source = _Source("spatial", ("controlnet",), file, _architecture(pair, file), {})
-    return replace(control, model=str(_convert_once(source, folder, report)))
+    weights = _safe(file, CONTROLNET, places, report)
+    source = _Source("spatial", ("controlnet",), file, weights, _architecture(pair, file), {})
+    return replace(control, model=str(_convert_once(source, places.models, report)))
+
+
+def _safe(file: Path, wanted: Place, places: _Places, report: Report) -> Path:
+    """The file as safetensors, if it is what is wanted: only now can that be told of pickles, and of a hub's files."""
+    check_kind(identify(file), wanted)
+    return as_safetensors(file, places.safetensors, report) if is_pickle(file) else file
 
 
 def _single_file(source: str) -> Path | None:
     """The file that a model's source names, if it names one rather than a folder or a hub id."""
     path = Path(source).expanduser()
-    if path.suffix in _PICKLES:
-        raise RealCompoError(
-            f"{source} is a pickle, which can run code as it is read, and is not opened. Give the model as .safetensors"
-        )
-    if path.suffix != ".safetensors":
+    if not is_weights(path) or path.is_dir():
         return None
     if not path.is_file():
         raise RealCompoError(f"the file {source} does not exist")
@@ -114,13 +161,12 @@ def _single_file(source: str) -> Path | None:
 
 
 def _architecture(pair: Pair, file: Path) -> Architecture:
-    known = {name: architecture for name, architecture in ARCHITECTURES.items() if architecture.text_encoder_2 is None}
-    if pair.name not in known:
+    if pair.name not in ARCHITECTURES:
         raise RealCompoError(
-            f"{file} has no configs, and those of {pair.name} are not known. Build one of {', '.join(known)} "
+            f"{file} has no configs, and those of {pair.name} are not known. Build one of {', '.join(ARCHITECTURES)} "
             "with it, or give a diffusers folder"
         )
-    return known[pair.name]
+    return ARCHITECTURES[pair.name]
 
 
 def _tokenizer_files(file: Path, folder: Path | None) -> dict[str, bytes]:
@@ -128,7 +174,7 @@ def _tokenizer_files(file: Path, folder: Path | None) -> dict[str, bytes]:
     if not found:
         where = f"{folder} has none of {', '.join(_TOKENIZER_FILES)}" if folder else f"{file} holds no tokenizer"
         raise RealCompoError(
-            f"{where}. Give CLIP's with --tokenizer DIR: the tokenizer/ folder of a Stable Diffusion 1.x in diffusers' "
+            f"{where}. Give CLIP's with --tokenizer DIR: the tokenizer/ folder of a Stable Diffusion in diffusers' "
             "layout, with vocab.json and merges.txt"
         )
     return {path.name: path.read_bytes() for path in found}
@@ -146,77 +192,77 @@ def _convert_once(source: _Source, folder: Path, report: Report) -> Path:
                 _convert(component, source).save_pretrained(component_folder(scratch, component))
         if source.model == "text_to_image":
             PNDMScheduler(**source.architecture.scheduler).save_pretrained(scratch / "scheduler")
-            (scratch / "tokenizer").mkdir()
-        for name, content in source.tokenizer.items():
-            (scratch / "tokenizer" / name).write_bytes(content)
+            _write_tokenizers(source, scratch)
     return place
 
 
-def _convert(component: MainComponent, source: _Source) -> Any:
+def _write_tokenizers(source: _Source, scratch: Path) -> None:
+    """Both of SDXL's text encoders take CLIP's tokens, but pad them differently."""
+    folders = {"tokenizer": source.tokenizer}
+    if source.architecture.text_encoder_2:
+        folders["tokenizer_2"] = source.tokenizer | _padding_with(_SECOND_PAD, source.tokenizer)
+    for name, files in folders.items():
+        (scratch / name).mkdir()
+        for file, content in files.items():
+            (scratch / name / file).write_bytes(content)
+
+
+def _padding_with(token: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    changed = {"tokenizer_config.json": json.loads(files.get("tokenizer_config.json", b"{}")) | {"pad_token": token}}
+    if "tokenizer.json" in files:
+        changed["tokenizer.json"] = json.loads(files["tokenizer.json"]) | {"padding": None}
+    return {name: json.dumps(content).encode() for name, content in changed.items()}
+
+
+def _convert(component: Component, source: _Source) -> Any:
     """The component with the file's weights, each in the file's own type."""
+    file, weights = source.file, source.weights
+    if component == "vae" and source.vae:
+        file, weights = source.vae.file, source.vae.weights
     with torch.device("meta"):
         model = _empty(component, source)
-    weights = _renamed(component, _read(source.file, component), model)
-    _check(component, source.file, weights, dict(model.state_dict()))
-    model.load_state_dict(weights, assign=True)
+    found = renamed(component, read_component(file, weights, component), model)
+    if component == "vae" and not found:
+        raise RealCompoError(f"{file} holds no VAE. Give one with --vae FILE_OR_DIR")
+    if source.base:
+        found = _joined(source)
+    _check(component, file, found, dict(model.state_dict()))
+    model.load_state_dict(found, assign=True)
     return model
 
 
-def _empty(component: MainComponent, source: _Source) -> Any:
+def _joined(source: _Source) -> Weights:
+    """The text-to-image model's UNet with GLIGEN's layers, which stand alone in the file."""
+    assert source.base
+    base = open_weights(find_checkpoint("text_to_image", source.base, ("unet",)), "unet")
+    layers = grounding_renamed(
+        read_grounding(source.file, source.weights), source.architecture.unet.get("layers_per_block", 2)
+    )
+    return {name: read() for name, read in base.items()} | layers
+
+
+def _empty(component: Component, source: _Source) -> Any:
     architecture = source.architecture
     match component:
         case "unet":
             attention = "gated" if source.model == "spatial" else "default"
             return UNet2DConditionModel(**architecture.unet, attention_type=attention)
         case "vae":
-            return AutoencoderKL(**architecture.vae)
+            return AutoencoderKL(**(source.vae.config if source.vae else architecture.vae))
         case "text_encoder":
             return CLIPTextModel(CLIPTextConfig(**architecture.text_encoder))
+        case "text_encoder_2":
+            return CLIPTextModelWithProjection(CLIPTextConfig(**(architecture.text_encoder_2 or {})))
         case "controlnet":
             return make_controlnet(architecture)
 
 
-def _read(file: Path, component: MainComponent) -> Weights:
-    """A component's tensors under their names in the file; all of a file that is one UNet or ControlNet alone."""
-    try:
-        with safe_open(file, framework="pt") as opened:
-            names = list(opened.keys())
-            alone = any(name in names for name in _ALONE.get(component, ()))
-            prefix = "" if alone else _PREFIXES[component]
-            return {name: opened.get_tensor(name) for name in names if name.startswith(prefix)}
-    except SafetensorError as error:
-        raise RealCompoError(f"{file} is damaged: {error}. Download it again") from error
-
-
-def _renamed(component: MainComponent, weights: Weights, model: Any) -> Weights:
-    """The weights under diffusers' names."""
-    if "conv_in.weight" in weights:
-        return weights
-    match component:
-        case "unet":
-            prefix = f"{_PREFIXES['unet']}position_net."  # GLIGEN's; diffusers' converter leaves it out
-            grounding = {
-                name.removeprefix(_PREFIXES["unet"]): w for name, w in weights.items() if name.startswith(prefix)
-            }
-            return convert_ldm_unet_checkpoint(weights, model.config) | grounding
-        case "vae":
-            return convert_ldm_vae_checkpoint(weights, model.config)
-        case "controlnet":
-            return convert_controlnet_checkpoint(weights, model.config)
-        case "text_encoder":
-            converted = convert_ldm_clip_checkpoint(weights)
-            converted.pop("text_model.embeddings.position_ids", None)  # a constant, which older files store
-            nested = any(name.startswith("text_model.") for name in model.state_dict())  # until transformers 5.6
-            return converted if nested else {name.removeprefix("text_model."): w for name, w in converted.items()}
-
-
-def _check(component: MainComponent, file: Path, found: Weights, wanted: Weights) -> None:
+def _check(component: Component, file: Path, found: Weights, wanted: Weights) -> None:
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     wrong = [name for name in found.keys() & wanted.keys() if found[name].shape != wanted[name].shape]
     for names, what in ((missing, "lacks"), (unknown, "has unknown"), (sorted(wrong), "has wrongly shaped")):
         if names:
             raise RealCompoError(
                 f"{file} is not of the pair's architecture: its {component} {what} weights, {len(names)} of them, such "
-                f"as {names[0]}. Give a Stable Diffusion 1.x file (as --spatial one with all of GLIGEN's UNet, or a "
-                "ControlNet), or a diffusers folder"
+                f"as {names[0][:80]}. Give a file of this pair's family, or a diffusers folder"
             )

@@ -3,38 +3,20 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
+from export.checkpoints.folders import Checkpoint
+from export.families import FAMILIES
+from export.words import Component
 from runtime.errors import RealCompoError
+from runtime.sampling import SAMPLERS, unable
 
 SUPPORTED = (
-    "Supported are pairs shaped like Stable Diffusion 1.x and SDXL: a UNet2DConditionModel with 4 latent channels, "
-    "CLIP text cross-attention, epsilon or velocity prediction; as spatial model the same with GLIGEN's text-and-box "
-    'grounding (attention_type "gated", of 1.x alone), or ControlNetModels of that UNet'
+    "Supported are pairs shaped like Stable Diffusion 1.x and SDXL, with GLIGEN's boxes (1.x alone) or ControlNets"
 )
+_SHOWN = 80  # characters of a list of values
 
-MainComponent = Literal["unet", "vae", "text_encoder", "controlnet"]
-Component = MainComponent | Literal["text_encoder_2"]  # the further one is SDXL's alone
-TIME_IDS = 6  # numbers: height and width of the original, of what was cut off at the top and left, of the target
-XL = "text_time"  # addition_embed_type of SDXL's UNets, which take a pooled text and the picture's sizes besides
 Rules = Mapping[str, tuple[Any, ...]]  # config field: what is supported, first of all the class's default
-
-
-class Described(Protocol):
-    """A checkpoint's configs."""
-
-    @property
-    def is_xl(self) -> bool: ...
-
-    @property
-    def model(self) -> str: ...
-
-    def place(self, component: Component) -> Path: ...
-
-    def config(self, component: Component) -> dict[str, Any]: ...
-
-    def read_json(self, path: str) -> dict[str, Any]: ...
-
 
 _DOWN_BLOCKS, _UP_BLOCKS = (
     tuple(name.format(way) for name in ("CrossAttn{}Block2D", "{}Block2D")) for way in ("Down", "Up")
@@ -45,7 +27,7 @@ _DENOISER_RULES: Rules = {  # of UNets and ControlNets
     "only_cross_attention": (False,),
     "class_embed_type": (None,),
     "num_class_embeds": (None,),
-    "addition_embed_type": (None, XL),
+    "addition_embed_type": tuple(family.embed_type for family in FAMILIES.values()),
     "encoder_hid_dim_type": (None,),
 }
 _UNET_RULES: Rules = {
@@ -75,85 +57,76 @@ _OF_THE_UNET = (  # what a ControlNet takes and adds has to fit
 )
 
 
-def check_supported(text_to_image: Described, spatial: Described, controlnets: Sequence[Described]) -> None:
-    """Raise RealCompoError for the first thing that is not supported, or that does not fit the other model."""
-    _check_base(text_to_image)
-    for controlnet in controlnets:
-        _check_controlnet(controlnet, text_to_image)
-    if not controlnets:
-        _check_gligen(spatial, text_to_image)
-
-
-def _check_base(base: Described) -> None:
-    _check_unet(base, base)
+def check_base(base: Checkpoint) -> None:
+    """Raise RealCompoError for the first thing of a text-to-image model that is not supported."""
+    check_unet(base, base)
     _check_rules(base, "vae", _VAE_RULES)
     _check_rules(base, "text_encoder", {"model_type": ("clip_text_model",)})
-    if base.is_xl:
-        _check_second_text_encoder(base)
-    predicted = base.read_json("scheduler/scheduler_config.json").get("prediction_type", "epsilon")
-    place = base.place("unet").with_name("scheduler")
-    _check(base, place, "prediction_type", predicted, ("epsilon", "v_prediction"))
+    for rule in base.family.rules(base.configs):
+        check_field(base, rule.component, rule.field, rule.allowed, default=rule.allowed[0])
+    _check_schedule(base)
 
 
-def _check_second_text_encoder(base: Described) -> None:
-    _check_rules(base, "text_encoder_2", {"model_type": ("clip_text_model",)})
-    second = base.config("text_encoder_2")
-    width = second.get("projection_dim", 0) + TIME_IDS * (base.config("unet").get("addition_time_embed_dim") or 0)
-    _check_field(base, "unet", "projection_class_embeddings_input_dim", (width,))
-    _check_field(base, "text_encoder", "max_position_embeddings", (second.get("max_position_embeddings"),))
+def _check_schedule(base: Checkpoint) -> None:
+    """That some sampler can draw with it; which ones cannot, the build says."""
+    place, schedule = base.place("unet").with_name("scheduler"), base.schedule()
+    _check(base, place, "prediction_type", schedule.get("prediction_type", "epsilon"), ("epsilon", "v_prediction"))
+    refusals = unable(schedule)
+    if len(refusals) == len(SAMPLERS):
+        raise RealCompoError(f"no sampler can draw with {place}: {next(iter(refusals.values()))}")
 
 
-def _check_unet(checkpoint: Described, base: Described) -> None:
+def check_unet(checkpoint: Checkpoint, base: Checkpoint) -> None:
+    """Raise RealCompoError for the first thing of a UNet that is not supported, or does not fit the text encoders."""
     _check_rules(checkpoint, "unet", _UNET_RULES)
     _check_blocks(checkpoint, "unet", "down_block_types", _DOWN_BLOCKS)
     _check_blocks(checkpoint, "unet", "up_block_types", _UP_BLOCKS)
     _check_text_width(checkpoint, "unet", base)
 
 
-def _check_gligen(spatial: Described, base: Described) -> None:
-    _check_unet(spatial, base)
-    _check_field(spatial, "unet", "attention_type", ("gated",), default="default")
-    _check_field(spatial, "unet", "addition_embed_type", (None,))
-    _check_field(spatial, "unet", "sample_size", (base.config("unet")["sample_size"],))
-
-
-def _check_controlnet(controlnet: Described, base: Described) -> None:
+def check_controlnet(controlnet: Checkpoint, base: Checkpoint) -> None:
+    """Raise RealCompoError for the first thing of a ControlNet that is not supported, or does not fit the UNet."""
     _check_rules(controlnet, "controlnet", _CONTROLNET_RULES)
     _check_blocks(controlnet, "controlnet", "down_block_types", _DOWN_BLOCKS)
     _check_text_width(controlnet, "controlnet", base)
     for field in _OF_THE_UNET:
-        _check_field(controlnet, "controlnet", field, (base.config("unet").get(field),))
+        check_field(controlnet, "controlnet", field, (base.config("unet").get(field),))
     levels = len(base.config("vae")["block_out_channels"])
     embedding = controlnet.config("controlnet")["conditioning_embedding_out_channels"]
     place = controlnet.place("controlnet")
     _check(controlnet, place, "number of conditioning_embedding_out_channels", len(embedding), (levels,))
 
 
-def _check_text_width(checkpoint: Described, component: Component, base: Described) -> None:
-    encoders: tuple[Component, ...] = ("text_encoder", "text_encoder_2") if base.is_xl else ("text_encoder",)
-    width = sum(base.config(encoder)["hidden_size"] for encoder in encoders)
-    _check_field(checkpoint, component, "cross_attention_dim", (width,))
+def _check_text_width(checkpoint: Checkpoint, component: Component, base: Checkpoint) -> None:
+    width = sum(base.config(encoder)["hidden_size"] for encoder in base.family.text_encoders)
+    check_field(checkpoint, component, "cross_attention_dim", (width,))
 
 
-def _check_blocks(checkpoint: Described, component: Component, field: str, allowed: tuple[str, ...]) -> None:
+def _check_blocks(checkpoint: Checkpoint, component: Component, field: str, allowed: tuple[str, ...]) -> None:
     for block in checkpoint.config(component)[field]:
         _check(checkpoint, checkpoint.place(component), field, block, allowed)
 
 
-def _check_rules(checkpoint: Described, component: Component, rules: Rules) -> None:
+def _check_rules(checkpoint: Checkpoint, component: Component, rules: Rules) -> None:
     for field, allowed in rules.items():
-        _check_field(checkpoint, component, field, allowed, default=allowed[0])
+        check_field(checkpoint, component, field, allowed, default=allowed[0])
 
 
-def _check_field(
-    checkpoint: Described, component: Component, field: str, allowed: tuple[Any, ...], default: Any = None
+def check_field(
+    checkpoint: Checkpoint, component: Component, field: str, allowed: tuple[Any, ...], default: Any = None
 ) -> None:
+    """Raise RealCompoError if a config's field, or the default where it is missing, is none of the allowed values."""
     _check(checkpoint, checkpoint.place(component), field, checkpoint.config(component).get(field, default), allowed)
 
 
-def _check(checkpoint: Described, place: Path, field: str, value: Any, allowed: tuple[Any, ...]) -> None:
+def _check(checkpoint: Checkpoint, place: Path, field: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if value not in allowed:
         raise RealCompoError(
-            f"{place} is not supported as {checkpoint.model} model: its {field} is {json.dumps(value)}, not "
-            f"{' or '.join(map(json.dumps, allowed))}. {SUPPORTED}"
+            f"{place} is not supported as {checkpoint.model} model: its {field} is {_shown([value])}, not "
+            f"{_shown(allowed)}. {SUPPORTED}"
         )
+
+
+def _shown(values: Sequence[Any]) -> str:
+    text = " or ".join(map(json.dumps, values))
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

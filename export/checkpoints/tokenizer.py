@@ -1,10 +1,12 @@
-"""A checkpoint's tokenizers -> tokenizer.json and, of SDXL, tokenizer_2.json."""
+"""A checkpoint's tokenizers -> tokenizer.json and, of families with two, tokenizer_2.json."""
 
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
 from export.checkpoints.folders import Checkpoint
 from runtime.errors import RealCompoError
+
+_PADS = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}  # where a folder does not say
 
 
 def tokenizer_files(checkpoint: Checkpoint, max_tokens: int) -> dict[str, bytes]:
@@ -13,7 +15,7 @@ def tokenizer_files(checkpoint: Checkpoint, max_tokens: int) -> dict[str, bytes]
     Raises:
         RealCompoError: one is missing or damaged.
     """
-    folders = ("tokenizer", "tokenizer_2") if checkpoint.is_xl else ("tokenizer",)
+    folders = checkpoint.family.tokenizers
     return {f"{folder}.json": tokenizer_json(checkpoint, max_tokens, folder) for folder in folders}
 
 
@@ -48,5 +50,9 @@ def _load(checkpoint: Checkpoint, name: str) -> Tokenizer:
 
 
 def _pad_token(checkpoint: Checkpoint, name: str) -> str:
-    token = checkpoint.read_json(f"{name}/tokenizer_config.json").get("pad_token", "<|endoftext|>")
-    return token["content"] if isinstance(token, dict) else token
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        if (checkpoint.folder / name / file).is_file():
+            token = checkpoint.read_json(f"{name}/{file}").get("pad_token")
+            if token := token.get("content") if isinstance(token, dict) else token:
+                return token
+    return _PADS[name]

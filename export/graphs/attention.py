@@ -8,7 +8,6 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
-from export.checkpoints.supported import XL
 from runtime.errors import RealCompoError
 
 Way = Literal["down", "up"]
@@ -97,16 +96,14 @@ def average_maps(recorders: list[MapRecorder]) -> torch.Tensor:
     return torch.stack([recorder.take() for recorder in recorders]).mean(dim=0)
 
 
-def find_map_layers(unet: UNet2DConditionModel, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[str, ...]]:
+def find_map_layers(
+    unet: UNet2DConditionModel, size: tuple[int, int], rule: MapRule = STABLE_DIFFUSION
+) -> tuple[tuple[int, int], tuple[str, ...]]:
     """The (height, width) and the names of the map layers for latents of `size`.
-
-    They are all the cross-attention layers of down and up blocks at the resolution nearest to 16x16 that has both; of
-    SDXL those of up blocks at the one nearest to 32x32.
 
     Raises:
         RealCompoError: there is no such resolution.
     """
-    rule = STABLE_DIFFUSION_XL if unet.config.addition_embed_type == XL else STABLE_DIFFUSION
     layers = {way: _cross_attention(unet, way) for way in rule.ways}
     common = set.intersection(*(set(levels.values()) for levels in layers.values()))
     if not common:

@@ -75,7 +75,7 @@ class Denoiser(nn.Module):
 
 
 class TextToImage(Denoiser):
-    """latents (B, 4, h, w), timestep (B,) int64, encoder_hidden_states (B, L, D) -> noise_pred (B, 4, h, w),
+    """latents (B, 4, h, w), timestep (B,), encoder_hidden_states (B, L, D) -> noise_pred (B, 4, h, w),
     attention_maps (B, P, L): softmax over tokens, averaged over heads and `layers`, pixels row by row."""
 
     def forward(
@@ -112,7 +112,7 @@ class Spatial(Denoiser):
 
 
 class ControlNet(nn.Module):
-    """latents (B, 4, h, w), timestep (B,) int64, encoder_hidden_states (B, L, D), control_images (B, 3n, H, W) in
+    """latents (B, 4, h, w), timestep (B,), encoder_hidden_states (B, L, D), control_images (B, 3n, H, W) in
     0..1, control_scales (B, n) -> what n ControlNets (Zhang et al., arXiv 2302.05543) add to a UNet, scaled and added
     up: down_residual_00 ... (B, C, ., .) and mid_residual (B, C, ., .)."""
 
@@ -198,13 +198,16 @@ class NoiseOfVelocity(nn.Module):
 
     def __init__(self, alphas_cumprod: torch.Tensor):
         super().__init__()
-        self.signal: torch.Tensor
-        self.noise: torch.Tensor
-        self.register_buffer("signal", alphas_cumprod.sqrt())
-        self.register_buffer("noise", (1 - alphas_cumprod).sqrt())
+        self.sigmas: torch.Tensor
+        self.register_buffer("sigmas", (1 / alphas_cumprod - 1).sqrt())
 
     def forward(self, predicted: torch.Tensor, latents: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        signal, noise = self.signal[timestep], self.noise[timestep]  # (B,)
+        """Between two training timesteps sigma is interpolated, as diffusers' Euler scheduler does."""
+        before = timestep.floor().long()
+        after, share = (before + 1).clamp(max=len(self.sigmas) - 1), timestep - before
+        sigma = torch.lerp(self.sigmas[before], self.sigmas[after], share.to(self.sigmas.dtype))  # (B,)
+        signal = (1 + sigma.square()).rsqrt()
+        noise = sigma * signal
         return signal[:, None, None, None] * predicted + noise[:, None, None, None] * latents
 
 

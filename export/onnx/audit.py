@@ -11,8 +11,8 @@ from pathlib import Path
 import onnx
 from onnx import NodeProto, TensorProto
 
-from runtime.bundle.manifest import Precision, Role
 from runtime.errors import RealCompoError
+from runtime.words import Precision, Role
 
 _TYPES: dict[int, Precision] = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
 _PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}  # nearly all of the work: in the engine's precision

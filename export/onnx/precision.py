@@ -8,23 +8,11 @@ themselves). Inputs and outputs of engines stay fp32.
 import torch
 from torch import nn
 
-from runtime.bundle.manifest import Precision, Role
+from runtime.words import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # fp16 has no numbers between 0 and 6e-8, where half-way gradients of attention maps lie. bf16 has fp32's range.
 LOSS_SCALES: dict[Precision, float] = {"fp32": 1.0, "fp16": 4096.0, "bf16": 1.0}
-# Runs once an image, in no time, and takes sines of up to 100 times a coordinate.
-ALWAYS_FP32: frozenset[Role] = frozenset({"grounding"})
-
-
-def engine_precision(role: Role, precision: Precision, wide_vae: bool = False) -> Precision:
-    """What a role's engine computes in, in a bundle of the given precision.
-
-    Args:
-        wide_vae: whether the VAE's decoder overflows in fp16, as SDXL's does.
-    """
-    overflows = role == "vae_decoder" and wide_vae and precision == "fp16"
-    return "fp32" if role in ALWAYS_FP32 or overflows else precision
 
 
 def lower(model: nn.Module, precision: Precision) -> None:

@@ -22,33 +22,30 @@ import onnx
 import onnxruntime
 import torch
 
-from export.checkpoints.folders import MODELS, Model
-from export.graphs.roles import Signature
-from export.plans.plan_options import plan_options
+from export.graphs.engine import Signature
+from export.onnx.derive import check_apart, copy_engine, publish_derived
+from export.plans.plan_options import BuilderOptions, plan_options
 from export.plans.to_engine import build_plan
+from export.publish import name_graph, name_plan
 from export.staging import disk_errors, scratch_folder
 from runtime import Layout, RealCompo
 from runtime.backends import load_engines
-from runtime.backends.base import Runner
 from runtime.bundle.manifest import (
     EngineSpec,
-    FileSpec,
     Manifest,
     PlanSpec,
-    Quantization,
-    Role,
-    bundle_files,
     check_files,
     read_manifest,
-    sha256_of,
-    write_manifest,
 )
 from runtime.errors import RealCompoError
+from runtime.runner import Runner
 from runtime.text.tokens import open_tokenizers
+from runtime.words import MODELS, Model, Quantization, Role
 
 Arrays = dict[str, np.ndarray]
 Report = Callable[[str], None]
 
+STEPS = 20  # of the runs that calibrate
 TOLERANCE = 0.25  # relative error of an 8-bit engine against the one it is made from
 CALIBRATION_SEED, HELD_OUT_SEED = 0, 1
 CALIBRATION_ROWS = 64
@@ -70,7 +67,7 @@ def quantize_bundle(
     out: Path,
     mode: Quantization,
     layouts: Sequence[Path],
-    steps: int = 20,
+    steps: int = STEPS,
     report: Report = lambda stage: None,
 ) -> Manifest:
     """Write to `out` the fp32 bundle `bundle` with 8-bit UNets; the other engines are the same files.
@@ -85,21 +82,24 @@ def quantize_bundle(
     manifest = read_manifest(bundle)
     _check(bundle, out, manifest)
     check_files(bundle, manifest)
-    report("drawing for calibration")
-    calibration = record(bundle, manifest, layouts, steps, CALIBRATION_SEED)
-    report("drawing for the errors")
-    held_out = record(bundle, manifest, layouts, steps, HELD_OUT_SEED)
-    with scratch_folder(out) as scratch, disk_errors(out):
-        engines = dict(manifest.engines)
-        for model in calibration:
-            report(f"{model}: quantizing")
-            spec = manifest.engines[model]
-            engines[model] = _quantize_engine(bundle, spec, mode, calibration[model], held_out[model], scratch)
-        _publish(bundle, manifest, manifest.model_copy(update={"engines": engines}), scratch, out)
-    return read_manifest(out)
+    command = _command(bundle, mode, layouts, steps)
+    with scratch_folder(out, command) as scratch, disk_errors(out):
+        report("drawing for calibration")
+        calibration = record(bundle, manifest, layouts, steps, CALIBRATION_SEED)
+        report("drawing for the errors")
+        held_out = record(bundle, manifest, layouts, steps, HELD_OUT_SEED)
+        engines: dict[Role, EngineSpec] = {}
+        for role, spec in manifest.engines.items():
+            report(f"{role}: {'quantizing' if role in calibration else 'copying'}")
+            engines[role] = (
+                _quantize_engine(bundle, spec, mode, calibration[role], held_out[role], scratch)
+                if role in calibration
+                else copy_engine(bundle, spec, scratch)
+            )
+        return publish_derived(bundle, manifest.model_copy(update={"command": command}), engines, scratch, out)
 
 
-def record(bundle: Path, manifest: Manifest, layouts: Sequence[Path], steps: int, seed: int) -> dict[Model, Seen]:
+def record(bundle: Path, manifest: Manifest, layouts: Sequence[Path], steps: int, seed: int) -> dict[Role, Seen]:
     """Draw the layouts and keep what goes into both UNets and comes out of them."""
     engines = load_engines(bundle, manifest, "onnx", "cpu", second_stream=False)
     recorders: dict[Role, _Recorder] = {model: _Recorder(engines.runners[model]) for model in _unets(manifest)}
@@ -147,23 +147,30 @@ def _check(bundle: Path, out: Path, manifest: Manifest) -> None:
         raise RealCompoError("quantize needs NVIDIA Model Optimizer: pip install 'realcompo[quantize]'")
     if manifest.precision != "fp32" or any(manifest.engines[model].quantization for model in _unets(manifest)):
         raise RealCompoError(f"{bundle} is not a plain fp32 bundle: build one with python -m export build")
-    if out.resolve() == bundle.resolve():
-        raise RealCompoError(f"--out {out} is the bundle itself: choose another folder")
+    check_apart(bundle, out)
+
+
+def _command(bundle: Path, mode: Quantization, layouts: Sequence[Path], steps: int) -> tuple[str, ...]:
+    """What follows `python -m export` to quantize it so again."""
+    words = [word for layout in layouts for word in ("--layout", str(layout.resolve()))]
+    words += ["--steps", str(steps)] if steps != STEPS else []
+    return "quantize", str(bundle.resolve()), "--mode", mode, *words
 
 
 def _quantize_engine(
     bundle: Path, spec: EngineSpec, mode: Quantization, calibration: Seen, held_out: Seen, scratch: Path
 ) -> EngineSpec:
     key = _key(spec, mode, calibration)
-    path = scratch / f"{spec.role}-{key[:12]}.onnx"
-    with TemporaryDirectory(dir=scratch.parent, prefix=".quantize-") as work:
+    path = scratch / f"{spec.role}.onnx"
+    with TemporaryDirectory(dir=scratch) as work:
         graph = _copy_graph(bundle, spec, Path(work))
         _insert_qdq(graph, mode, _evenly(calibration.inputs, CALIBRATION_ROWS), path)
     errors = _errors(path, held_out)
     _check_errors(spec.role, mode, errors)
-    graph_files = _graph_files(path)
-    plan = _rebuild_plan(spec, spec.plan, [path.with_name(file.name) for file in graph_files]) if spec.plan else None
-    changed = {"key": key, "graph": graph_files, "plan": plan, "quantization": mode, "verification": errors}
+    data = path.with_name(f"{path.name}_data")  # Model Optimizer's name for what does not fit
+    files = name_graph(spec.role, [path, data] if data.is_file() else [path])
+    plan = _rebuild_plan(spec, spec.plan, [scratch / file.name for file in files]) if spec.plan else None
+    changed = {"key": key, "graph": files, "plan": plan, "quantization": mode, "verification": errors}
     return spec.model_copy(update=changed)
 
 
@@ -267,28 +274,15 @@ def _check_errors(role: Role, mode: Quantization, errors: dict[str, float]) -> N
 
 
 def _rebuild_plan(spec: EngineSpec, before: PlanSpec, files: list[Path]) -> PlanSpec:
-    """The plan of a quantized graph, for the batches and GPUs that the plan before is for."""
+    """The plan of a quantized graph, for the batches and GPUs that the plan before is for and with its flags."""
     smallest, usual, largest = (shape[0] for shape in before.profile["latents"])
     rows = smallest, usual, largest
     capabilities = before.compute_capabilities if before.flavour == "tensorrt-rtx" else ()
-    options = plan_options(before.flavour, capabilities, rows)
-    return build_plan(files, Signature(spec.inputs, spec.outputs), options, rows, files[0].with_suffix(".engine"))
-
-
-def _graph_files(path: Path) -> tuple[FileSpec, ...]:
-    data = path.with_name(f"{path.name}_data")  # Model Optimizer's name for what does not fit
-    return tuple(FileSpec(name=file.name, sha256=sha256_of(file)) for file in (path, data) if file.is_file())
-
-
-def _publish(bundle: Path, old: Manifest, new: Manifest, scratch: Path, out: Path) -> None:
-    """Move what is new, copy what is not, then write the manifest."""
-    kept = {file.name for file in bundle_files(old)}
-    for file in bundle_files(new):
-        if file.name in kept:
-            shutil.copy(bundle / file.name, out / file.name)
-        else:
-            (scratch / file.name).replace(out / file.name)
-    write_manifest(out, new)
+    options = plan_options(before.flavour, capabilities, rows, BuilderOptions.of_flags(before.flags))
+    path = files[0].with_name(f"{spec.role}.engine")
+    return name_plan(
+        spec.role, build_plan(files, Signature(spec.inputs, spec.outputs), options, rows, path), path.parent
+    )
 
 
 @contextlib.contextmanager

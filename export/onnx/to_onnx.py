@@ -14,9 +14,9 @@ from onnxscript.optimizer import fold_constants
 from torch import nn
 from torch.export import ExportedProgram
 
+from export.graphs.engine import Signature
 from export.graphs.gradient import AttentionGradient, trace_gradient
-from export.graphs.roles import Signature
-from runtime.bundle.manifest import Precision
+from runtime.words import Precision
 
 OPSETS: dict[Precision, int] = {"fp32": 20, "fp16": 20, "bf16": 22}  # 22 is the first whose convolutions take bf16
 EXTERNAL_DATA_BYTES = 1_500_000_000  # a protobuf file holds at most 2 GiB

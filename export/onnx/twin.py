@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 
+from export.engines import engine_of, signature
+from export.graphs.engine import example_inputs
 from export.graphs.geometry import Geometry
 from export.graphs.gradient import AttentionGradient
-from export.graphs.roles import example_inputs, signature
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes
-from runtime.bundle.manifest import Role
 from runtime.errors import RealCompoError
+from runtime.words import Role
 
 # What ONNX Runtime or PyTorch take to run a gradient graph, beside what PyTorch's autograd keeps of the forward.
 OVERHEAD = 1.5
 SMALLEST_SIDE = 4  # of what a twin is halved from, in latents and below
-MOST_PIXELS = 512 * 512  # of an image that a decoder is verified with
 CONSTANT_SIZE = 200  # elements: shapes and the like, which may differ
 
 
@@ -37,8 +37,10 @@ def runnable_geometry(graph: nn.Module, role: Role, geometry: Geometry) -> Geome
     Raises:
         RealCompoError: the smallest is too large.
     """
-    if role == "vae_decoder":
-        return next((sizes for sizes in _halved(geometry) if math.prod(sizes.image_size) <= MOST_PIXELS), geometry)
+    engine = engine_of(role, geometry)
+    if math.prod(geometry.image_size) > engine.most_pixels:
+        fitting = (sizes for sizes in _halved(geometry) if math.prod(sizes.image_size) <= engine.most_pixels)
+        return next(fitting, geometry)
     if not isinstance(graph, AttentionGradient):
         return geometry
     weights = sum(weight.nbytes for weight in graph.parameters())

@@ -4,7 +4,6 @@ ONNX Runtime has no bf16 kernels for a CPU. A widened graph stores every tensor 
 fp32, as tensor cores do, which add up products of bf16 in fp32 and round once.
 """
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +12,11 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from export.onnx.derive import check_apart, copy_engine, publish_derived
 from export.onnx.to_onnx import EXTERNAL_DATA_BYTES
+from export.publish import name_graph
 from export.staging import disk_errors, scratch_folder
-from runtime.bundle.manifest import (
-    EngineSpec,
-    FileSpec,
-    Manifest,
-    bundle_files,
-    check_files,
-    read_manifest,
-    sha256_of,
-    write_manifest,
-)
+from runtime.bundle.manifest import EngineSpec, Manifest, check_files, read_manifest
 from runtime.errors import RealCompoError
 
 _LEFT_ALONE = ("Cast", "Constant")  # these ONNX Runtime has in bf16
@@ -39,37 +31,31 @@ def widen_bundle(bundle: Path, out: Path) -> Manifest:
     manifest = read_manifest(bundle)
     if manifest.precision != "bf16":
         raise RealCompoError(f"{bundle} is {manifest.precision}, which ONNX Runtime runs as it is: widen bf16 bundles")
-    if out.resolve() == bundle.resolve():
-        raise RealCompoError(f"--out {out} is the bundle itself: choose another folder")
+    check_apart(bundle, out)
     check_files(bundle, manifest)
-    with scratch_folder(out) as scratch, disk_errors(out):
+    command = "widen", str(bundle.resolve())
+    with scratch_folder(out, command) as scratch, disk_errors(out):
         engines = {role: _widen_engine(bundle, engine, scratch) for role, engine in manifest.engines.items()}
-        for file in manifest.tokenizers:
-            shutil.copyfile(bundle / file.name, scratch / file.name)
-        widened = manifest.model_copy(update={"engines": engines, "backend": "onnx"})
-        for file in bundle_files(widened):
-            (scratch / file.name).replace(out / file.name)
-        write_manifest(out, widened)
-    return widened
+        changed = manifest.model_copy(update={"backend": "onnx", "command": command})
+        return publish_derived(bundle, changed, engines, scratch, out)
 
 
 def _widen_engine(bundle: Path, engine: EngineSpec, folder: Path) -> EngineSpec:
+    graphs = engine.model_copy(update={"plan": None})
     if engine.precision != "bf16":
-        for file in engine.graph:
-            shutil.copyfile(bundle / file.name, folder / file.name)
-        return engine.model_copy(update={"plan": None})
+        return copy_engine(bundle, graphs, folder)
     files = widen_file(bundle / engine.graph[0].name, folder)
-    graph = tuple(FileSpec(name=file.name, sha256=sha256_of(file)) for file in files)
-    return engine.model_copy(update={"graph": graph, "plan": None})
+    return graphs.model_copy(update={"graph": name_graph(engine.role, files)})
 
 
 @contextmanager
-def runnable_on_cpu(path: Path) -> Iterator[Path]:
-    """The graph, or while the block lasts a widened one of it if it has bf16 operators."""
+def runnable_on_cpu(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+    """The graph, or while the block lasts a widened one of it if it has bf16 operators: in `scratch` or the system's
+    folder for temporary files, for the graph's own may be read-only."""
     if not _has_bf16(onnx.load(path, load_external_data=False)):
         yield path
         return
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".widened-") as folder:
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="widened-") as folder:
         yield widen_file(path, Path(folder))[0]
 
 

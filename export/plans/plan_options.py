@@ -2,23 +2,20 @@
 
 import importlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Self
 
 import torch
 
-from export.graphs.spatial import MAX_REGIONS
-from runtime.bundle.manifest import Role
+from export.graphs.engine import Rows
 from runtime.errors import RealCompoError
-
-Flavour = Literal["tensorrt-rtx", "tensorrt"]
-Rows = tuple[int, int, int]  # min, opt, max
+from runtime.words import FLAVOUR_MODULES, Flavour
 
 # No 7.5: TensorRT-RTX has no fp32 matrix product for it.
 COMPUTE_CAPABILITIES = ("8.0", "8.6", "8.9", "12.0", "12.1")
 FLAGS: dict[str, bool | int] = {"strongly_typed": True, "tf32": False}  # fp32 means fp32; speed comes from fp16
-MODULES: dict[Flavour, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 _PACKAGES: dict[Flavour, str] = {"tensorrt-rtx": "tensorrt-rtx-cu12", "tensorrt": "tensorrt"}
 _NOT_IN_RTX = {
     "optimization_level": "it chooses kernels when it runs, whatever the level",
@@ -40,6 +37,11 @@ class BuilderOptions:
     def given(self) -> dict[str, bool | int | Path]:
         """Those that were asked for."""
         return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+
+    @classmethod
+    def of_flags(cls, flags: Mapping[str, bool | int]) -> Self:
+        """What was asked for where a plan's manifest entry records these."""
+        return cls(**{name: value for name, value in flags.items() if name not in FLAGS})  # type: ignore[arg-type]
 
     def flags(self) -> dict[str, bool | int]:
         """What a plan's manifest entry records."""
@@ -70,7 +72,7 @@ def plan_options(
         RealCompoError: TensorRT of this flavour is not installed, does not know an option or needs a GPU for it, or
             cannot build for a compute capability.
     """
-    module = MODULES[flavour]
+    module = FLAVOUR_MODULES[flavour]
     if importlib.util.find_spec(module) is None:
         hint = "" if flavour == "tensorrt-rtx" else "; it needs an NVIDIA GPU (--backend tensorrt-rtx does not)"
         package = _PACKAGES[flavour]
@@ -82,23 +84,6 @@ def plan_options(
         return PlanOptions(flavour, version, (capability,), gpu, batch, builder)
     _check_for_rtx(builder)
     return PlanOptions(flavour, version, _known(compute_capabilities), None, batch, builder)
-
-
-def profile_rows(role: Role, batch: Rows) -> Rows:
-    """Rows of a role's plan, where the UNets have `batch`.
-
-    Classifier-free guidance gives UNets and object tokens two rows an image, everything else one; without guidance all
-    have as many. ControlNets see half of the rows of the UNet that both models share, and all where the spatial model
-    is alone. One image with every region in use has more texts than most batches have rows.
-    """
-    smallest, usual, largest = batch
-    match role:
-        case "text_to_image" | "spatial" | "grounding":
-            return batch
-        case "text_encoder":
-            return 1, usual, max(largest, MAX_REGIONS + 2)
-        case _:
-            return max(1, smallest // 2), max(1, usual // 2), largest
 
 
 def _check_level(level: int | None) -> None:

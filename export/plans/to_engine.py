@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from export.graphs.roles import Signature
+from export.graphs.engine import Rows, Signature
 from export.plans.memory import gigabytes
-from export.plans.plan_options import MODULES, PlanOptions, Rows
+from export.plans.plan_options import PlanOptions
 from export.plans.plan_worker import PlanRequest, Tensor
 from runtime.bundle.manifest import FileSpec, PlanSpec, TensorSpec, sha256_of
 from runtime.errors import RealCompoError
+from runtime.words import FLAVOUR_MODULES
 
 Profile = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 Tell = Callable[[str], None]  # what the builder is doing, and first how much memory it takes
@@ -42,7 +43,7 @@ def build_plan(
     request = PlanRequest(
         onnx=str(files[0].resolve()),
         plan=str(path.resolve()),
-        module=MODULES[options.flavour],
+        module=FLAVOUR_MODULES[options.flavour],
         compute_capabilities=list(options.compute_capabilities),
         inputs=[_tensor(tensor) for tensor in signature.inputs],
         outputs=[_tensor(tensor) for tensor in signature.outputs],

@@ -4,24 +4,24 @@ import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from runtime.backends.base import Runner
 from runtime.backends.devices import CudaDriver, parse_device
 from runtime.backends.halves import HalvedRunner
-from runtime.backends.plans import FLAVOURS, MODULES, Flavour, check_plans, import_flavour, open_library
+from runtime.backends.plans import check_plans, import_flavour, open_library
 from runtime.backends.streams import Streams
-from runtime.bundle.manifest import Manifest, Role
+from runtime.bundle.manifest import EngineSpec, Manifest
 from runtime.errors import RealCompoError
+from runtime.runner import Runner
+from runtime.words import FLAVOUR_MODULES, FLAVOURS, Flavour, Role
 
 if TYPE_CHECKING:
     from runtime.backends.onnxruntime import OnnxRuntimeRunner
 
-UNETS: tuple[Role, ...] = ("text_to_image", "spatial", "text_to_image_gradient", "spatial_gradient", "controlnet")
-ALONE_TOO: tuple[Role, ...] = ("spatial", "controlnet")  # of these, the ones that also work with none beside them
 BACKENDS = ("auto", "onnx", "onnx-tensorrt", *FLAVOURS)
 
 
@@ -60,7 +60,7 @@ def _plans_to_use(folder: Path, manifest: Manifest, device: str) -> Flavour | No
     flavour = _flavour(manifest.backend)
     if flavour is None or device == "cpu" or not torch.cuda.is_available():
         return None
-    if importlib.util.find_spec(MODULES[flavour]) is None:
+    if importlib.util.find_spec(FLAVOUR_MODULES[flavour]) is None:
         return None
     try:
         driver = CudaDriver(parse_device(device, "cuda"))
@@ -103,26 +103,29 @@ def _load_graphs(folder: Path, manifest: Manifest, device: str, tensorrt: bool) 
     # On a GPU, ONNX Runtime waits for each call on a stream of its own: streams and graphs of ours would gain nothing
     streams = Streams(torch.device("cpu"), second=chosen.type == "cpu" and threads > 1)
 
-    def open_runner(role: Role, threads: int) -> OnnxRuntimeRunner:
-        return OnnxRuntimeRunner(folder, manifest, manifest.engines[role], chosen, threads, tensorrt)
+    def open_runner(spec: EngineSpec, threads: int) -> OnnxRuntimeRunner:
+        return OnnxRuntimeRunner(folder, manifest, spec, chosen, threads, tensorrt)
 
-    alone = ALONE_TOO if not manifest.shared_unet else UNETS  # one UNet for both models is one call
-    runners = {role: _share_threads(open_runner, role, threads, streams, alone) for role in manifest.engines}
+    runners = {
+        role: _share_threads(partial(open_runner, spec), spec, manifest.shared_unet, threads, streams)
+        for role, spec in manifest.engines.items()
+    }
     return Engines(runners, chosen, streams, capturable=False)
 
 
 def _share_threads(
-    open_runner: Callable[[Role, int], "OnnxRuntimeRunner"],
-    role: Role,
+    open_runner: Callable[[int], "OnnxRuntimeRunner"],
+    spec: EngineSpec,
+    shared_unet: bool,
     threads: int,
     streams: Streams,
-    alone: tuple[Role, ...],
 ) -> Runner:
-    """A UNet's engine has half of the threads if two work at once; but those that also work alone have all of four and
-    more. Half of fewer is one: such an engine works on two halves of a batch at once."""
-    if role not in UNETS or not streams.has_free_thread:
-        return open_runner(role, threads)
+    """A model's engine has half of the threads if two work at once; but those that also work alone, as all do where
+    both models share a UNet, have all of four and more. Half of fewer is one: such an engine works on two halves of a
+    batch at once."""
+    if spec.model is None or not streams.has_free_thread:
+        return open_runner(threads)
     if threads < 4:
-        runner = open_runner(role, 1)
+        runner = open_runner(1)
         return HalvedRunner(runner, runner.twin(), streams)
-    return open_runner(role, threads if role in alone else threads // 2)
+    return open_runner(threads if spec.alone or shared_unet else threads // 2)

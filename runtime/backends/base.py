@@ -1,24 +1,14 @@
-"""The protocol of a runner, and the checks that every runner makes on what it is given."""
+"""The types that engines' tensors have, and the checks that every runner makes on what it is given."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 
 from runtime.bundle.manifest import EngineSpec, Manifest, TensorSpec, how_to_rebuild
 from runtime.errors import RealCompoError
-
-
-class Runner(Protocol):
-    """Executes one engine: named tensors in, named tensors out.
-
-    The outputs are the runner's own buffers, valid until its next call: clone what must outlive it.
-    """
-
-    spec: EngineSpec
-
-    def __call__(self, **tensors: torch.Tensor) -> dict[str, torch.Tensor]: ...
+from runtime.messages import some_of
 
 
 class ElementType(NamedTuple):
@@ -61,8 +51,8 @@ def check_names(
     """
     if set(found) != {tensor.name for tensor in wanted}:
         raise RealCompoError(
-            f"{file} has the {kind} {', '.join(found)}, but the manifest says "
-            f"{', '.join(tensor.name for tensor in wanted)}. {how_to_rebuild(folder, manifest)}"
+            f"{file} has the {kind} {some_of(found, 3)}, but the manifest says "
+            f"{some_of([tensor.name for tensor in wanted], 3)}. {how_to_rebuild(folder, manifest)}"
         )
 
 
@@ -74,9 +64,9 @@ def output_shape(output: TensorSpec, sizes: Mapping[str, int]) -> tuple[int, ...
 def _check_names(spec: EngineSpec, tensors: Mapping[str, torch.Tensor]) -> None:
     wanted = [tensor.name for tensor in spec.inputs]
     if missing := [name for name in wanted if name not in tensors]:
-        raise RealCompoError(f"{spec.role} needs {', '.join(missing)} too; it takes {', '.join(wanted)}")
+        raise RealCompoError(f"{spec.role} needs {some_of(missing, 3)} too; it takes {some_of(wanted, 6)}")
     if unknown := [name for name in tensors if name not in wanted]:
-        raise RealCompoError(f"{spec.role} has no input {', '.join(unknown)}; it takes {', '.join(wanted)}")
+        raise RealCompoError(f"{spec.role} has no input {some_of(unknown, 3)}; it takes {some_of(wanted, 6)}")
 
 
 def _check_dtype(spec: EngineSpec, wanted: TensorSpec, tensor: torch.Tensor) -> None:

@@ -4,8 +4,9 @@ from functools import partial
 
 import torch
 
-from runtime.backends.base import Runner, check_inputs
+from runtime.backends.base import check_inputs
 from runtime.backends.streams import Streams
+from runtime.runner import Runner
 
 
 class HalvedRunner:

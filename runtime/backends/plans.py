@@ -8,16 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any
 
 from runtime.backends.base import ELEMENT_TYPES, check_names
 from runtime.backends.devices import Driver
 from runtime.bundle.manifest import EngineSpec, Manifest, PlanSpec, how_to_rebuild
 from runtime.errors import RealCompoError
-
-Flavour = Literal["tensorrt-rtx", "tensorrt"]
-FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
-MODULES = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+from runtime.words import FLAVOUR_MODULES, Flavour
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,12 @@ class Library:
 
 def import_flavour(flavour: Flavour) -> ModuleType:
     """Raises: RealCompoError: it is not installed, or does not load."""
+    name = FLAVOUR_MODULES[flavour]
     try:
-        return importlib.import_module(MODULES[flavour])
+        return importlib.import_module(name)
     except (ImportError, OSError) as error:  # OSError: a shared library that it wants
         raise RealCompoError(
-            f"backend={flavour!r}: {MODULES[flavour]} does not load ({error}); pip install 'realcompo[{flavour}]'"
+            f"backend={flavour!r}: {name} does not load ({error}); pip install 'realcompo[{flavour}]'"
         ) from error
 
 
@@ -64,7 +62,7 @@ def check_plans(folder: Path, manifest: Manifest, flavour: Flavour, version: str
         if spec.plan is None:
             raise RealCompoError(
                 f"{folder} has no plan of {spec.role}, so backend={flavour!r} cannot run it; use backend='onnx'. "
-                f"{how_to_rebuild(folder, manifest, flavour)}"
+                f"{how_to_rebuild(folder, manifest, backend=flavour)}"
             )
         _check_flavour(folder, manifest, spec.plan, flavour)
         _check_version(folder, manifest, spec.plan, version)
@@ -136,7 +134,7 @@ def _check_flavour(folder: Path, manifest: Manifest, plan: PlanSpec, flavour: Fl
     if plan.flavour != flavour:
         raise RealCompoError(
             f"{plan.file.name} is a plan of {plan.flavour}, not {flavour}; use backend={plan.flavour!r}. "
-            f"{how_to_rebuild(folder, manifest, flavour)}"
+            f"{how_to_rebuild(folder, manifest, backend=flavour)}"
         )
 
 
@@ -158,10 +156,12 @@ def _numbers(version: str) -> tuple[int, ...]:
 def _check_gpu(folder: Path, manifest: Manifest, plan: PlanSpec, driver: Driver) -> None:
     capability = driver.compute_capability()
     if plan.compute_capabilities and capability not in plan.compute_capabilities:  # none: the GPU that built it
-        option = f" --compute-capability {capability}" if plan.flavour == "tensorrt-rtx" else ""
+        rtx = (
+            {"compute_capability": capability} if plan.flavour == "tensorrt-rtx" else {}
+        )  # tensorrt builds for its GPU
         raise RealCompoError(
             f"{plan.file.name} is for compute capability {', '.join(plan.compute_capabilities)}; {driver.gpu()} has "
-            f"{capability}. {how_to_rebuild(folder, manifest)}{option}"
+            f"{capability}. {how_to_rebuild(folder, manifest, **rtx)}"
         )
 
 

@@ -3,20 +3,20 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from runtime.backends.base import ELEMENT_TYPES, Runner, check_inputs, output_shape
+from runtime.backends.base import ELEMENT_TYPES, check_inputs, output_shape
 from runtime.backends.cache import cache_folder
 from runtime.backends.plans import Library, load_plan, out_of_memory
-from runtime.bundle.manifest import EngineSpec, FileSpec, Manifest, Role, how_to_rebuild, write_atomically
+from runtime.bundle.manifest import EngineSpec, FileSpec, Manifest, how_to_rebuild, write_atomically
 from runtime.errors import RealCompoError
-
-# What may run beside the other model, and so needs scratch memory of its own
-SECOND_STREAM: tuple[Role, ...] = ("text_to_image", "text_to_image_gradient")
+from runtime.runner import Runner
+from runtime.words import Role
 
 
 class Scratch:
@@ -59,7 +59,8 @@ class TensorRTRunner:
     def __init__(self, library: Library, folder: Path, manifest: Manifest, spec: EngineSpec, scratch: Scratch) -> None:
         self.spec = spec
         self._library = library
-        self._rebuild = how_to_rebuild(folder, manifest)
+        self._rebuild = partial(how_to_rebuild, folder, manifest)
+        self._batch = manifest.batch
         self._engine = load_plan(library, folder, manifest, spec)
         self._scratch = scratch
         self._scratch.reserve(self._engine.device_memory_size_v2)
@@ -72,7 +73,7 @@ class TensorRTRunner:
             binding = self._binding(sizes["batch"])
             if not binding.capturable and self._library.driver.is_capturing():
                 raise RealCompoError(
-                    f"{self.spec.role}'s plan allocates memory while it runs, as a CUDA graph cannot. {self._rebuild}"
+                    f"{self.spec.role}'s plan allocates memory while it runs, as a CUDA graph cannot. {self._rebuild()}"
                 )
             for name, tensor in tensors.items():
                 if tensor.data_ptr() != binding.inputs[name].data_ptr():
@@ -94,12 +95,11 @@ class TensorRTRunner:
         return self._bindings[rows]
 
     def _bind(self, rows: int) -> Binding:
-        profile, least = self._choose_profile(rows)
-        capacity = max(rows, least)
+        capacity = self._capacity(rows)
         context = self._create_context()
         scratch, stream = self._scratch.memory(), self._library.driver.stream()
         context.set_device_memory(scratch.data_ptr(), scratch.nbytes)
-        self._check(context.set_optimization_profile_async(profile, stream))
+        self._check(context.set_optimization_profile_async(0, stream))
         buffers = self._allocate(capacity)
         for tensor in self.spec.inputs:
             self._check(context.set_input_shape(tensor.name, tuple(buffers[tensor.name].shape)))
@@ -113,22 +113,17 @@ class TensorRTRunner:
             self._config.is_capturable(context, stream),
         )
 
-    def _choose_profile(self, rows: int) -> tuple[int, int]:
-        """The profile that was optimised nearest to so many rows, and the least rows that it takes."""
+    def _capacity(self, rows: int) -> int:
+        """How many rows the context works on: so many, or the least that the plan takes."""
         name = self.spec.inputs[0].name
-        profiles = [
-            tuple(shape[0] for shape in self._engine.get_tensor_profile_shape(name, index))
-            for index in range(self._engine.num_optimization_profiles)
-        ]
-        fitting = [index for index, (_, _, most) in enumerate(profiles) if rows <= most]
-        if not fitting:
-            most = max(profile[2] for profile in profiles)
+        least, _, most = (shape[0] for shape in self._engine.get_tensor_profile_shape(name, 0))
+        if rows > most:
+            smallest, usual, _ = self._batch
             raise RealCompoError(
                 f"{self.spec.role} takes at most {most} rows at once, not {rows}: draw fewer images at once, or "
-                f"rebuild for more. {self._rebuild} --batch 1:2:{rows}"
+                f"rebuild for more. {self._rebuild(batch=f'{smallest}:{usual}:{rows}')}"
             )
-        best = min(fitting, key=lambda index: abs(profiles[index][1] - rows))
-        return best, profiles[best][0]
+        return max(rows, least)
 
     def _create_context(self) -> Any:
         context = self._config.create_context()
@@ -155,7 +150,7 @@ class TensorRTRunner:
 
     def _check(self, succeeded: bool) -> None:
         if not succeeded:
-            raise RealCompoError(f"{self.spec.role} fails in TensorRT: {self._library.log.reason()}. {self._rebuild}")
+            raise RealCompoError(f"{self.spec.role} fails in TensorRT: {self._library.log.reason()}. {self._rebuild()}")
 
 
 class ContextConfig:
@@ -199,7 +194,8 @@ class ContextConfig:
 
 
 def load_runners(library: Library, folder: Path, manifest: Manifest, second_stream: bool) -> dict[Role, Runner]:
-    """Open every plan of a bundle. Those that never run at the same time share their scratch memory.
+    """Open every plan of a bundle. Those that never run at the same time share their scratch memory: on the second
+    stream the text-to-image model runs beside the other.
 
     Raises:
         RealCompoError: a plan that does not load, see `plans.load_plan`.
@@ -207,7 +203,7 @@ def load_runners(library: Library, folder: Path, manifest: Manifest, second_stre
     first = Scratch(library)
     second = Scratch(library) if second_stream else first
     return {
-        role: TensorRTRunner(library, folder, manifest, spec, second if role in SECOND_STREAM else first)
+        role: TensorRTRunner(library, folder, manifest, spec, second if spec.model == "text_to_image" else first)
         for role, spec in manifest.engines.items()
     }
 

@@ -2,31 +2,20 @@
 
 import hashlib
 import os
+import shlex
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from runtime.errors import RealCompoError
-from runtime.spatial.control_images import ControlKind
+from runtime.words import Backend, Flavour, Model, Precision, Quantization, Role
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
-
-Role = Literal[
-    "text_encoder",
-    "text_to_image",
-    "spatial",
-    "text_to_image_gradient",
-    "spatial_gradient",
-    "grounding",
-    "controlnet",
-    "vae_decoder",
-]
-Backend = Literal["onnx", "tensorrt-rtx", "tensorrt"]
-Precision = Literal["fp32", "fp16", "bf16"]
-Quantization = Literal["int8", "fp8"]
+SHORT = 40  # characters of a name that a temporary one starts with: the longest names leave no room for more
 
 
 def _inside_bundle(path: str) -> str:
@@ -63,7 +52,7 @@ class PlanSpec(_Spec):
     """A serialized TensorRT plan, and what it was built with."""
 
     file: FileSpec
-    flavour: Literal["tensorrt-rtx", "tensorrt"]
+    flavour: Flavour
     version: str
     compute_capabilities: tuple[str, ...]
     gpu: str | None = None  # that a tensorrt plan was built on, and for
@@ -75,6 +64,8 @@ class EngineSpec(_Spec):
     """One engine: its ONNX graph, the plan built from it if any, and how far it was from PyTorch."""
 
     role: Role
+    model: Model | None = None  # whose work it does at every step; None of an engine that runs once an image
+    alone: bool = False  # whether it also works with no engine beside it
     key: str  # hash of all that the part depends on; a part whose key is unchanged is not built again
     graph: tuple[FileSpec, ...]  # the .onnx file first, then its external data
     plan: PlanSpec | None
@@ -92,9 +83,22 @@ class EngineSpec(_Spec):
 
 
 class ModelSpec(_Spec):
-    source: str  # hub id or folder
-    revision: str | None
+    source: str  # what was asked for: folder, file, or REPO[:PATH] on a hub
+    revision: str | None  # the commit, if it is on a hub
     sha256: str  # of its weights
+    prepared: str | None = None  # the folder that the source was turned into, from the bundle's own
+
+    def place(self, bundle: Path) -> str:
+        """Where the weights are: on a hub, or in a folder."""
+        return str(bundle / self.prepared) if self.prepared else self.pinned
+
+    @property
+    def pinned(self) -> str:
+        """What names the very same files again: REPO@COMMIT[:PATH] on a hub."""
+        if self.revision is None:
+            return self.source
+        repo, colon, path = self.source.partition(":")
+        return f"{repo}@{self.revision}{colon}{path}"
 
 
 class LoraSpec(_Spec):
@@ -108,8 +112,8 @@ class LoraSpec(_Spec):
 class PairSpec(_Spec):
     name: str
     text_to_image: ModelSpec
-    spatial: ModelSpec  # the text-to-image model again where ControlNets make it spatial
-    controlnets: tuple[ModelSpec, ...] = ()  # one for each of the manifest's `controls`
+    spatial: ModelSpec  # the text-to-image model again where models attached to it make it spatial
+    attached: tuple[ModelSpec, ...] = ()  # to the UNet: a ControlNet for each of `SpatialSpec.controls`
     loras: tuple[LoraSpec, ...] = ()
 
 
@@ -117,29 +121,25 @@ class MapSpec(_Spec):
     """Which cross-attention layers the maps average, and their (height, width)."""
 
     resolution: tuple[int, int]
-    layers: dict[Literal["text_to_image", "spatial"], tuple[str, ...]]
+    layers: dict[Model, tuple[str, ...]]
 
 
-def needed_roles(shared_unet: bool = False, controlled: bool = False) -> tuple[Role, ...]:
-    """The engines of a bundle. Where both models have one UNet, the spatial one's engines do the other's work.
+class SpatialSpec(_Spec):
+    """What makes the spatial model follow a layout: a key of `runtime.spatial.KINDS`."""
 
-    Args:
-        controlled: whether ControlNets make the spatial model, and not GLIGEN.
-    """
-    unneeded = {"grounding" if controlled else "controlnet"}
-    if shared_unet:
-        unneeded |= {"text_to_image", "text_to_image_gradient"}
-    return tuple(role for role in get_args(Role) if role not in unneeded)
+    kind: str
+    controls: tuple[str, ...] = ()  # what each ControlNet reads, in their order: `runtime.spatial.control_images`
 
 
 class Manifest(_Spec):
     format_version: int
+    command: tuple[str, ...]  # what follows `python -m export` to make the bundle, but for --out
     pair: PairSpec
     backend: Backend
     precision: Precision
     batch: tuple[int, int, int]  # min, opt, max UNet rows
     shared_unet: bool = False  # the spatial UNet told of no layout is the text-to-image one: one engine for both
-    controls: tuple[ControlKind, ...] = ()  # what each ControlNet reads, in their order; none where GLIGEN is spatial
+    spatial: SpatialSpec
     engines: dict[Role, EngineSpec]
     maps: MapSpec
     loss_scale: float
@@ -218,16 +218,17 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write to a temporary name in the same folder, then rename, so that `path` is never half written."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:SHORT]}.", delete=False) as file:
+        temporary = Path(file.name)
         try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
         except BaseException:
-            Path(file.name).unlink()
+            temporary.unlink()
             raise
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
 
 
 def sha256_of(path: Path) -> str:
@@ -235,10 +236,53 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def how_to_rebuild(folder: Path, manifest: Manifest | None = None, backend: Backend | None = None) -> str:
-    """The sentence that ends every error about a bundle: the command that builds it anew, for its own backend or one
-    that is given."""
-    pair, own = (manifest.pair.name, manifest.backend) if manifest else ("PAIR", "onnx")
-    fused = manifest.pair.loras if manifest else ()
-    loras = "".join(f" --lora {lora.source}:{lora.scale:g}" for lora in fused)
-    return f"Build it with: python -m export build {pair}{loras} --out {folder} --backend {backend or own}"
+# A bundle that is made of another one has what that one was built with
+_OF_ANOTHER = {
+    "quantize": "Build {source} with {options}, then this one with: {command}",
+    "widen": "A widened bundle has graphs alone: build {source} with {options} and use that",
+}
+# What one backend alone takes: of no use to another
+_ITS_OWN = ("--compute-capability", "--optimization-level", "--version-compatible", "--timing-cache")
+
+
+def how_to_rebuild(folder: Path, manifest: Manifest | None = None, **changes: str) -> str:
+    """The sentence that ends every error about a bundle: the command that made it, or of a bundle that cannot be read
+    the command in general.
+
+    Args:
+        changes: options of the build that have to be others, such as batch="1:2:16".
+    """
+    if manifest is None:
+        return f"Build it with: python -m export build PAIR --out {shlex.quote(str(folder))}"
+    if changes and (advice := _OF_ANOTHER.get(manifest.command[0])):
+        options = shlex.join(word for option in _options(changes) for word in option)
+        return advice.format(source=manifest.command[1], options=options, command=_export(folder, manifest.command))
+    return f"Build it with: {_export(folder, _changed(manifest.command, changes))}"
+
+
+def _export(folder: Path, command: Sequence[str]) -> str:
+    what, options = command[:2], command[2:]
+    return shlex.join(["python", "-m", "export", *what, "--out", str(folder), *options])
+
+
+def _changed(command: Sequence[str], changes: dict[str, str]) -> list[str]:
+    """A build's command with other options."""
+    given = list(_grouped(command))
+    new = [option for option in _options(changes) if option not in given]
+    replaced = {name for name, _ in new}
+    if "--backend" in replaced:
+        replaced.update(_ITS_OWN)
+    return [word for option in (*(kept for kept in given if kept[0] not in replaced), *new) for word in option]
+
+
+def _options(changes: dict[str, str]) -> list[tuple[str, str]]:
+    return [(f"--{name.replace('_', '-')}", value) for name, value in changes.items()]
+
+
+def _grouped(command: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """Every word that is no option's value, with the value that follows it if it is an option's name."""
+    words = list(command)
+    while words:
+        valued = words[0].startswith("--") and words[1:] and not words[1].startswith("--")
+        yield tuple(words[: 1 + bool(valued)])
+        del words[: 1 + bool(valued)]

@@ -70,9 +70,10 @@ def surrogate_gradient(
 
     The exact gradient passes through a UNet and a small sampling step and comes out near 1e-6 a pixel, which the
     paper's scale of 1e6 undoes. This one does not, and would saturate the softmax at once. It is returned per unit of
-    area instead of per pixel (times h*w), so that it is of order 1 at any resolution, and times 1e-6, so that one
-    `scale` serves both: at 1e6 a step moves coefficients by some tenths. Unlike a division by its own norm, this lets
-    the gradient fade where the models agree or the loss is met, rather than blow up what is left.
+    area instead of per pixel (times h*w), so that it is of order 1 at any resolution, and times 1e-6, which brings it
+    to the order of magnitude that the paper's scale was made for: at 1e6 a step moves coefficients by some tenths.
+    Unlike a division by its own norm, this lets the gradient fade where the models agree or the loss is met, rather
+    than blow up what is left.
     """
     with torch.enable_grad():
         leaf = coefficients.detach().requires_grad_()

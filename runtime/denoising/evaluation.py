@@ -1,6 +1,6 @@
-"""One evaluation, a row of the sampler's table: predict, balance, fuse, step.
+"""One evaluation, a step of the sampler's table: predict, balance, fuse, step.
 
-It reads and writes tensors that stay where they are and takes no number of its row from Python, so that the same
+It reads and writes tensors that stay where they are and takes no number of its own from Python, so that the same
 function runs as it is on a CPU and as one CUDA graph on a GPU.
 """
 
@@ -20,27 +20,33 @@ from runtime.denoising.balancer import (
     surrogate_gradient,
 )
 from runtime.denoising.models import Models, Prediction
-from runtime.denoising.rows import Row
-from runtime.options import BOTH, Kind, Model
-from runtime.output import Stats
+from runtime.denoising.numbers import Numbers
+from runtime.options import Work
 from runtime.sampling.tables import advance, start_history
+from runtime.stats import Stats
+from runtime.words import MODELS, Model
 
 
 @dataclass(frozen=True)
 class State:
-    """What a run carries from row to row, for B images."""
+    """What a run carries from evaluation to evaluation, for B images."""
 
-    history: Tensor  # (kept,B,4,h,w), see `sampling.start_history`
+    history: Tensor  # (KEPT,B,4,h,w), see `sampling.tables.start_history`
     coefficients: Tensor  # (B,2,h,w), text-to-image first
     skipped: Tensor  # () int64: updates left out because their gradient was not finite
-    row: Row  # of the evaluation to come
+    numbers: Numbers  # of the evaluation to come
 
     @property
     def latents(self) -> Tensor:
         return self.history[0]
 
+    @property
+    def fresh(self) -> Tensor:
+        """(B,4,h,w): what a step that adds fresh noise adds of it."""
+        return self.history[-1]
+
     def tensors(self) -> list[Tensor]:
-        return [self.history, self.coefficients, self.skipped, *self.row]
+        return [self.history, self.coefficients, self.skipped, *self.numbers]
 
 
 @dataclass(frozen=True)
@@ -52,22 +58,22 @@ class Evaluation:
     stats: Stats  # the calls it made
 
 
-def start_state(latents: Tensor, coefficients: Tensor, row: Row) -> State:
-    """The state before the first row, in memory of its own."""
+def start_state(latents: Tensor, coefficients: Tensor, numbers: Numbers) -> State:
+    """The state before the first evaluation, in memory of its own."""
     skipped = torch.zeros((), dtype=torch.int64, device=latents.device)
-    return State(start_history(latents), coefficients.clone(), skipped, Row(*(part.clone() for part in row)))
+    return State(start_history(latents), coefficients.clone(), skipped, Numbers(*(part.clone() for part in numbers)))
 
 
-def evaluate(models: Models, state: State, kind: Kind, map_resolution: tuple[int, int], traced: bool) -> Evaluation:
-    """Carry the state over one row."""
-    predictions = models.predict(state.latents, state.row, kind)
+def evaluate(models: Models, state: State, work: Work, map_resolution: tuple[int, int], traced: bool) -> Evaluation:
+    """Carry the state over one evaluation."""
+    predictions = models.predict(state.latents, state.numbers, work)
     attention = _attention(models, state, predictions, map_resolution) if traced else None
-    gradient = coefficient_gradient(models, state, predictions, kind, map_resolution)
+    gradient = coefficient_gradient(models, state, predictions, work, map_resolution)
     if gradient is not None:
         gradient, broken = drop_non_finite(gradient)
         state.skipped.add_(broken)
-        state.coefficients.sub_(state.row.step_size * gradient)
-    advance(state.history, _combine(predictions, state.coefficients), state.row.weights)
+        state.coefficients.sub_(state.numbers.step_size * gradient)
+    advance(state.history, _combine(predictions, state.coefficients), state.numbers.weights)
     return Evaluation(attention, gradient, models.stats)
 
 
@@ -75,33 +81,33 @@ def coefficient_gradient(
     models: Models,
     state: State,
     predictions: Mapping[Model, Prediction],
-    kind: Kind,
+    work: Work,
     map_resolution: tuple[int, int],
 ) -> Tensor | None:
-    """What the coefficients (B,2,h,w) move down at this row, if they move."""
-    if kind.gradient is None:
+    """What the coefficients (B,2,h,w) move down now, if they move."""
+    if work.gradient is None:
         return None
-    text, spatial = (predictions[model] for model in BOTH)
-    if kind.gradient == "exact":
-        return _exact_gradient(models, state, text, spatial, kind)
+    text, spatial = (predictions[model] for model in MODELS)
+    if work.gradient == "exact":
+        return _exact_gradient(models, state, text, spatial, work)
     return surrogate_gradient(state.coefficients, text.maps, spatial.maps, models.conditions.regions, map_resolution)
 
 
-def _exact_gradient(models: Models, state: State, text: Prediction, spatial: Prediction, kind: Kind) -> Tensor:
+def _exact_gradient(models: Models, state: State, text: Prediction, spatial: Prediction, work: Work) -> Tensor:
     """The gradient of the models' attention losses at the latents that a trial step leads to."""
     noise_text, noise_spatial = (
-        prediction.noise if kind.trial_guidance else prediction.conditional for prediction in (text, spatial)
+        prediction.noise if work.trial_guidance else prediction.conditional for prediction in (text, spatial)
     )
-    kept, added = state.row.trial.unbind(1)
+    kept, added = state.numbers.trial.unbind(1)
     trial = kept * state.latents + added * fuse(noise_text, noise_spatial, state.coefficients)
-    cotangent = added * models.loss_gradient(trial, state.row, kind)
+    cotangent = added * models.loss_gradient(trial, state.numbers, work)
     return exact_gradient(state.coefficients, noise_text, noise_spatial, cotangent)
 
 
 def _attention(
     models: Models, state: State, predictions: Mapping[Model, Prediction], map_resolution: tuple[int, int]
 ) -> Attention:
-    """What the balancer sees of this row's models."""
+    """What the balancer sees of the models at work."""
     maps, regions = [prediction.maps for prediction in predictions.values()], models.conditions.regions
     if len(maps) == 1:
         return attention_loss(maps[0], *regions)

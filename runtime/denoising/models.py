@@ -8,14 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from runtime.backends.base import Runner
 from runtime.backends.streams import Streams
-from runtime.bundle.manifest import Role
 from runtime.denoising.balancer import Regions
-from runtime.denoising.rows import Row
-from runtime.options import Kind, Model
-from runtime.output import Stats
+from runtime.denoising.numbers import Numbers
+from runtime.options import Work
+from runtime.runner import Runner
 from runtime.spatial.kind import Call, Condition, Tensors
+from runtime.stats import Stats
+from runtime.words import Model, Role
 
 PREDICTION_ROLES: dict[Model, Role] = {"text_to_image": "text_to_image", "spatial": "spatial"}
 GRADIENT_ROLES: dict[Model, Role] = {"text_to_image": "text_to_image_gradient", "spatial": "spatial_gradient"}
@@ -38,6 +38,7 @@ class Conditions:
     texts: Tensors  # a row (B or 2B) each of what UNets take: encoder_hidden_states (B or 2B,L,D), SDXL's more
     spatial: Condition
     regions: Regions  # of B images, as many as gradient engines take
+    most_regions: int  # of any of the images; the rest is padding
 
     def tensors(self) -> list[Tensor]:
         return [*self.texts.values(), *self.spatial.tensors(), *self.regions]
@@ -51,54 +52,54 @@ class Models:
     shared_unet: bool = False  # the spatial engines do the text-to-image model's work too, told of no layout
     stats: Stats = field(default_factory=Stats)
 
-    def predict(self, latents: Tensor, row: Row, kind: Kind) -> dict[Model, Prediction]:
-        """What each model of the row says of latents (B,4,h,w)."""
-        rows = torch.cat([latents, latents]) if kind.guided else latents
-        outputs = self._run(PREDICTION_ROLES, kind.models, rows, row)
-        return {model: _prediction(output, row, kind.guided) for model, output in outputs.items()}
+    def predict(self, latents: Tensor, numbers: Numbers, work: Work) -> dict[Model, Prediction]:
+        """What each model at work says of latents (B,4,h,w)."""
+        rows = torch.cat([latents, latents]) if work.guided else latents
+        outputs = self._run(PREDICTION_ROLES, work.models, rows, numbers)
+        return {model: _prediction(output, numbers, work.guided) for model, output in outputs.items()}
 
-    def loss_gradient(self, latents: Tensor, row: Row, kind: Kind) -> Tensor:
+    def loss_gradient(self, latents: Tensor, numbers: Numbers, work: Work) -> Tensor:
         """The gradient (B,4,h,w) of the chosen models' attention losses, added up, with respect to the latents."""
         masks, tokens, weights = self.conditions.regions
         regions = {"region_masks": masks, "region_tokens": tokens, "region_weights": weights}
-        outputs = self._run(GRADIENT_ROLES, kind.gradient_from, latents, row, **regions)
+        outputs = self._run(GRADIENT_ROLES, work.gradient_from, latents, numbers, **regions)
         return torch.stack([output["grad_latents"] for output in outputs.values()]).sum(0)
 
     def _run(
-        self, roles: Mapping[Model, Role], models: Sequence[Model], latents: Tensor, row: Row, **regions: Tensor
+        self, roles: Mapping[Model, Role], models: Sequence[Model], latents: Tensor, numbers: Numbers, **regions: Tensor
     ) -> dict[Model, Tensors]:
         """Each model's engine on all rows, or, with B latents, the conditional ones: in one call if they share it."""
         if not self.shared_unet:
-            calls = [partial(self._call, roles[model], [model], latents, row, regions) for model in models]
+            calls = [partial(self._call, roles[model], [model], latents, numbers, regions) for model in models]
             return dict(zip(models, self.streams.side_by_side(calls), strict=True))
-        together = self._call(roles["spatial"], models, latents, row, regions)
+        together = self._call(roles["spatial"], models, latents, numbers, regions)
         parts = {name: output.chunk(len(models)) for name, output in together.items()}
         return {model: {name: part[k] for name, part in parts.items()} for k, model in enumerate(models)}
 
     def _call(
-        self, role: Role, models: Sequence[Model], latents: Tensor, row: Row, regions: Mapping[str, Tensor]
+        self, role: Role, models: Sequence[Model], latents: Tensor, numbers: Numbers, regions: Mapping[str, Tensor]
     ) -> Tensors:
         """One call of an engine, with the rows of the models one after the other."""
         count, conditions = len(latents), self.conditions
         rows = {
             "latents": latents,
-            "timestep": row.timestep.expand(count),
+            "timestep": numbers.timestep.expand(count),
             **{name: tensor[-count:] for name, tensor in conditions.texts.items()},
         }
         inputs = {**rows, **regions}
         if len(models) > 1:
             inputs = {name: torch.cat([tensor] * len(models)) for name, tensor in inputs.items()}
         if role in SPATIAL_ROLES:
-            inputs |= conditions.spatial.inputs(Call(role, rows, models, row.spatial_scales), self._engine)
+            inputs |= conditions.spatial.inputs(Call(role, rows, models, numbers.spatial_scales), self._engine)
         return self._engine(role, **inputs)
 
     def _engine(self, role: Role, **tensors: Tensor) -> Tensors:
         return self.stats.run(self.runners[role], **tensors)
 
 
-def _prediction(outputs: Tensors, row: Row, guided: bool) -> Prediction:
+def _prediction(outputs: Tensors, numbers: Numbers, guided: bool) -> Prediction:
     noise, maps = outputs["noise_pred"], outputs["attention_maps"]
-    return _guide(noise, maps, row.guidance_scale) if guided else Prediction(noise, noise, maps)
+    return _guide(noise, maps, numbers.guidance_scale) if guided else Prediction(noise, noise, maps)
 
 
 def _guide(noise: Tensor, maps: Tensor, guidance_scale: Tensor) -> Prediction:

@@ -6,22 +6,25 @@ import numpy as np
 from PIL import Image
 
 from runtime.errors import FieldError
+from runtime.layouts.files import Picture, open_picture
+from runtime.layouts.palette import UNLABELLED
+from runtime.layouts.suspects import DEPTH, LABELS, MASK, refuse
 
 ImageSource = np.ndarray | Image.Image | Path | str
 
-UNLABELLED = 255  # the class id of a label map's pixels that belong to no class
-DEEP_MODES = ("I", "I;16", "I;16B", "F")  # Pillow's one-channel modes of over 8 bits
+ID_MODES = ("P", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one whole number a pixel
 
 
 def read_mask(source: ImageSource, phrase: str) -> np.ndarray:
     """As float64 (H,W) in 0..1."""
-    values = source if isinstance(source, np.ndarray) else np.asarray(_open(source, "mask").convert("L"))
-    if values.ndim != 2 or not (values.dtype.kind in "bf" or values.dtype == np.uint8):
+    values = source if isinstance(source, np.ndarray) else _mask_values(open_picture(source, "mask"))
+    if values.ndim != 2 or not (values.dtype.kind in "bf" or values.dtype in (np.uint8, np.uint16)):
         raise FieldError(
             "mask",
-            f"the mask of {phrase!r} is {values.dtype} {values.shape}; give (H,W) of bool, float in 0..1 or uint8",
+            f"the mask of {phrase!r} is {values.dtype} {values.shape}; give (H,W) of bool, float in 0..1, "
+            "uint8 or uint16",
         )
-    scaled = values.astype(np.float64) / (255 if values.dtype == np.uint8 else 1)
+    scaled = values.astype(np.float64) / (np.iinfo(values.dtype).max if values.dtype.kind == "u" else 1)
     if not _within_0_1(scaled):
         raise FieldError("mask", f"the mask of {phrase!r} has values outside 0..1")
     if scaled.max() < 0.5:
@@ -33,9 +36,9 @@ def read_labels(source: ImageSource) -> np.ndarray:
     """A label map's class ids, uint8 (H,W); UNLABELLED where there is none.
 
     Raises:
-        FieldError: not a readable picture, not one class id a pixel, or an id above 255.
+        FieldError: not a readable picture, not one class id a pixel, an id above 255, or plainly something else.
     """
-    values = source if isinstance(source, np.ndarray) else _read_ids(_open(source, "segmentation"))
+    values = source if isinstance(source, np.ndarray) else _ids(open_picture(source, "segmentation"))
     if values.ndim != 2 or values.size == 0 or values.dtype.kind not in "iu":
         raise FieldError("segmentation", f"the label map is {values.dtype} {values.shape}; give (H,W) of class ids")
     if values.min() < 0 or values.max() > UNLABELLED:
@@ -51,9 +54,9 @@ def read_depth(source: ImageSource) -> np.ndarray:
     """Depth as float32 (H,W) in 0..1, near = 1: floats as they are, 8 and 16 bits as fractions of their largest value.
 
     Raises:
-        FieldError: not a readable picture, or values outside the range.
+        FieldError: not a readable picture, values outside the range, or plainly something else.
     """
-    values = source if isinstance(source, np.ndarray) else _read_grey(_open(source, "depth"))
+    values = source if isinstance(source, np.ndarray) else _depth_values(open_picture(source, "depth"))
     if values.ndim != 2 or not (values.dtype.kind == "f" or values.dtype in (np.uint8, np.uint16)):
         raise FieldError(
             "depth",
@@ -70,28 +73,24 @@ def _within_0_1(values: np.ndarray) -> bool:
     return values.size > 0 and bool(values.min() >= 0 and values.max() <= 1)
 
 
-def _read_ids(image: Image.Image) -> np.ndarray:
-    if image.mode not in ("P", "L", "I", "I;16"):
+def _mask_values(picture: Picture) -> np.ndarray:
+    if picture.stencil is not None:
+        return picture.stencil
+    refuse(picture, "mask", MASK)
+    return picture.grey
+
+
+def _ids(picture: Picture) -> np.ndarray:
+    if picture.image.mode not in ID_MODES:
         raise FieldError(
             "segmentation",
-            f"the label map's pixels are {image.mode}, not class ids; save it as a palette or grey PNG, id = class",
+            f"the label map's pixels are {picture.image.mode}, not class ids; save it as a palette or grey PNG, "
+            "id = class",
         )
-    return np.asarray(image)
+    refuse(picture, "segmentation", LABELS)
+    return picture.values
 
 
-def _read_grey(image: Image.Image) -> np.ndarray:
-    values = np.asarray(image if image.mode in DEEP_MODES else image.convert("L"))
-    if values.dtype.kind == "i" and values.min() >= 0 and values.max() <= 65535:  # mode I holds 16 bits in 32
-        return values.astype(np.uint16)
-    return values
-
-
-def _open(source: Image.Image | Path | str, what: str) -> Image.Image:
-    if isinstance(source, Image.Image):
-        return source
-    try:
-        image = Image.open(source)
-        image.load()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise FieldError(what, f"cannot read the {what} {source}: {' '.join(str(error).split())}") from error
-    return image
+def _depth_values(picture: Picture) -> np.ndarray:
+    refuse(picture, "depth", DEPTH)
+    return picture.grey

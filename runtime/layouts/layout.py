@@ -1,7 +1,7 @@
 """Layouts: where each object of the prompt belongs, given in code or in a JSON file."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from runtime.errors import FieldError, RealCompoError
 from runtime.layouts.geometry import Box, Keypoint, coverage, extent, pixel_edges
 from runtime.layouts.images import ImageSource, read_depth, read_labels, read_mask
+from runtime.layouts.keypoints import box_around, clean
 from runtime.layouts.openpose import read_openpose
 from runtime.layouts.palette import class_id
 from runtime.layouts.schema import RegionFile, read_layout_file
@@ -27,8 +28,9 @@ class Region:
         box: (x0, y0, x1, y1), fractions of width and height, origin top left.
         mask: over the whole image at any resolution: a PIL image, the path of one, or a numpy array (H,W) of bool,
             of float in 0..1 or of uint8 in 0..255.
-        keypoints: (x, y) each, in fractions, or None for one that is not seen; the region is the box around them.
-            `read_openpose` reads them from a file.
+        keypoints: (x, y) each, in fractions, or None for one that is not seen, as are (0, 0) and (-1, -1) of a body's
+            18 or 25, and kept so; the region is what the image has of the box around them, and points may lie outside
+            it. `read_openpose` reads them from a file.
         tokens: the indices of the prompt's tokens that speak of the object, instead of those that its words match.
         label: the object's class in a segmentation: its id, or its name in ADE20K, which is kept as the id. A region
             that has no other place gets one from its layout: the pixels of this class in `Layout.segmentation`.
@@ -57,8 +59,9 @@ class Region:
         if self.mask is not None:
             object.__setattr__(self, "mask", read_mask(self.mask, self.phrase))
         elif self.keypoints is not None:
-            box = _box_around(self.keypoints, self.phrase)
-            _check_box(box, "keypoints", f"the box around the keypoints of {self.phrase!r}")
+            object.__setattr__(self, "keypoints", clean(self.keypoints, self.phrase))
+            box = self.bounding_box()
+            _check_box(box, "keypoints", f"what the image has of the box around the keypoints of {self.phrase!r}")
         elif self.box is not None:
             _check_box(self.box, "box", f"the box of {self.phrase!r}")
 
@@ -72,7 +75,7 @@ class Region:
         if self.box is not None:
             return self.box
         if self.keypoints is not None:
-            return _box_around(self.keypoints, self.phrase)
+            return box_around(self.keypoints)
         assert isinstance(self.mask, np.ndarray), "a region of but a label gets its place from a layout"
         (top, bottom), (left, right) = (extent(self.mask.max(axis=axis) >= 0.5) for axis in (1, 0))
         return left, top, right, bottom
@@ -186,13 +189,3 @@ def _check_box(box: Box, field: str, name: str) -> None:
         raise FieldError(field, f"{name} is {box}; coordinates are fractions of the image, 0 to 1")
     if x1 <= x0 or y1 <= y0:
         raise FieldError(field, f"{name} is {box}, which is empty; x1 must be above x0, and y1 above y0")
-
-
-def _box_around(points: Iterable[Keypoint], phrase: str) -> Box:
-    array = np.asarray([point for point in points if point is not None], dtype=np.float64)
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise FieldError(
-            "keypoints", f"the keypoints of {phrase!r} are not a list of (x, y), at least one of them seen"
-        )
-    (x0, y0), (x1, y1) = array.min(axis=0).tolist(), array.max(axis=0).tolist()
-    return x0, y0, x1, y1

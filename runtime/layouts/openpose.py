@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from runtime.errors import FieldError
+from runtime.errors import FieldError, RealCompoError
+from runtime.json_text import read_json
 from runtime.layouts.geometry import Keypoint, Point
+from runtime.layouts.keypoints import BODIES, check_distance, check_origin, in_pixels, not_seen
 
 # COCO-18: nose, neck, right shoulder, elbow, wrist, the left ones, right hip, knee, ankle, the left ones, right eye,
 # left eye, right ear, left ear. A limb has the colour of its place in this list, a keypoint that of its index.
@@ -28,49 +30,66 @@ LIMB_BRIGHTNESS = 0.6
 # Half a limb's thickness and a dot's radius: OpenCV draws 4 pixels to either side of the middle one, where the shorter
 # side of the picture is 512.
 RADIUS, DRAWN_AT = 4.5, 512
+FEW = 6  # seen points, below which they do not tell their unit alone
 LEAST_RADIUS = 0.75  # or a dot could fall between pixels' centres
 
 
 class _Person(BaseModel):
-    pose_keypoints_2d: list[float]
+    pose_keypoints_2d: list[float | None]
 
 
 class _Frame(BaseModel):
     people: list[_Person]
-    canvas_width: float | None = None
-    canvas_height: float | None = None
+    canvas_width: float | None = Field(None, ge=0)  # 0: not known
+    canvas_height: float | None = Field(None, ge=0)
 
     @model_validator(mode="before")
     @classmethod
     def _only_frame(cls, data: Any) -> Any:
         """ComfyUI saves a list of frames."""
-        return data[0] if isinstance(data, list) and len(data) == 1 else data
+        if isinstance(data, list) and len(data) != 1:
+            raise ValueError(f"it has {len(data)} frames; give a file of one")
+        return data[0] if isinstance(data, list) else data
 
 
 def read_openpose(path: Path | str, person: int = 0) -> list[Keypoint]:
     """A person's keypoints from OpenPose's JSON, in fractions of the canvas: 18 (COCO) or 25 (BODY_25).
 
-    Where a coordinate is above 1, all are pixels of `canvas_width` and `canvas_height`. Confidence 0 means not seen.
+    Where most of the person's coordinates are too large for fractions, all are pixels of `canvas_width` and
+    `canvas_height`. Confidence 0, null, (0, 0) and (-1, -1) mean not seen. A point outside the canvas stays there.
 
     Raises:
-        FieldError: the file is missing or damaged, lacks the person or the canvas, or a keypoint is outside it.
+        FieldError: the file is missing or damaged, lacks the person or the canvas, or a keypoint is no place.
     """
     frame = _read_frame(Path(path))
     if not 0 <= person < len(frame.people):
         raise FieldError("person", f"{path} has {len(frame.people)} people; there is no person {person}")
     where = f"{path}: people.{person}.pose_keypoints_2d"
-    values = frame.people[person].pose_keypoints_2d
-    if len(values) not in (3 * 18, 3 * 25):
+    body = _triples(frame.people[person], where)
+    seen = _seen(body)
+    points = body[:, :2] / _canvas(frame, _of_its_unit(frame, body[seen, :2]), where)
+    check_distance(points[seen], "openpose", where)
+    return [(x, y) if visible else None for (x, y), visible in zip(points.tolist(), seen, strict=True)]
+
+
+def _triples(person: _Person, where: str) -> np.ndarray:
+    """x, y and confidence of each keypoint: (18 or 25, 3); NaN where the file has null."""
+    values = np.array(person.pose_keypoints_2d, dtype=np.float64)
+    if len(values) not in [3 * count for count in BODIES]:
         raise FieldError("openpose", f"{where} has {len(values)} numbers; give x, y, confidence of 18 or 25 keypoints")
-    triples = np.array(values).reshape(-1, 3)
-    points, seen = triples[:, :2], triples[:, 2] > 0
-    points = points / _canvas(frame, points[seen], where)
-    outside = np.flatnonzero(seen & ((points < 0) | (points > 1)).any(axis=1))
-    if outside.size:
-        raise FieldError(
-            "openpose", f"{where}: keypoint {outside[0]} is outside the picture: {values[outside[0] * 3 :][:2]}"
-        )
-    return [(float(x), float(y)) if visible else None for (x, y), visible in zip(points, seen, strict=True)]
+    return values.reshape(-1, 3)
+
+
+def _of_its_unit(frame: _Frame, seen: np.ndarray) -> np.ndarray:
+    """Points (N,2) that tell the unit of a person's seen ones: those alone, or with everybody's if they are few."""
+    if len(seen) >= FEW:
+        return seen
+    bodies = [_triples(one, f"people.{i}.pose_keypoints_2d") for i, one in enumerate(frame.people)]
+    return np.concatenate([body[_seen(body), :2] for body in bodies])
+
+
+def _seen(body: np.ndarray) -> np.ndarray:
+    return np.isfinite(body).all(axis=1) & (body[:, 2] > 0) & ~not_seen(body[:, :2])
 
 
 def draw_people(people: Sequence[Sequence[Keypoint]], size: tuple[int, int]) -> np.ndarray:
@@ -96,18 +115,17 @@ def coco_18(keypoints: Sequence[Keypoint]) -> list[Keypoint]:
 
 def _read_frame(path: Path) -> _Frame:
     try:
-        return _Frame.model_validate_json(path.read_bytes())
+        return read_json(_Frame, path.read_bytes())
     except OSError as error:
         raise FieldError("openpose", f"cannot read {path}: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise FieldError("openpose", f"{path}: {field}: {first['msg']}") from error
+    except RealCompoError as error:
+        raise FieldError("openpose", f"{path}: {error}") from error
 
 
 def _canvas(frame: _Frame, seen: np.ndarray, where: str) -> Point:
-    """What to divide coordinates (N,2) by: the canvas's width and height if they are pixels, or else 1."""
-    if not (seen > 1).any():
+    """What to divide coordinates by, told from seen points (N,2): the canvas's size if they are pixels, or 1."""
+    if not in_pixels(seen):
+        check_origin(seen, "openpose", where)
         return 1, 1
     if not (frame.canvas_width and frame.canvas_height):
         raise FieldError(
@@ -129,7 +147,7 @@ def _fill_ellipse(canvas: np.ndarray, start: Point, end: Point, radius: float, c
     angle, reach = math.atan2(y1 - y0, x1 - x0), max(half, radius)
     middle_x, middle_y = (x0 + x1) / 2, (y0 + y1) / 2
     rows, columns = (
-        slice(max(math.floor(middle - reach), 0), math.ceil(middle + reach)) for middle in (middle_y, middle_x)
+        slice(max(math.floor(middle - reach), 0), max(math.ceil(middle + reach), 0)) for middle in (middle_y, middle_x)
     )
     window = canvas[rows, columns]
     y = np.arange(window.shape[0])[:, None] + rows.start + 0.5 - middle_y

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import FieldError, RealCompoError
-from runtime.layouts.images import UNLABELLED
+
+UNLABELLED = 255  # the class id of a label map's pixels that belong to no class
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,11 @@ def class_id(label: int | str, field: str = "label") -> int:
     names = ade20k().names
     if label in names:
         return names.index(label)
+    raise FieldError(field, f"{label!r} is not an ADE20K class; {_hint(label, names)}")
+
+
+def _hint(label: str, names: tuple[str, ...]) -> str:
+    if label.isdecimal():
+        return f"for a class id, write {label} without quotes"
     close = get_close_matches(label, names, n=3)
-    hint = f"close to it: {', '.join(close)}" if close else "runtime/layouts/ade20k.csv lists them"
-    raise FieldError(field, f"{label!r} is not an ADE20K class; {hint}")
+    return f"close to it: {', '.join(close)}" if close else "runtime/layouts/ade20k.csv lists them"

@@ -1,5 +1,6 @@
 """Pictures of layouts, for people: every region's outline, pose and phrase."""
 
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
@@ -19,6 +20,7 @@ from runtime.layouts.geometry import Keypoint
 from runtime.layouts.layout import Layout, Region
 from runtime.layouts.openpose import COLORS, LIMBS, coco_18
 
+matplotlib.rcParams["text.parse_math"] = False  # phrases and prompts are plain text, dollars too
 INK = "#222222"
 FINE = 256  # pixels a side, at least, of a mask when its outline is sought: or it would cut pixels' corners
 
@@ -66,7 +68,8 @@ def region_colors(layout: Layout) -> list[Any]:
 
 def png(figure: Figure) -> bytes:
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white", bbox_inches="tight", pad_inches=0.08)
+    with warnings.catch_warnings(action="ignore"):  # of scripts that matplotlib's font lacks
+        figure.savefig(buffer, format="png", dpi=150, facecolor="white", bbox_inches="tight", pad_inches=0.08)
     return buffer.getvalue()
 
 

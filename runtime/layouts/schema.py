@@ -3,15 +3,16 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from runtime.errors import RealCompoError
+from runtime.json_text import read_json
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 # `Region` checks the range, in plainer words than pydantic's.
 Fraction = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
-FilePoint = tuple[Fraction, Fraction]
+FilePoint = tuple[float, float]  # may be outside the image
 Label = int | str
 
 
@@ -36,8 +37,9 @@ class RegionFile(_Strict):
     keypoints: Annotated[
         list[FilePoint | None] | None,
         Field(
-            description="[x, y] each, in fractions, null where not seen. The region is the box around them. openpose "
-            "ControlNets take 18 in the order of OpenPose's COCO, or 25 in that of BODY_25."
+            description="[x, y] each, in fractions, null where not seen; outside 0 to 1 is outside the image. The "
+            "region is the image's part of the box around them. openpose ControlNets take 18 in the order of "
+            "OpenPose's COCO, or 25 in that of BODY_25; of these, [0, 0] and [-1, -1] are not seen either."
         ),
     ] = None
     openpose: Annotated[
@@ -94,13 +96,13 @@ class LayoutFile(_Strict):
 def read_layout_file(path: Path) -> LayoutFile:
     """Raises: RealCompoError: the file is missing or damaged, or a field is wrong; the message names it."""
     try:
-        return LayoutFile.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise RealCompoError(f"cannot read the layout {path}: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise RealCompoError(f"{path}: {field}: {first['msg'].removeprefix('Value error, ')}") from error
+    try:
+        return read_json(LayoutFile, content)
+    except RealCompoError as error:
+        raise RealCompoError(f"{path}: {error}") from error
 
 
 def layout_schema() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from runtime.errors import RealCompoError
 from runtime.layouts.layout import Layout, Region
 from runtime.planners import check_prompt
+from runtime.planners.counts import COUNT, count_of
 from runtime.planners.placement import Group, Relation, Side, place
 from runtime.planners.vocabulary import (
     ARTICLES,
@@ -19,9 +20,10 @@ from runtime.planners.vocabulary import (
     MARKS,
     MEDIA,
     ONE,
+    PAIRED,
     PRONOUNS,
-    QUANTITIES,
     SCENERY,
+    SINGLE,
     STYLE,
     At,
     Mark,
@@ -31,8 +33,7 @@ from runtime.planners.vocabulary import (
     singular,
 )
 from runtime.text.tokens import mentions
-
-MOST_OBJECTS = 30  # GLIGEN's slots
+from runtime.words import MAX_REGIONS
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Noun:
 
 
 Item = Noun | Mark
+TOKEN = re.compile(rf"{COUNT}|\w+(?:['\u2019-]\w+)*|[^\w\s]", re.IGNORECASE)  # a count of several words is one
 
 
 def plan(prompt: str) -> Layout:
@@ -79,13 +81,13 @@ def _check_count(count: int, prompt: str) -> None:
             f"no object was found in the prompt {prompt!r}: say how many of what, as in 'two red balls left of a "
             "cube', or use --planner chat"
         )
-    if count > MOST_OBJECTS:
-        raise RealCompoError(f"the prompt names {count} objects; a layout has room for {MOST_OBJECTS}")
+    if count > MAX_REGIONS:
+        raise RealCompoError(f"the prompt names {count} objects; a layout has room for {MAX_REGIONS}")
 
 
 def split(prompt: str) -> list[Item]:
     """The prompt's noun phrases, and the marks between them."""
-    tokens = _without_medium(re.findall(r"\w+(?:['\u2019-]\w+)*|[^\w\s]", prompt))
+    tokens = _without_medium(TOKEN.findall(prompt))
     items: list[Item] = []
     start = i = 0
     while i < len(tokens):
@@ -261,7 +263,7 @@ def _starts_noun(before: Sequence[str], token: str) -> bool:
 
 def _determines(token: str) -> bool:
     word = token.lower()
-    return word in ARTICLES or (word,) in QUANTITIES or word in PRONOUNS or word.isdecimal()
+    return word in ARTICLES or word in PRONOUNS or count_of(token) is not None
 
 
 def _noun(tokens: Sequence[str]) -> list[Noun]:
@@ -276,13 +278,18 @@ def _noun(tokens: Sequence[str]) -> list[Noun]:
 
 def _determiner(tokens: Sequence[str]) -> tuple[Words, int | None, Words]:
     """Article, number and the other words."""
-    lower = tuple(token.lower() for token in tokens)
-    for length in (3, 2, 1):
-        if lower[:length] in QUANTITIES:
-            return (), QUANTITIES[lower[:length]], tuple(tokens[length:])
-    if lower and lower[0].isdecimal():
-        return (), int(lower[0][:6]), tuple(tokens[1:])
-    if len(lower) > 1 and lower[0] in ARTICLES:
-        _, count, words = _determiner(tokens[1:])
-        return ((lower[0],) if count is None else ()), count, words
+    if not tokens:
+        return (), None, ()
+    first, rest = tokens[0].lower(), tuple(tokens[1:])
+    if (count := count_of(first)) is not None:
+        return (), 1 if _is_pair(first, rest) else count, rest
+    if rest and first in ARTICLES:
+        _, count, words = _determiner(rest)
+        if count is None or first in SINGLE:  # "a two headed dragon" is one
+            return (first,), None, rest if first in SINGLE else words
+        return (), count, words
     return (), None, tuple(tokens)
+
+
+def _is_pair(count: str, words: Words) -> bool:
+    return count == "a pair of" and not PAIRED.isdisjoint(map(str.lower, words))

@@ -1,4 +1,4 @@
-"""The words that the offline planner knows: numbers, relations, sides of the image, and where a noun phrase ends."""
+"""The words that the offline planner knows, but for counts: relations, the image's sides, where a noun phrase ends."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,35 +33,9 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-def _numbers() -> dict[Words, int]:
-    """The words of 0 to 99."""
-    small = (
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen"
-    )
-    units = small.split()
-    tens = "twenty thirty forty fifty sixty seventy eighty ninety"
-    numbers = dict(enumerate(units))
-    for ten, word in enumerate(tens.split(), 2):
-        numbers |= {10 * ten + unit: f"{word}-{units[unit]}" if unit else word for unit in range(10)}
-    return {(word,): number for number, word in numbers.items()}
-
-
-QUANTITIES: dict[Words, int] = _numbers() | {
-    ("no",): 0,
-    ("a", "couple", "of"): 2,
-    ("a", "pair", "of"): 2,
-    ("both",): 2,
-    ("a", "few"): 3,
-    ("few",): 3,
-    ("some",): 3,
-    ("several",): 3,
-    ("many",): 5,
-    ("a", "dozen"): 12,
-    ("a", "hundred"): 100,
-}
 BARE_PLURAL = 2  # "balls", no number
 ONE = _words("a an another each every this")
+SINGLE = _words("a an")  # of one thing, whatever number follows
 ARTICLES = ONE | _words("the these those my your his her its our their")
 PRONOUNS = _words("it him them")
 MEDIA = _words("photo photograph picture image painting drawing illustration render rendering sketch shot")
@@ -70,7 +44,11 @@ STYLE = SCENERY | _words(
     "4k 8k art artstation cinematic detailed focus hd high-quality light masterpiece photorealistic realistic render "
     "sharp uhd vivid"
 )
-ALIKE = _words("bus cactus chess dress glass grass tennis")  # one, though they end in s
+PAIRED = _words(
+    "binoculars eyeglasses glasses goggles headphones jeans pants pliers scissors shorts sunglasses tongs trousers "
+    "tweezers"
+)  # a pair of them is one
+ALIKE = _words("bus cactus chess dress glass grass tennis") | (PAIRED - {"glasses"})  # one, though they end in s
 ONLY_S = _words("brownies canoes cookies hoodies movies shoes toes zombies")  # their singular lacks but the s
 
 

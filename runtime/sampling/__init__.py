@@ -1,0 +1,61 @@
+"""Samplers: one file and one row of `SAMPLERS` each."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from runtime.errors import RealCompoError
+from runtime.sampling.ddim import DDIM
+from runtime.sampling.dpmpp_2m import DPMPP_2M
+from runtime.sampling.euler import EULER
+from runtime.sampling.lcm import LCM
+from runtime.sampling.plms import PLMS
+from runtime.sampling.sampler import Sampler
+from runtime.sampling.schedule import Schedule, read_schedule
+from runtime.sampling.tables import Step, Table, denoising_step
+from runtime.sampling.tcd import TCD
+
+SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in (DDIM, PLMS, DPMPP_2M, EULER, LCM, TCD)}
+
+
+def make_table(sampler: str, steps: int, config: Mapping[str, Any]) -> Table:
+    """The rows of a run: `steps` of them, or one more where a sampler's first step evaluates twice, as PLMS's does.
+
+    Args:
+        sampler: a name in `SAMPLERS`.
+        steps: 1 to the number of training timesteps.
+        config: a diffusers scheduler config.
+
+    Raises:
+        RealCompoError: an unknown sampler, a config that no linear table can carry out, or too few or many steps.
+    """
+    if sampler not in SAMPLERS:
+        raise RealCompoError(f"sampler={sampler!r} is unknown; use one of {', '.join(SAMPLERS)}")
+    row = SAMPLERS[sampler]
+    schedule = read_schedule(config, row.scheduler, row.defaults, row.only)
+    if not 1 <= steps <= schedule.trained:
+        raise RealCompoError(f"steps={steps} is out of range; use 1 to {schedule.trained}, the training timesteps")
+    return _with_trials(schedule, row.table(schedule, steps))
+
+
+def unable(config: Mapping[str, Any]) -> dict[str, str]:
+    """The samplers that cannot draw with a scheduler config, and why."""
+    found: dict[str, str] = {}
+    for name in SAMPLERS:
+        try:
+            make_table(name, 1, config)
+        except RealCompoError as error:
+            found[name] = str(error)
+    return found
+
+
+def _with_trials(schedule: Schedule, table: Table) -> Table:
+    timesteps = sorted({row.timestep for row in table}, reverse=True)
+    alphas = [*map(schedule.alpha, timesteps), schedule.final_alpha]
+    following = dict(zip(timesteps, alphas[1:], strict=True))
+
+    def trial(row: Step) -> tuple[float, float]:
+        step = denoising_step(schedule.alpha(row.timestep), following[row.timestep], row.timestep)
+        return step.samples[0], step.noises[0]
+
+    return replace(table, rows=tuple(row._replace(trial=trial(row)) for row in table))

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runtime.backends.base import Runner
-from runtime.bundle.manifest import Manifest, Role
-from runtime.errors import RealCompoError
+from runtime.bundle.manifest import Manifest
+from runtime.knobs import Knobs, knob
 from runtime.layouts.layout import Layout
-from runtime.options import check_range
-from runtime.output import Stats
-from runtime.spatial.kind import Call, RunEngine, Strengths, Tensors
+from runtime.runner import Runner
+from runtime.spatial.kind import Call, RunEngine, SpatialKind, Tensors
+from runtime.stats import Stats
+from runtime.words import Role
 
-ALONE_FRACTION = 0.4  # of the steps: GLIGEN lays the picture out, as in the paper
+
+@dataclass(frozen=True, kw_only=True)
+class Strengths(Knobs):
+    grounding_fraction: float = knob(
+        1.0, "Share of the evaluations, the first ones, in which GLIGEN sees the layout.", low=0, high=1
+    )
 
 
 @dataclass(frozen=True)
@@ -25,20 +30,9 @@ class Gligen:
     runners: Mapping[Role, Runner]
     device: torch.device
 
-    @staticmethod
-    def switch_step(steps: int) -> int:
-        return round(ALONE_FRACTION * steps)
-
-    def scales(self, strengths: Strengths, rows: int) -> list[tuple[float, ...]]:
-        """1 while the gates are on: the first rows, counted as diffusers' scheduled sampling does."""
-        fraction = strengths.grounding_fraction
-        if strengths != Strengths(fraction):
-            raise RealCompoError(
-                "control_scale, control_start and control_end are for ControlNets, and this bundle's spatial model is "
-                "GLIGEN; use grounding_fraction"
-            )
-        check_range("grounding_fraction", fraction, 0, 1)
-        return [(float(i < int(fraction * rows)),) for i in range(rows)]
+    def scales(self, strengths: Strengths, evaluations: int) -> list[tuple[float, ...]]:
+        """1 while the gates are on: the first ones, counted as diffusers' scheduled sampling does."""
+        return [(float(i < int(strengths.grounding_fraction * evaluations)),) for i in range(evaluations)]
 
     def phrases(self, layouts: Sequence[Layout]) -> list[str]:
         return [region.phrase for layout in layouts for region in layout.regions]
@@ -100,3 +94,14 @@ class ObjectTokens:
             "object_tokens": torch.cat([tokens] * len(call.models)),
             "grounding_scale": call.row_scales()[:, 0].contiguous(),
         }
+
+
+GLIGEN = SpatialKind(
+    name="gligen",
+    title="GLIGEN",
+    roles=("grounding",),
+    alone=0.4,  # GLIGEN lays the picture out, as in the paper
+    strengths=Strengths,
+    instead="grounding_fraction",
+    open=Gligen,
+)

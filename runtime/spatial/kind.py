@@ -1,30 +1,20 @@
-"""What the kinds of spatial model have in common. They are GLIGEN (`runtime.spatial.gligen`) and ControlNets
-(`runtime.spatial.controlnets`)."""
+"""What a kind of spatial model is: a row of `runtime.spatial.KINDS`, and the model that it opens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from runtime.bundle.manifest import Role
+from runtime.bundle.manifest import Manifest
+from runtime.knobs import Knobs
 from runtime.layouts.layout import Layout
-from runtime.options import Model
-from runtime.output import Stats
+from runtime.runner import Runner
+from runtime.stats import Stats
+from runtime.words import Model, Role
 
 Tensors = dict[str, Tensor]
-PerControl = float | Sequence[float]  # one for all ControlNets, or one each
-
-
-@dataclass(frozen=True)
-class Strengths:
-    """How closely the spatial model follows the layout over a run, as the caller says it; see `RealCompo.__call__`."""
-
-    grounding_fraction: float = 1.0
-    control_scale: PerControl = 1.0
-    control_start: PerControl = 0.0
-    control_end: PerControl = 1.0
 
 
 class RunEngine(Protocol):
@@ -65,17 +55,13 @@ class Condition(Protocol):
 
 
 class SpatialModel(Protocol):
-    """A kind of spatial model, in a bundle."""
+    """A bundle's spatial model, open."""
 
-    @staticmethod
-    def switch_step(steps: int) -> int:
-        """How many evaluations are the spatial model's alone, if the caller does not say."""
-
-    def scales(self, strengths: Strengths, rows: int) -> list[tuple[float, ...]]:
-        """n numbers for each row of a run: see `Call.scales`.
+    def scales(self, strengths: Any, evaluations: int) -> list[tuple[float, ...]]:
+        """n numbers for each evaluation of a run: see `Call.scales`. `strengths` is the kind's record of them.
 
         Raises:
-            RealCompoError: a strength that is out of range, or not of this kind of model.
+            RealCompoError: strengths that do not go together, or not with this bundle.
         """
 
     def phrases(self, layouts: Sequence[Layout]) -> list[str]:
@@ -92,3 +78,16 @@ class SpatialModel(Protocol):
 
     def no_condition(self, rows: int) -> Condition:
         """For calls that have no row of the spatial model, where engines ask for a condition nevertheless."""
+
+
+@dataclass(frozen=True)
+class SpatialKind:
+    """How a kind is told from others, and opened."""
+
+    name: str  # in manifests
+    title: str  # for people
+    roles: tuple[Role, ...]  # of its engines, besides the two UNets and their gradients
+    alone: float  # the share of the steps that the spatial model draws alone, if the caller does not say
+    strengths: type[Knobs]  # how closely the spatial model follows the layout
+    instead: str  # which of them to use where another kind's are given
+    open: Callable[[Manifest, Mapping[Role, Runner], torch.device], SpatialModel]

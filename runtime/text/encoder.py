@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from runtime.backends.base import Runner
 from runtime.bundle.manifest import Manifest
-from runtime.output import Stats
+from runtime.runner import Runner
 from runtime.spatial.kind import Tensors
+from runtime.stats import Stats
 from runtime.text.tokens import Prompt, PromptEncoder, warn_of_losses
 
 

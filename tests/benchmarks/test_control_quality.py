@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.quality import held_out_scenes
-from benchmarks.tabletop.control_quality import Mode, Sampling, draw_all, is_unsettled, load_pipeline, score
-from benchmarks.tabletop.scenes import Scene, Thing
+from benchmarks.quality.control_quality import Mode, Sampling, draw_all, is_unsettled, load_pipeline, score
+from benchmarks.tabletop.scenes import Scene, Thing, held_out_scenes
 from benchmarks.tabletop.score import Scores
 from export.checkpoints.folders import ROOT
 from runtime.errors import RealCompoError

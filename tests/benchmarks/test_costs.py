@@ -9,12 +9,16 @@ from onnx import helper
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.costs import Cost, cost_of
-from export.checkpoints.folders import Checkpoints, load_unet, open_checkpoints
-from export.graphs.geometry import Geometry, measure
-from export.graphs.roles import example_inputs, load_graph, signature
-from export.pairs import find_pair
-from runtime.bundle.manifest import Role, needed_roles, read_manifest
+from benchmarks.roofline.costs import Cost, cost_of
+from export.checkpoints.folders import Checkpoints, load_unet
+from export.engines import engines_of, load_graph, signature
+from export.graphs.engine import example_inputs
+from export.graphs.geometry import Geometry
+from export.measure import measure
+from export.spatial import find_pair
+from runtime.bundle.manifest import read_manifest
+from runtime.words import Role
+from tests.export.opening import open_checkpoints
 
 ROWS = 3
 
@@ -61,7 +65,7 @@ def unread_flops(role: Role, checkpoints: Checkpoints, geometry: Geometry) -> in
     return 2 * ROWS * (tokens * from_text * width + pixels * tokens * width + pixels * width * width)
 
 
-@pytest.mark.parametrize("role", needed_roles())
+@pytest.mark.parametrize("role", tuple(engines_of("gligen")))
 def test_flops_are_pytorchs(tabletop_bundle: Path, checkpoints: Checkpoints, geometry: Geometry, role: Role):
     path = tabletop_bundle / read_manifest(tabletop_bundle).engines[role].graph[0].name
     expected = counted_flops(role, checkpoints, geometry) - unread_flops(role, checkpoints, geometry)

@@ -9,8 +9,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.gallery import COLUMNS, draw_gallery, draw_row
-from benchmarks.quality import Sampling, held_out_scenes, layout_of
+from benchmarks.drawing import Sampling
+from benchmarks.gallery.figures import COLUMNS, draw_gallery
+from benchmarks.gallery.measure import draw_row
+from benchmarks.tabletop.layouts import layout_of
+from benchmarks.tabletop.scenes import held_out_scenes
 from runtime import RealCompo
 
 SAMPLING = Sampling(steps=5, sampler="dpm++2m", guidance_scale=2.5, batch=1)

@@ -1,14 +1,17 @@
 """The gradients benchmark on the Tabletop bundle: losses, directions, picture and the last line."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.gradients import RUNS, agreements, losses_over_steps
-from benchmarks.quality import Sampling, held_out_scenes
+from benchmarks.drawing import Sampling
+from benchmarks.gradients.measure import RUNS, agreements, losses_over_steps, open_eager
+from benchmarks.gradients.shortcuts import shortcut_and_exact
+from benchmarks.tabletop.scenes import held_out_scenes
 from runtime import RealCompo
 
 SAMPLING = Sampling(steps=5, sampler="dpm++2m", guidance_scale=2.5, batch=4)
@@ -27,6 +30,13 @@ def test_the_two_models_gradients_add_up_to_the_exact_one(tabletop: RealCompo):
     parts = [found["spatial maps alone"], found["text-to-image maps alone"]]
     projections = torch.tensor([[c * n for c, n in zip(p.cosine, p.norm_ratio, strict=True)] for p in parts])
     torch.testing.assert_close(projections.sum(0), torch.ones(projections.shape[1]), atol=1e-4, rtol=0)
+
+
+def test_a_bundle_of_another_size_is_measured_at_its_own(tabletop: RealCompo, tabletop_bundle: Path):
+    """And not at that of its checkpoint's training, which is square."""
+    manifest = tabletop.manifest.model_copy(update={"latent_shape": (4, 16, 24)})
+    shortcut, exact = shortcut_and_exact(open_eager(tabletop_bundle, manifest), held_out_scenes(1), SAMPLING)
+    assert shortcut.shape == exact.shape == (3, 1, 2 * 16 * 24)
 
 
 def test_command(tabletop_bundle, tmp_path):

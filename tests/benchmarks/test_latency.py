@@ -11,12 +11,20 @@ import torch
 from onnx import numpy_helper
 from typer.testing import CliRunner
 
-from benchmarks import probe
 from benchmarks.__main__ import app
-from benchmarks.contenders import GRADIENT_ROLES, UNET_ROLES, Rows, Sampling, Target, choose, contenders, make_case
-from benchmarks.latency import PARITY, Settings, check_parity, find_target, measure
+from benchmarks.latency import probe
+from benchmarks.latency.contenders import (
+    Rows,
+    Sampling,
+    Target,
+    choose,
+    contenders,
+    make_case,
+)
+from benchmarks.latency.measure import PARITY, Settings, check_parity, find_target, measure
 from runtime import RealCompoError
 from runtime.bundle.manifest import FileSpec, read_manifest, sha256_of, write_manifest
+from runtime.denoising.models import GRADIENT_ROLES, PREDICTION_ROLES
 
 SAMPLING = Sampling(steps=2, guidance_scale=7.5)  # three evaluations, the first of the spatial model alone
 HEADLINES = {"surrogate_vs_stock", "exact_vs_stock", "eager_vs_exact", "eager_vs_surrogate"}
@@ -126,7 +134,7 @@ def test_command(tabletop_bundle: Path, tmp_path: Path):
     assert [len(row["seconds"]) for row in found["contenders"].values()] == [2] * 4
     assert found["contenders"]["stock"]["images_per_second"].keys() == {"1"}
     exact = found["contenders"]["exact"]
-    assert exact["engines_ms"].keys() == {*UNET_ROLES, *GRADIENT_ROLES}
+    assert exact["engines_ms"].keys() == {*PREDICTION_ROLES.values(), *GRADIENT_ROLES.values()}
     assert exact["between_engines_ms"] > 0
     assert {profile["role"] for profile in found["profiles"]} == set(read_manifest(tabletop_bundle).engines)
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.baselines import PAPER, RELEASED_LAYOUT, EagerRealCompo, Form, Result, Settings
+from benchmarks.eager.realcompo import EagerRealCompo, Result
+from benchmarks.eager.settings import PAPER, RELEASED_LAYOUT, Form, Settings
 from export.checkpoints.folders import ROOT
 from runtime import Layout, RealCompo, Region
 from runtime.denoising.evaluation import coefficient_gradient, start_state
-from runtime.denoising.models import Models
+from runtime.denoising.loop import Course
+from runtime.denoising.models import Conditions
 from runtime.output import Output
-from runtime.pipeline import Run
 
 PAIR = ROOT / "engines" / "tabletop"
 PROMPTS = ["a red ball and a blue cube", "a green cone"]
@@ -112,23 +113,22 @@ def gradient_at(pipe: RealCompo, i: int, latents: Tensor, coefficients: Tensor, 
         pass
 
     found: list[Tensor] = []
-    run_of = pipe._denoise
+    run_of = pipe._denoiser.run
 
-    def at_state(run: Run, *_: Any) -> Any:
-        workspace = run.workspace
-        state = start_state(latents, coefficients, run.rows.at(i))
-        models, kind = Models(pipe._runners, workspace.conditions, pipe._streams), run.options.kind(i)
-        predictions = models.predict(latents, state.row, kind)
-        gradient = coefficient_gradient(models, state, predictions, kind, pipe.manifest.maps.resolution)
+    def at_state(course: Course, _: Tensor, __: Tensor, conditions: Conditions, *___: Any) -> Any:
+        state = start_state(latents, coefficients, course.numbers.at(i))
+        models, work = pipe._denoiser.models(conditions), course.works[i]
+        predictions = models.predict(latents, state.numbers, work)
+        gradient = coefficient_gradient(models, state, predictions, work, pipe.manifest.maps.resolution)
         assert gradient is not None
         found.append(gradient)
         raise Stop
 
-    pipe._denoise = at_state  # type: ignore[method-assign]
+    pipe._denoiser.run = at_state  # type: ignore[method-assign]
     try:
         run_engines(pipe, 1, settings)
     except Stop:
         return found[0]
     finally:
-        pipe._denoise = run_of  # type: ignore[method-assign]
+        pipe._denoiser.run = run_of  # type: ignore[method-assign]
     raise AssertionError("the run did not reach its first step")

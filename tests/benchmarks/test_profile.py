@@ -7,9 +7,10 @@ import onnx
 import pytest
 import torch
 
-from benchmarks.profile import profile_engine, summarize_onnx
-from runtime import RealCompoError
+from benchmarks.latency.profile import profile_engine, summarize_onnx
+from runtime import RealCompo, RealCompoError
 from runtime.bundle.manifest import read_manifest
+from tests.benchmarks.profiles import assert_profiled, profile, run
 
 
 def node(name: str, kind: str, start: int, took: int) -> dict[str, object]:
@@ -44,6 +45,21 @@ def test_operators_of_an_engine_are_its_graph_s(tabletop_bundle: Path):
     assert 0 < sum(share.milliseconds for share in found.operators) <= found.milliseconds
 
 
+def test_rows_are_those_of_an_image(tabletop: RealCompo, tabletop_bundle: Path):
+    """The spatial model alone, then both twice; what is told of boxes takes a row for each of the UNet's."""
+    profiles = profile(tabletop_bundle)
+    assert_profiled(profiles, run(tabletop))
+    assert {(found.role, found.rows): found.calls for found in profiles} == {
+        ("text_encoder", 4): 1,  # the prompt, the negative one, two phrases
+        ("grounding", 2): 1,
+        ("spatial", 2): 3,
+        ("text_to_image", 2): 2,
+        ("text_to_image_gradient", 1): 2,
+        ("spatial_gradient", 1): 2,
+        ("vae_decoder", 1): 1,
+    }
+
+
 def test_a_backend_without_a_plan(tabletop_bundle: Path):
     with pytest.raises(
         RealCompoError, match="has no tensorrt-rtx plan of spatial; build it with --backend tensorrt-rtx"
@@ -56,7 +72,7 @@ def test_a_backend_without_a_plan(tabletop_bundle: Path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_layers_of_a_plan_add_up_to_its_call(tmp_path: Path):
     from export.build import Options, build
-    from export.pairs import find_pair
+    from export.spatial import find_pair
 
     major, minor = torch.cuda.get_device_capability()
     build(find_pair("tabletop"), tmp_path, Options(backend="tensorrt-rtx", compute_capabilities=(f"{major}.{minor}",)))

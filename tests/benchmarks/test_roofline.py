@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.costs import Cost
-from benchmarks.gpus import GPUS, measure_cpu
-from benchmarks.roofline import Floor, Work, analyse, floor
+from benchmarks.rehearsal import rehearse
+from benchmarks.roofline.costs import Cost
+from benchmarks.roofline.gpus import GPUS, measure_cpu
+from benchmarks.roofline.measure import Floor, analyse, floor
 from runtime import Layout, RealCompo, Region
-from runtime.options import Options
 
 H100 = GPUS["h100"]
 LAYOUT = Layout([Region("a red ball", box=(0.1, 0.5, 0.4, 0.9)), Region("a blue cube", box=(0.6, 0.1, 0.9, 0.5))])
@@ -26,12 +26,11 @@ LAYOUT = Layout([Region("a red ball", box=(0.1, 0.5, 0.4, 0.9)), Region("a blue 
         {"gradient": "text_to_image", "switch_step": 0},
     ],
 )
-def test_calls_are_those_of_a_run(tabletop: RealCompo, settings: dict):
-    settings = {"guidance_scale": 2.5, "switch_step": 2, **settings}
-    stats = tabletop("a red ball and a blue cube", layout=LAYOUT, steps=5, sampler="ddim", **settings).stats
+def test_calls_are_those_of_a_run(tabletop: RealCompo, tabletop_bundle: Path, settings: dict):
+    settings = {"guidance_scale": 2.5, "switch_step": 2, "steps": 5, "sampler": "ddim", **settings}
+    stats = tabletop("a red ball and a blue cube", layout=LAYOUT, **settings).stats
     images = settings.pop("num_images", 1)
-    options = Options(**{"rows": 5, "coefficient_scale": 1e6, "update_every": 1} | settings)
-    calls = Work(options, images, regions=2).image()
+    calls = rehearse(tabletop_bundle, images, regions=2, **settings).calls
     rows: dict[str, int] = {}
     for call in calls:
         rows[call.role] = rows.get(call.role, 0) + call.rows
@@ -49,8 +48,7 @@ def test_floor_is_the_longer_of_compute_and_memory():
 
 
 def test_stages_add_up_their_engines(tabletop_bundle: Path):
-    options = Options(10, "exact", 7.5, 4, 1e6, 1)
-    found = analyse(tabletop_bundle, H100, Work(options))
+    found = analyse(tabletop_bundle, H100, steps=10, sampler="ddim", switch_step=4)
     least = {engine.role: engine.floors["fp16"].seconds for engine in found.engines}
     early, updating = least["spatial"], sum(v for role, v in least.items() if role.startswith(("spatial", "text_to")))
     once = least["text_encoder"] + least["grounding"] + least["vae_decoder"]

@@ -8,7 +8,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor
 
-from benchmarks.shortcuts import only_shortcuts
+from benchmarks.gradients.shortcuts import only_shortcuts
 from tests.export.conftest import TOKENS, WIDTH, make_unet
 
 

@@ -5,9 +5,9 @@ import statistics
 import numpy as np
 import pytest
 
-from benchmarks.contenders import Contender
-from benchmarks.latency import interleave
-from benchmarks.timing import Sample, paired_ratios, percentiles, spread
+from benchmarks.latency.contenders import Contender
+from benchmarks.latency.measure import interleave
+from benchmarks.latency.timing import Sample, paired_ratios, percentiles, spread
 
 TIMES = np.random.default_rng(3).gamma(4, size=23).tolist()
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from benchmarks.tabletop import data, train_style
 from export.checkpoints.folders import ROOT
 from export.checkpoints.lora import fuse_loras
-from export.pairs import Lora, Pair, find_pair
+from export.pairs import Lora, Pair
+from export.spatial import find_pair
 
 PAIR = ROOT / "engines" / "tabletop"
 SHIPPED = PAIR / "lora-papercut.safetensors"

@@ -14,10 +14,11 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from export.build import Options, build
-from export.checkpoints.folders import Checkpoints, open_checkpoints
-from export.graphs.geometry import Geometry, measure
+from export.checkpoints.folders import Checkpoints
+from export.graphs.geometry import Geometry
+from export.measure import measure
 from export.pairs import Control, Pair
-from runtime.spatial.control_images import ControlKind
+from tests.export.opening import open_checkpoints
 
 TOKENS, WIDTH = 6, 16
 WORDS = ["a", "red", "ball", "<|startoftext|>", "<|endoftext|>"]
@@ -111,12 +112,12 @@ def controlled_pair(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pai
     """The tiny text-to-image model with two ControlNets."""
     folder = tmp_path_factory.mktemp("controls")
     unet = UNet2DConditionModel.from_pretrained(Path(pair.text_to_image) / "unet")
-    kinds: tuple[ControlKind, ...] = ("segmentation", "depth")
+    kinds = ("segmentation", "depth")
     torch.manual_seed(7)
     for kind in kinds:
         make_controlnet(unet).save_pretrained(folder / kind)
     controls = tuple(Control(kind, str(folder / kind)) for kind in kinds)
-    return Pair("tiny", pair.text_to_image, pair.text_to_image, "", controls)
+    return Pair("tiny", pair.text_to_image, pair.text_to_image, "", "controlnet", controls)
 
 
 @pytest.fixture

@@ -7,11 +7,13 @@ import pytest
 from tokenizers import Tokenizer
 
 from export.checkpoints import random_weights as architectures
-from export.checkpoints.folders import load_controlnet, load_unet, open_checkpoints, share_unet
+from export.checkpoints.folders import load_attached, load_unet
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet, with_random_weights
-from export.graphs.geometry import measure
-from export.pairs import Pair, find_pair
+from export.measure import measure
+from export.pairs import Pair
+from export.spatial import find_pair, share_unet
 from runtime.errors import RealCompoError
+from tests.export.opening import open_checkpoints
 
 TINY = Architecture(
     unet={
@@ -77,8 +79,8 @@ def test_random_controlnets_add_something(tmp_path: Path, monkeypatch: pytest.Mo
     assert [control.kind for control in pair.controls] == ["openpose", "depth"]
     checkpoints = open_checkpoints(pair.text_to_image, pair.spatial, [control.model for control in pair.controls])
     assert measure(checkpoints).residuals["mid_residual"] == (16, 4, 4)
-    for checkpoint in checkpoints.controlnets:
-        controlnet = load_controlnet(checkpoint)
+    for checkpoint in checkpoints.attached:
+        controlnet = load_attached(checkpoint)
         ends = (controlnet.controlnet_cond_embedding.conv_out, *controlnet.controlnet_down_blocks)
         assert all(end.weight.abs().max() > 0 for end in (*ends, controlnet.controlnet_mid_block))
 

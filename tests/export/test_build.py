@@ -11,12 +11,15 @@ import torch
 from diffusers import AutoencoderKL
 
 import export.build
+import export.publish
 from export.build import Options, build
+from export.engines import engines_of
 from export.onnx.verify import verify_bundle
 from export.pairs import Pair
 from export.plans.plan_options import BuilderOptions
-from runtime.bundle.manifest import Role, check_files, needed_roles, read_manifest
+from runtime.bundle.manifest import check_files, read_manifest, sha256_of
 from runtime.errors import RealCompoError
+from runtime.words import Role
 
 CHEAP = ("grounding", "vae_decoder")  # the parts that export in about a second
 
@@ -27,8 +30,8 @@ class Log:
     def __init__(self, stop: Role | None = None):
         self.stop, self.stages, self.details = (
             stop,
-            dict.fromkeys(needed_roles(), ""),
-            dict.fromkeys(needed_roles(), ""),
+            dict.fromkeys(tuple(engines_of("gligen")), ""),
+            dict.fromkeys(tuple(engines_of("gligen")), ""),
         )
 
     def __call__(self, role: Role, stage: str, detail: str = "") -> None:
@@ -96,7 +99,7 @@ def test_large_weights_stand_beside_their_graph(own_bundle: Path, pair: Pair, mo
     monkeypatch.setattr("export.onnx.to_onnx.EXTERNAL_DATA_BYTES", 1000)
     manifest = build(pair, own_bundle, Options())
     graph, data = (own_bundle / file.name for file in manifest.engines["grounding"].graph)
-    assert data.name == f"{graph.name}.data"
+    assert data.name == f"grounding-{sha256_of(data)[:12]}.onnx.data"
     assert data.stat().st_size > 10 * graph.stat().st_size
     assert all(check.errors for check in verify_bundle(own_bundle))
     data.unlink()
@@ -127,14 +130,16 @@ def test_failed_build_leaves_the_last_good_bundle(
     with pytest.raises(RealCompoError, match=r"vae_decoder: images differs from PyTorch by 2.0e-04; at most 1e-04"):
         build(own_pair, own_bundle, Options())
     assert snapshot(own_bundle) == before
-    assert {check.role for check in verify_bundle(own_bundle)} == set(needed_roles())
+    assert {check.role for check in verify_bundle(own_bundle)} == set(engines_of("gligen"))
 
 
 def test_force_builds_all_and_keeps_the_old_bundle_until_then(own_bundle: Path, pair: Pair) -> None:
     before, log = snapshot(own_bundle), Log(stop="text_to_image")
     with pytest.raises(KeyboardInterrupt):
         build(pair, own_bundle, Options(force=True), log)
-    assert log.stages == {role: "exporting" if role == "text_to_image" else log.stages[role] for role in needed_roles()}
+    assert log.stages == {
+        role: "exporting" if role == "text_to_image" else log.stages[role] for role in tuple(engines_of("gligen"))
+    }
     assert "kept" not in log.stages.values()
     assert snapshot(own_bundle) == before
 
@@ -148,7 +153,7 @@ def test_full_disk_is_one_line_and_loses_nothing(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export.build, "write_atomically", full)
+    monkeypatch.setattr(export.publish, "write_atomically", full)
     with pytest.raises(RealCompoError, match=r"the disk is full: .* needs about \d+ MB, .* are free") as caught:
         build(own_pair, own_bundle, Options())
     assert "\n" not in str(caught.value)

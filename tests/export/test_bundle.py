@@ -11,11 +11,13 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from tokenizers import Tokenizer
 
 from export.checkpoints.folders import Checkpoints
+from export.engines import engines_of, load_graph, signature
+from export.graphs.engine import example_inputs
 from export.graphs.geometry import Geometry
-from export.graphs.roles import example_inputs, load_graph, signature
 from export.onnx.verify import check_errors, expected_outputs, relative_errors
-from runtime.bundle.manifest import Manifest, Role, check_files, needed_roles, read_manifest, sha256_of
+from runtime.bundle.manifest import Manifest, check_files, read_manifest, sha256_of
 from runtime.errors import RealCompoError
+from runtime.words import Role
 from tests.export.conftest import TOKENS, WIDTH, WORDS
 
 
@@ -29,7 +31,7 @@ def run(bundle: Path, manifest: Manifest, role: Role, inputs: dict[str, torch.Te
     return session.run(None, {name: value.numpy() for name, value in inputs.items()})
 
 
-@pytest.mark.parametrize("role", needed_roles())
+@pytest.mark.parametrize("role", tuple(engines_of("gligen")))
 def test_any_batch_gives_the_same_rows(bundle: Path, manifest: Manifest, geometry: Geometry, role: Role) -> None:
     inputs = example_inputs(signature(role, geometry), 4, geometry.vocabulary)
     together = run(bundle, manifest, role, inputs)
@@ -47,7 +49,7 @@ def test_spatial_engine_is_diffusers_gligen(bundle: Path, manifest: Manifest, ch
     tokens = run(bundle, manifest, "grounding", {"boxes": boxes, "phrase_embeddings": phrases, "masks": masks})[0]
     step = {
         "latents": torch.randn(2, 4, 8, 8),
-        "timestep": torch.tensor([981, 1]),
+        "timestep": torch.tensor([981.0, 1.0]),
         "encoder_hidden_states": torch.randn(2, TOKENS, WIDTH),
     }
     conditions = {"object_tokens": torch.from_numpy(tokens), "grounding_scale": torch.ones(2)}
@@ -69,7 +71,7 @@ def test_maps_of_the_engine_are_the_graphs(
 
 def test_manifest_tells_the_pair(bundle: Path, manifest: Manifest) -> None:
     check_files(bundle, manifest)
-    assert set(manifest.engines) == set(needed_roles())
+    assert set(manifest.engines) == set(engines_of("gligen"))
     assert manifest.latent_shape == (4, 8, 8)
     assert manifest.image_size == (16, 16)
     assert manifest.latent_scale == 0.5

@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
-from export.checkpoints.folders import Checkpoint, Checkpoints, load_unet, open_checkpoints
+from export.checkpoints.folders import Checkpoint, Checkpoints, load_unet
 from export.checkpoints.tokenizer import tokenizer_json
-from export.pairs import PAIRS, Control, Pair, find_pair
+from export.pairs import PAIRS, Control, Pair
+from export.spatial import find_pair
 from runtime.errors import RealCompoError
+from tests.export.opening import open_checkpoints
 
 
 def open_pair(pair: Pair) -> Checkpoints:
@@ -63,10 +65,10 @@ def test_missing_file_is_named(own_pair: Pair, file: str, option: str) -> None:
     assert f"Give a diffusers folder with {option} DIR" in str(caught.value)
 
 
-def test_pickled_weights_are_not_read(own_pair: Pair) -> None:
+def test_pickled_weights_are_not_opened_where_they_lie(own_pair: Pair) -> None:
     weights = Path(own_pair.spatial) / "unet" / "diffusion_pytorch_model.safetensors"
     weights.rename(weights.with_suffix(".bin"))
-    with pytest.raises(RealCompoError, match="pickled weights are not read"):
+    with pytest.raises(RealCompoError, match=r"model\.safetensors is missing"):
         open_pair(own_pair)
 
 
@@ -75,7 +77,7 @@ def test_missing_folder_and_missing_hub(own_pair: Pair, monkeypatch: pytest.Monk
         RealCompoError, match=r"the folder /nowhere/at/all of the spatial model does not exist.*--spatial"
     ):
         open_checkpoints(own_pair.text_to_image, "/nowhere/at/all")
-    with pytest.raises(RealCompoError, match=r"nobody/nothing .* the hub does not give it: .*--text-to-image DIR"):
+    with pytest.raises(RealCompoError, match=r"nobody/nothing .* is not in the hub's cache.*--text-to-image DIR"):
         open_checkpoints("nobody/nothing", own_pair.spatial, download=False)
 
 

@@ -136,4 +136,4 @@ def test_help_shows_every_command() -> None:
     shown = subprocess.run([sys.executable, "-m", "export", "--help"], capture_output=True, text=True, check=True)
     assert all(command in shown.stdout for command in ("build", "list", "inspect", "verify"))
     build_help = run("build", "--help").output
-    assert all(word in build_help for word in ("--compute-capability", "1:2:8", "Examples"))
+    assert all(word in build_help for word in ("--compute-capability", "1:2:8", "Examples", "REPO[@REVISION][:PATH]"))

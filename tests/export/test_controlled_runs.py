@@ -22,15 +22,16 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel
 from typer.testing import CliRunner
 
-from benchmarks.baselines import EagerRealCompo, Form, Run, Settings, attention_loss
-from benchmarks.roofline import Work
+from benchmarks.eager.method import attention_loss
+from benchmarks.eager.realcompo import EagerRealCompo, Run
+from benchmarks.eager.settings import Form, Settings
+from benchmarks.rehearsal import rehearse
 from export.pairs import Pair
 from runtime import Layout, RealCompo, Region
 from runtime.__main__ import app
 from runtime.errors import RealCompoError
-from runtime.options import Options
 from runtime.output import Output
-from runtime.spatial.control_images import CONTROL_KINDS, ControlKind
+from tests.benchmarks.profiles import assert_profiled, profile, run
 from tests.export.conftest import TOKENS
 
 LAYOUT = Layout([Region("red ball", box=(0.1, 0.1, 0.6, 0.6)), Region("a", box=(0.5, 0.4, 0.9, 1.0), tokens=[1])])
@@ -40,18 +41,21 @@ SAMPLERS: dict[str, Any] = {
 }
 
 
-def control_image(layout: Layout, kind: ControlKind, size: tuple[int, int]) -> Tensor:
+SHOWN = ("openpose", "segmentation", "depth")
+
+
+def control_image(layout: Layout, kind: str, size: tuple[int, int]) -> Tensor:
     """Regions in another colour for each kind, over noise: what kinds really show is for the tests of their drawing."""
-    image = 0.5 * torch.rand(3, *size, generator=torch.Generator().manual_seed(CONTROL_KINDS.index(kind)))
+    image = 0.5 * torch.rand(3, *size, generator=torch.Generator().manual_seed(SHOWN.index(kind)))
     for region in layout.regions:
-        image[CONTROL_KINDS.index(kind)] += 0.5 * torch.from_numpy(region.mask_at(size))
+        image[SHOWN.index(kind)] += 0.5 * torch.from_numpy(region.mask_at(size))
     return image.clamp(max=1)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def drawn_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("runtime.spatial.controlnets", "benchmarks.baselines"):
+        for module in ("runtime.spatial.controlnet", "benchmarks.eager.conditions"):
             patch.setattr(f"{module}.control_image", control_image)
         yield
 
@@ -117,7 +121,7 @@ def test_spatial_alone_is_the_stock_pipeline_with_two_controlnets(
     )
     theirs = stock(controlled_pair, unet, controlnets, sampler)(
         "a red ball",
-        image=[control_image(LAYOUT, kind, (16, 16))[None] for kind in pipe.manifest.controls],
+        image=[control_image(LAYOUT, kind, (16, 16))[None] for kind in pipe.manifest.spatial.controls],
         height=16,
         width=16,
         num_inference_steps=10,
@@ -177,7 +181,7 @@ def test_text_to_image_alone_is_the_stock_pipeline_without_controlnets(
 def eager(controlled_pair: Pair) -> EagerRealCompo:
     base, controls = controlled_pair.text_to_image, controlled_pair.controls
     eager = EagerRealCompo.load(base, base, controlnets={control.kind: control.model for control in controls})
-    eager.tokenizer.model_max_length = TOKENS
+    eager.texts.tokenizer.model_max_length = TOKENS
     return eager
 
 
@@ -272,11 +276,19 @@ def mixed_gradient(eager: EagerRealCompo, run: Run, latents: Tensor, coefficient
     return leaf.grad * 64 * 1e-6
 
 
-def test_the_roofline_counts_the_calls_of_a_run(pipe: RealCompo) -> None:
-    stats = pipe("red ball", layout=LAYOUT, steps=4, switch_step=1, update_every=2, sampler="dpm++2m").stats
-    calls = Work(Options(4, "exact", 7.5, 1, 1e6, 2), shared_unet=True, controlled=True).image()
+def test_the_roofline_counts_the_calls_of_a_run(pipe: RealCompo, controlled_bundle: Path) -> None:
+    options: dict[str, Any] = {"steps": 4, "switch_step": 1, "update_every": 2, "sampler": "dpm++2m"}
+    stats = pipe("red ball", layout=LAYOUT, **options).stats
+    calls = rehearse(controlled_bundle, regions=2, **options).calls
     assert len(calls) == sum(stats.calls.values())
     assert {role: sum(call.rows for call in calls if call.role == role) for role in stats.rows} == dict(stats.rows)
+
+
+def test_profiled_rows_are_those_of_an_image(pipe: RealCompo, controlled_bundle: Path) -> None:
+    profiles = profile(controlled_bundle)
+    assert_profiled(profiles, run(pipe, "red ball", LAYOUT))
+    rows = {found.role: found.rows for found in profiles}
+    assert (rows["controlnet"], rows["spatial"], rows["spatial_gradient"]) == (2, 4, 2)  # of the last two, both models'
 
 
 def test_command_line_hands_on_the_strengths(pipe: RealCompo, controlled_bundle: Path, tmp_path: Path) -> None:

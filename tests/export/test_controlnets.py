@@ -11,19 +11,22 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
-from export.checkpoints.folders import Checkpoints, open_checkpoints
-from export.graphs.geometry import Geometry, measure
+from export.checkpoints.folders import Checkpoints
+from export.engines import engines_of, load_graph, signature
+from export.graphs.engine import example_inputs
+from export.graphs.geometry import Geometry
 from export.graphs.gradient import AttentionGradient
 from export.graphs.models import ControlNet, ControlNetAndUNet, NoiseOfEpsilon
-from export.graphs.roles import example_inputs, load_graph, signature
+from export.measure import measure
 from export.onnx.to_onnx import export_onnx
 from export.onnx.verify import verify_bundle
 from export.pairs import Pair
 from runtime import Layout, Region
-from runtime.bundle.manifest import needed_roles, read_manifest
-from runtime.output import Stats
-from runtime.spatial.controlnets import ControlNets
+from runtime.bundle.manifest import read_manifest
+from runtime.spatial.controlnet import ControlNets
+from runtime.stats import Stats
 from tests.export.conftest import make_controlnet
+from tests.export.opening import open_checkpoints
 from tests.export.test_gradient import (
     Case,
     Oracle,
@@ -109,9 +112,9 @@ def test_unet_with_nothing_added_is_the_text_to_image_one(
 
 def test_bundle_tells_the_controlnets(controlled_bundle: Path, controlled_pair: Pair) -> None:
     manifest = read_manifest(controlled_bundle)
-    assert manifest.shared_unet and manifest.controls == ("segmentation", "depth")
-    assert [model.source for model in manifest.pair.controlnets] == [c.model for c in controlled_pair.controls]
-    assert tuple(manifest.engines) == needed_roles(shared_unet=True, controlled=True)
+    assert manifest.shared_unet and manifest.spatial.controls == ("segmentation", "depth")
+    assert [model.source for model in manifest.pair.attached] == [c.model for c in controlled_pair.controls]
+    assert tuple(manifest.engines) == tuple(engines_of("controlnet", shared_unet=True))
     names = [tensor.name for tensor in manifest.engines["controlnet"].outputs]
     assert names == [*(f"down_residual_{i:02}" for i in range(4)), "mid_residual"]
     assert [tensor.name for tensor in manifest.engines["spatial"].inputs[3:]] == names
@@ -128,7 +131,7 @@ def test_controlnets_are_shown_the_layouts_in_the_order_of_their_kinds(controlle
         Layout([Region("red ball", box=(0, 0, 0.5, 1), label="wall")], depth=depth, background="sky"),
         Layout([Region("red ball", box=(0, 0.5, 1, 1), label="wall")], depth=depth.T, background="sky"),
     ]
-    condition = ControlNets(manifest, torch.device("cpu")).condition(layouts, {}, guided=True, stats=Stats())
+    condition = ControlNets(manifest, {}, torch.device("cpu")).condition(layouts, {}, guided=True, stats=Stats())
     wall, sky = (torch.tensor(colour)[:, None, None] / 255 for colour in ((120, 120, 120), (6, 230, 230)))  # ADE20K's
     assert condition.images.shape == (4, 6, 16, 16)
     for images in condition.images.split(2):  # unconditional rows, and conditional ones
@@ -175,7 +178,8 @@ def narrow(tmp_path: Path) -> Case:
         torch.randn(1, 4, 32, 32), 1, torch.randn(1, 7, 16), torch.rand(1, 3, 256, 256), return_dict=False
     )
     shapes = {f"down_residual_{i:02}": tuple(added.shape[1:]) for i, added in enumerate(down)}
-    geometry = replace(narrow_geometry(unet), controlnets=1, residuals=shapes | {"mid_residual": tuple(mid.shape[1:])})
+    geometry = narrow_geometry(unet, "controlnet")
+    geometry = replace(geometry, attached=1, residuals=shapes | {"mid_residual": tuple(mid.shape[1:])})
     layers = geometry.map_layers["spatial"]
     assert len(shapes) == 12
     takes, path = signature("spatial_gradient", geometry), tmp_path / "gradient.onnx"

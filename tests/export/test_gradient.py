@@ -15,14 +15,16 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from export.checkpoints.folders import ROOT, Checkpoints
+from export.engines import signature
 from export.graphs.attention import find_map_layers
+from export.graphs.engine import Signature, example_inputs
 from export.graphs.geometry import Geometry
 from export.graphs.gradient import AttentionGradient
 from export.graphs.models import NoiseOfEpsilon, Spatial, TextToImage
-from export.graphs.roles import Signature, example_inputs, signature
-from export.graphs.spatial import MAX_REGIONS
 from export.onnx.to_onnx import FOLDED_SIZE, export_onnx
-from runtime.bundle.manifest import Role, TensorSpec, read_manifest
+from runtime.bundle.manifest import TensorSpec, read_manifest
+from runtime.words import MAX_REGIONS, Role
+from tests.export.opening import open_checkpoints
 
 Tensors = dict[str, Tensor]
 ROLES: tuple[Role, ...] = ("text_to_image_gradient", "spatial_gradient")
@@ -109,7 +111,7 @@ class Case:
         generator = torch.Generator().manual_seed(seed)
         inputs = example_inputs(self.takes, rows, vocabulary=2)
         inputs["latents"] = torch.randn(inputs["latents"].shape, generator=generator)
-        inputs["timestep"] = torch.randint(1000, (rows,), generator=generator)
+        inputs["timestep"] = torch.randint(1000, (rows,), generator=generator).float()
         pixels, tokens = inputs["region_masks"].shape[2], inputs["region_tokens"].shape[2]
         for name in ("region_masks", "region_tokens", "region_weights"):
             inputs[name] = torch.zeros_like(inputs[name])
@@ -167,15 +169,18 @@ def narrow_unet(attention_type: str = "default") -> UNet2DConditionModel:
     ).eval()
 
 
-def narrow_geometry(unet: UNet2DConditionModel) -> Geometry:
+def narrow_geometry(unet: UNet2DConditionModel, kind: str = "gligen") -> Geometry:
     resolution, layers = find_map_layers(unet, (32, 32))
     return Geometry(
+        family="sd1",
+        kind=kind,
         latent_shape=(4, 32, 32),
         image_size=(256, 256),
         map_resolution=resolution,
         map_layers={"text_to_image": layers, "spatial": layers},
         max_tokens=7,
         text_width=16,
+        pooled_width=16,
         vocabulary=2,
         scheduler={},
     )
@@ -212,15 +217,14 @@ def test_narrow_stable_diffusion_against_autograd(narrow: Case) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_tabletop_against_autograd(role: Role, tabletop_bundle: Path) -> None:
-    from export.checkpoints.folders import open_checkpoints
-    from export.graphs.geometry import measure
+    from export.measure import measure
 
     pair = ROOT / "engines" / "tabletop"
     geometry = measure(open_checkpoints(str(pair / "text_to_image"), str(pair / "spatial")))
     case = _case_of_bundle(role, tabletop_bundle, pair, geometry)
     for rows, regions, timesteps in ((1, 1, [981]), (2, 3, [621, 301]), (3, 5, [901, 501, 21])):
         inputs = case.inputs(rows, regions, seed=rows, boxes=rows < 3)
-        check(case, inputs | {"timestep": torch.tensor(timesteps)})
+        check(case, inputs | {"timestep": torch.tensor(timesteps, dtype=torch.float32)})
     check_by_finite_differences(case)
 
 

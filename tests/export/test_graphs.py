@@ -8,14 +8,17 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextModel
 
-from export.checkpoints.folders import Checkpoints, open_checkpoints
-from export.graphs.geometry import Geometry, measure
+from export.checkpoints.folders import Checkpoints
+from export.engines import engines_of, load_graph, signature
+from export.graphs.engine import example_inputs
+from export.graphs.geometry import Geometry
 from export.graphs.models import NoiseOfVelocity
-from export.graphs.roles import example_inputs, load_graph, signature
+from export.measure import measure
 from export.pairs import Pair
-from runtime.bundle.manifest import Role, needed_roles
 from runtime.errors import RealCompoError
+from runtime.words import Role
 from tests.export.conftest import TOKENS, WIDTH
+from tests.export.opening import open_checkpoints
 
 Tensors = dict[str, torch.Tensor]
 
@@ -129,7 +132,7 @@ def test_text_encoder_and_vae_are_the_stock_models(checkpoints: Checkpoints, geo
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("role", needed_roles())
+@pytest.mark.parametrize("role", tuple(engines_of("gligen")))
 def test_outputs_have_the_signatures_shapes(role: Role, checkpoints: Checkpoints, geometry: Geometry) -> None:
     declared = signature(role, geometry)
     outputs = load_graph(role, checkpoints, geometry)(**example_inputs(declared, 2, geometry.vocabulary))

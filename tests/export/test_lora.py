@@ -14,10 +14,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from export.checkpoints.folders import ROOT, open_checkpoints, share_unet
-from export.checkpoints.lora import fuse_loras, parse_loras
+from export.checkpoints.folders import ROOT
+from export.checkpoints.lora import fuse_loras
+from export.checkpoints.lora_options import parse_loras
 from export.pairs import Lora, Pair
+from export.spatial import share_unet
 from runtime.errors import RealCompoError
+from tests.export.opening import open_checkpoints
 
 LAYERS = ["to_q", "to_out.0", "conv1", "q_proj", "out_proj"]
 PAPERCUT = ROOT / "engines" / "tabletop" / "lora-papercut.safetensors"
@@ -125,7 +128,8 @@ def test_controlnets_stand_over_the_fused_model(controlled_pair: Pair, lora: Pat
     ("given", "message"),
     [
         ("nothing.safetensors", "the file does not exist"),
-        ("model.ckpt", "is no .safetensors file"),
+        ("model.ckpt", "the file does not exist"),
+        ("model.zip", "is no file of weights"),
         ("lora.safetensors:much", "'much' is no scale; write FILE:SCALE"),
     ],
 )
@@ -145,7 +149,7 @@ def test_a_scale_is_told_from_a_name(lora: Path) -> None:
         (lambda weights: {f"unet.strange.{name}": w for name, w in weights.items()}, "no place for unet.strange"),
         (
             lambda weights: {name: torch.cat([w, w], -1) if w.ndim else w for name, w in weights.items()},
-            "size mismatch",
+            r"out_proj\.lora_A\.weight: its matrices do not fit each other: down \[3, 32\], up \[16, 6\]",
         ),
     ],
     ids=["no LoRA", "another architecture", "other sizes"],
@@ -163,3 +167,18 @@ def test_damaged_file(pair: Pair, tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"12345678")
     with pytest.raises(RealCompoError, match="is damaged"):
         fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "bad.safetensors"), 1.0),)), tmp_path)
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf"])
+def test_scales_that_are_no_numbers(lora: Path, scale: str) -> None:
+    with pytest.raises(RealCompoError, match=r"lora\.safetensors:-?(nan|inf): the scale is not finite"):
+        parse_loras([f"{lora}:{scale}"])
+
+
+def test_weights_that_are_not_finite_are_told_in_one_line(pair: Pair, lora: Path, tmp_path: Path) -> None:
+    """PEFT refuses to fuse them with a ValueError of its own."""
+    weights = load_file(lora)
+    next(iter(weights.values()))[0] = float("nan")
+    save_file(weights, tmp_path / "broken.safetensors")
+    with pytest.raises(RealCompoError, match=r"--lora .*broken\.safetensors does not fit the text-to-image model: \w+"):
+        fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "broken.safetensors"), 1.0),)), tmp_path / "loras")

@@ -8,16 +8,18 @@ from torch import nn
 
 from export.build import Options, build
 from export.checkpoints.folders import Checkpoints
+from export.engines import load_graph, signature
+from export.graphs.engine import example_inputs
 from export.graphs.geometry import Geometry
-from export.graphs.roles import example_inputs, load_graph, signature
 from export.onnx.precision import LOSS_SCALES, lower
-from export.onnx.verify import expected_outputs
+from export.onnx.verify import check_errors, expected_outputs
 from export.onnx.widen import widen_bundle
 from export.pairs import Pair
 from runtime import RealCompo, Region
-from runtime.bundle.manifest import Role, read_manifest
+from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
 from runtime.layouts.layout import Layout
+from runtime.words import Precision, Role
 
 UNETS: tuple[Role, ...] = ("text_to_image", "spatial", "text_to_image_gradient", "spatial_gradient")
 
@@ -77,3 +79,12 @@ def test_half_precision_bundles_say_what_they_compute_in_and_draw(half: Path, tm
     drawn = RealCompo.load(half)("red ball", layout=layout, steps=3, sampler="plms")
     assert drawn.latents.isfinite().all() and drawn.stats.skipped_updates == 0
     assert drawn.stats.calls["spatial_gradient"] == 3
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_gradients_in_half_precision_may_be_rough_but_no_garbage(precision: Precision) -> None:
+    """Of a gradient that is zero the relative error is 1, of one with its sign turned 2."""
+    check_errors("spatial_gradient", {"loss": 1e-3, "grad_latents": 0.1}, precision)
+    for error in (1.0, 2.0, float("nan"), float("inf")):
+        with pytest.raises(RealCompoError, match=r"grad_latents differs from PyTorch by .*; at most 5e-01 is accepted"):
+            check_errors("spatial_gradient", {"loss": 1e-3, "grad_latents": error}, precision)

@@ -13,16 +13,17 @@ from torch import nn
 from typer.testing import CliRunner
 
 from export.__main__ import app
-from export.checkpoints.folders import load_unet, open_checkpoints
-from export.graphs.roles import Signature
+from export.checkpoints.folders import load_unet
+from export.graphs.engine import Signature
 from export.onnx.quantize import TOLERANCE, quantizable, quantize_bundle, record
 from export.onnx.verify import verify_bundle
-from export.pairs import find_pair
 from export.plans.plan_options import plan_options
 from export.plans.to_engine import build_plan
+from export.spatial import find_pair
 from runtime import Layout, RealCompo
 from runtime.bundle.manifest import read_manifest, sha256_of, write_manifest
 from runtime.errors import RealCompoError
+from tests.export.opening import open_checkpoints
 
 LAYOUT = Path(__file__).parents[2] / "examples" / "red_ball_blue_cube.json"
 MODELS = ("text_to_image", "spatial")

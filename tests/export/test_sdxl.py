@@ -25,23 +25,26 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from benchmarks.baselines import EagerRealCompo, Form, Settings, find_map_layers
+from benchmarks.eager.maps import find_map_layers
+from benchmarks.eager.realcompo import EagerRealCompo
+from benchmarks.eager.settings import Form, Settings
 from export.build import Options, build
-from export.checkpoints.folders import open_checkpoints
 from export.checkpoints.lora import fuse_loras
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, with_random_weights
-from export.checkpoints.single_file import convert_single_files
+from export.engines import engine_of, signature
+from export.families.sdxl import SDXL
 from export.graphs.attention import find_map_layers as exported_map_layers
-from export.graphs.geometry import Geometry, measure
-from export.graphs.roles import signature
+from export.graphs.geometry import Geometry
+from export.measure import measure
 from export.onnx.audit import audit
-from export.onnx.precision import engine_precision
 from export.onnx.verify import verify_bundle
-from export.pairs import Control, Lora, Pair, find_pair
+from export.pairs import Control, Lora, Pair
+from export.spatial import find_pair
 from runtime import Layout, RealCompo, Region
 from runtime.bundle.manifest import read_manifest, write_manifest
 from runtime.errors import RealCompoError
 from tests.export.conftest import make_controlnet, make_vae
+from tests.export.opening import open_checkpoints
 from tests.export.test_controlled_runs import assert_follows, relative_distance, start
 from tests.export.test_gradient import Case, Oracle, check, check_by_finite_differences
 from tests.export.test_lora import add_lora
@@ -131,7 +134,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     save_tokenizer(base / "tokenizer", "<|endoftext|>")
     save_tokenizer(base / "tokenizer_2", "!")
     make_controlnet(unet).save_pretrained(folder / "depth")
-    return Pair("tiny-xl", str(base), str(base), "", (Control("depth", str(folder / "depth")),))
+    return Pair("tiny-xl", str(base), str(base), "", "controlnet", (Control("depth", str(folder / "depth")),))
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +259,7 @@ def test_full_size_maps_are_those_of_the_paper() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(**ARCHITECTURES["sdxl-openpose"].unet)
     assert sum(weight.numel() for weight in unet.parameters()) == 2_567_463_684  # as SDXL has
-    resolution, layers = exported_map_layers(unet, (128, 128))
+    resolution, layers = exported_map_layers(unet, (128, 128), SDXL.map_rule)
     assert resolution == (32, 32) and len(layers) == 30 and all(layer.startswith("up_blocks.0") for layer in layers)
 
 
@@ -328,9 +331,9 @@ def test_gradient_against_finite_differences(gradient: Case) -> None:
 def test_vae_that_overflows_stays_wide(geometry: Geometry) -> None:
     """diffusers widens it too."""
     assert geometry.wide_vae
-    assert engine_precision("vae_decoder", "fp16", geometry.wide_vae) == "fp32"
-    assert engine_precision("vae_decoder", "bf16", geometry.wide_vae) == "bf16"
-    assert engine_precision("spatial", "fp16", geometry.wide_vae) == "fp16"
+    assert engine_of("vae_decoder", geometry).precision("fp16", geometry) == "fp32"
+    assert engine_of("vae_decoder", geometry).precision("bf16", geometry) == "bf16"
+    assert engine_of("spatial", geometry).precision("fp16", geometry) == "fp16"
 
 
 @pytest.mark.slow
@@ -371,7 +374,7 @@ def test_loras_of_sdxl_are_fused(pair: Pair, tmp_path: Path) -> None:
     }
     StableDiffusionXLPipeline.save_lora_weights(tmp_path, weight_name="lora.safetensors", **given)
     fused = fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "lora.safetensors"), 0.7),)), tmp_path / "loras")
-    assert open_checkpoints(fused.text_to_image, fused.spatial, [pair.controls[0].model]).text_to_image.is_xl
+    assert open_checkpoints(fused.text_to_image, fused.spatial, [pair.controls[0].model]).text_to_image.family is SDXL
     plain = beside.text_encoder_2(torch.tensor([[4, 0, 1, 2, 5, 3]])).text_embeds
     beside.load_lora_weights(tmp_path / "lora.safetensors", adapter_name="x")
     beside.set_adapters("x", 0.7)
@@ -392,7 +395,7 @@ def test_random_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(ARCHITECTURES, "sdxl-openpose", TINY)
     random = with_random_weights(find_pair("sdxl-openpose"), tmp_path)
     opened = open_checkpoints(random.text_to_image, random.spatial, [control.model for control in random.controls])
-    assert opened.text_to_image.is_xl and measure(opened).added == {"text_embeds": (12,), "time_ids": (6,)}
+    assert opened.text_to_image.family is SDXL and measure(opened).added == {"text_embeds": (12,), "time_ids": (6,)}
     tokenizer = AutoTokenizer.from_pretrained(Path(random.text_to_image) / "tokenizer_2")
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
 
@@ -428,11 +431,3 @@ def test_a_controlnet_of_stable_diffusion_1_is_refused(pair: Pair, tmp_path: Pat
     (control / "config.json").write_text(json.dumps(config))
     with pytest.raises(RealCompoError, match='addition_embed_type is null, not "text_time"'):
         open_checkpoints(pair.text_to_image, pair.text_to_image, [str(control)])
-
-
-def test_single_files_of_sdxl_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    save_tokenizer(tmp_path / "tokenizer", "!")
-    styled = find_pair("sdxl-openpose", str(tmp_path / "model.safetensors"))
-    with pytest.raises(RealCompoError, match="those of sdxl-openpose are not known"):
-        convert_single_files(styled, tmp_path, tmp_path / "tokenizer")

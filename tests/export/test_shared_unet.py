@@ -8,13 +8,18 @@ import torch
 from diffusers import UNet2DConditionModel
 
 import export.build
+from benchmarks.roofline.costs import cost_of
+from benchmarks.roofline.gpus import GPUS
+from benchmarks.roofline.measure import analyse
 from export.build import Options, build
-from export.checkpoints.folders import open_checkpoints, share_unet
 from export.pairs import Pair
+from export.spatial import share_unet
 from runtime import Layout, RealCompo, Region
 from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
+from tests.benchmarks.profiles import assert_profiled, profile, run
 from tests.export.conftest import make_unet
+from tests.export.opening import open_checkpoints
 
 LAYOUT = Layout([Region("red ball", box=(0.1, 0.1, 0.6, 0.6))])
 
@@ -32,7 +37,7 @@ def shared_pair(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 @pytest.fixture(scope="module")
-def pipes(shared_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[RealCompo, RealCompo]:
+def bundles(shared_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Of one engine for both models, and of one each."""
     one, each = (tmp_path_factory.mktemp(name) for name in ("one", "each"))
     build(shared_pair, one, Options())
@@ -45,6 +50,12 @@ def pipes(shared_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         "text_to_image",
         "text_to_image_gradient",
     }
+    return one, each
+
+
+@pytest.fixture(scope="module")
+def pipes(bundles: tuple[Path, Path]) -> tuple[RealCompo, RealCompo]:
+    one, each = bundles
     return RealCompo.load(one), RealCompo.load(each)
 
 
@@ -103,3 +114,25 @@ def test_an_engine_that_is_not_shared_must_be_there(own_bundle: Path) -> None:
     (own_bundle / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(RealCompoError, match="has no text_to_image engine"):
         RealCompo.load(own_bundle)
+
+
+def test_profiled_rows_are_those_of_an_image(bundles: tuple[Path, Path], pipes: tuple[RealCompo, RealCompo]) -> None:
+    """One engine does both models' rows."""
+    profiles = profile(bundles[0])
+    layout = Layout([*LAYOUT.regions, Region("a", box=(0.5, 0.4, 0.9, 1.0), tokens=[1])])
+    assert_profiled(profiles, run(pipes[0], "a red ball", layout))
+    assert {(found.role, found.rows): found.calls for found in profiles} == {
+        ("text_encoder", 4): 1,
+        ("grounding", 2): 1,
+        ("spatial", 2): 1,
+        ("spatial", 4): 2,
+        ("spatial_gradient", 2): 2,
+        ("vae_decoder", 1): 1,
+    }
+
+
+def test_the_rooflines_weights_are_each_engines_once(bundles: tuple[Path, Path]) -> None:
+    found = analyse(bundles[0], GPUS["h100"], steps=2)
+    files = {role: bundles[0] / engine.graph[0].name for role, engine in read_manifest(bundles[0]).engines.items()}
+    assert found.weights == sum(cost_of(file, 1).weights for file in files.values())
+    assert found.stages["step that updates"]["fp16"] > found.stages["step of one model"]["fp16"]

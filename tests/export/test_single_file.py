@@ -12,20 +12,15 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from export.__main__ import app
-from export.checkpoints.folders import (
-    Checkpoints,
-    load_controlnet,
-    load_text_encoder,
-    load_unet,
-    load_vae,
-    open_checkpoints,
-)
+from export.checkpoints.folders import Checkpoints, load_attached, load_text_encoder, load_unet, load_vae
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
 from export.checkpoints.single_file import convert_single_files
 from export.checkpoints.tokenizer import tokenizer_json
-from export.graphs.geometry import Geometry, measure
+from export.graphs.geometry import Geometry
+from export.measure import measure
 from export.pairs import Control, Pair
 from runtime.errors import RealCompoError
+from tests.export.opening import open_checkpoints
 
 Weights = dict[str, Tensor]
 LAYERS = 1  # per block, in the tiny pair
@@ -216,12 +211,17 @@ def test_a_controlnet_comes_back_under_diffusers_names(pair: Pair, tmp_path: Pat
     named = weights if prefix is None else {prefix + ldm_controlnet_name(name): w for name, w in weights.items()}
     save_file(named, tmp_path / "control.safetensors")
     given = Pair(
-        "tiny", pair.text_to_image, pair.text_to_image, "", (Control("depth", f"{tmp_path}/control.safetensors"),)
+        "tiny",
+        pair.text_to_image,
+        pair.text_to_image,
+        "",
+        "controlnet",
+        (Control("depth", f"{tmp_path}/control.safetensors"),),
     )
     converted = convert_single_files(given, tmp_path / "out", None)
     assert (converted.text_to_image, converted.spatial) == (given.text_to_image, given.spatial)
     opened = open_checkpoints(converted.text_to_image, converted.spatial, [converted.controls[0].model])
-    found = load_controlnet(opened.controlnets[0]).state_dict()
+    found = load_attached(opened.attached[0]).state_dict()
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weight) for name, weight in weights.items())
 
@@ -251,7 +251,7 @@ def damaged(files: Pair, folder: Path, damage: str) -> Pair:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("short", "damaged.safetensors is damaged"),
+        ("short", "damaged.safetensors is no whole .safetensors file: its tensors take"),
         ("position_net", "its unet lacks weights, 8 of them, such as position_net.linears.0.bias"),
         ("model.diffusion_model", "its unet lacks weights, .* such as conv_in.bias"),
     ],
@@ -259,6 +259,17 @@ def damaged(files: Pair, folder: Path, damage: str) -> Pair:
 def test_files_that_do_not_fit(files: Pair, tokenizer: Path, tmp_path: Path, damage: str, message: str) -> None:
     with pytest.raises(RealCompoError, match=message):
         convert_single_files(damaged(files, tmp_path, damage), tmp_path / "out", tokenizer)
+
+
+@pytest.mark.parametrize("option", ["text_to_image", "spatial", "control"])
+def test_a_pickle_in_the_wrong_place_is_told(files: Pair, tokenizer: Path, tmp_path: Path, option: str) -> None:
+    lora = str(tmp_path / "style.pt")
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+    torch.save({f"{layer}.lora_down.weight": torch.zeros(4, 768), f"{layer}.lora_up.weight": torch.zeros(320, 4)}, lora)
+    controlled = replace(files, spatial=files.text_to_image, controls=(Control("depth", lora),))
+    given = controlled if option == "control" else replace(files, **{option: lora})
+    with pytest.raises(RealCompoError, match=r"style\.pt is a LoRA for Stable Diffusion 1\.x, which goes with --lora;"):
+        convert_single_files(given, tmp_path / "out", tokenizer)
 
 
 def test_wrong_shapes_are_named(files: Pair, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,8 +288,11 @@ def run_build(pair: str, text_to_image: str, *arguments: object) -> str:
     return result.stderr
 
 
-def test_command_says_what_to_do(files: Pair, pair: Pair, tokenizer: Path, tmp_path: Path) -> None:
-    assert "model.ckpt is a pickle, which can run code" in run_build("sd15-gligen", "model.ckpt")
+def test_command_says_what_to_do(
+    files: Pair, pair: Pair, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "the file model.ckpt does not exist" in run_build("sd15-gligen", "model.ckpt")
     assert "the file none.safetensors does not exist" in run_build("sd15-gligen", "none.safetensors")
     assert "whole.safetensors holds no tokenizer. Give CLIP's with --tokenizer DIR" in run_build(
         "sd15-gligen", files.text_to_image

@@ -5,15 +5,18 @@ from pathlib import Path
 import pytest
 
 from export.build import Options, build
-from export.checkpoints.folders import Checkpoints, open_checkpoints
-from export.graphs.geometry import Geometry, measure
+from export.checkpoints.folders import Checkpoints
+from export.engines import load_graph, signature
+from export.graphs.engine import example_inputs
+from export.graphs.geometry import Geometry
 from export.graphs.gradient import AttentionGradient
-from export.graphs.roles import example_inputs, load_graph, signature
+from export.measure import measure
 from export.onnx.to_onnx import export_onnx
 from export.onnx.twin import OVERHEAD, check_twin, kept_for_backward, runnable_geometry
 from export.onnx.verify import verify_bundle
 from export.pairs import Pair
 from runtime.errors import RealCompoError
+from tests.export.opening import open_checkpoints
 
 ROLE = "text_to_image_gradient"
 

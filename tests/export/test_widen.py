@@ -10,8 +10,9 @@ import torch
 from onnx import TensorProto, helper
 
 from export.checkpoints.folders import Checkpoints
+from export.engines import load_graph, signature
+from export.graphs.engine import example_inputs
 from export.graphs.geometry import Geometry
-from export.graphs.roles import example_inputs, load_graph, signature
 from export.onnx.precision import lower
 from export.onnx.to_onnx import export_onnx
 from export.onnx.verify import TOLERANCE, expected_outputs, relative_errors

@@ -15,18 +15,20 @@ from torch.nn.functional import interpolate
 
 from export.graphs.gradient import trace_gradient
 from runtime.bundle.manifest import (
+    FORMAT_VERSION,
     EngineSpec,
     FileSpec,
     Manifest,
     MapSpec,
     ModelSpec,
     PairSpec,
-    Role,
+    SpatialSpec,
     TensorSpec,
     sha256_of,
     write_manifest,
 )
 from runtime.denoising.balancer import attention_loss
+from runtime.words import Model, Role
 
 CONTEXT, WIDTH, SLOTS, LATENT, MAP, IMAGE = 12, 8, 5, 8, 4, 32
 LATENT_SCALE = 0.7
@@ -145,7 +147,13 @@ class Part:
     outputs: dict[str, tuple[int, ...]]
 
 
-INTEGERS = {"input_ids", "timestep"}
+INTEGERS = {"input_ids"}
+WORKS: dict[Role, tuple[Model, bool]] = {  # at every step: whose work, and whether also with no engine beside it
+    "text_to_image": ("text_to_image", False),
+    "spatial": ("spatial", True),
+    "text_to_image_gradient": ("text_to_image", False),
+    "spatial_gradient": ("spatial", False),
+}
 HIDDEN, SAMPLE, MAPS = (CONTEXT, WIDTH), (4, LATENT, LATENT), (MAP * MAP, CONTEXT)
 UNET_INPUTS = {"latents": SAMPLE, "timestep": (), "encoder_hidden_states": HIDDEN}
 UNET_OUTPUTS = {"noise_pred": SAMPLE, "attention_maps": MAPS}
@@ -181,11 +189,13 @@ def write_bundle(folder: Path, parts: dict[Role, Part]) -> Manifest:
     make_tokenizer().save(str(folder / "tokenizer.json"))
     model = ModelSpec(source="tiny", revision=None, sha256="0" * 64)
     manifest = Manifest(
-        format_version=1,
+        format_version=FORMAT_VERSION,
+        command=("build", "tiny"),
         pair=PairSpec(name="tiny", text_to_image=model, spatial=model),
         backend="onnx",
         precision="fp32",
         batch=(1, 2, 8),
+        spatial=SpatialSpec(kind="gligen"),
         engines=engines,
         maps=MapSpec(resolution=(MAP, MAP), layers={"text_to_image": ("only",), "spatial": ("only",)}),
         loss_scale=1.0,
@@ -202,7 +212,7 @@ def write_bundle(folder: Path, parts: dict[Role, Part]) -> Manifest:
 
 
 def _write_engine(folder: Path, role: Role, part: Part) -> EngineSpec:
-    path = folder / f"{role}.onnx"
+    path, (model, alone) = folder / f"{role}.onnx", WORKS.get(role, (None, False))
     batch = torch.export.Dim("batch")
     inputs = {name: _example(name, shape) for name, shape in part.inputs.items()}
     program = torch.onnx.export(
@@ -217,6 +227,8 @@ def _write_engine(folder: Path, role: Role, part: Part) -> EngineSpec:
     cast(torch.onnx.ONNXProgram, program).save(path)
     return EngineSpec(
         role=role,
+        model=model,
+        alone=alone,
         key=role,
         graph=(_file(path),),
         plan=None,

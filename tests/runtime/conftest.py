@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from runtime import RealCompo
-from runtime.bundle.manifest import Role
+from runtime.words import Role
 from tests.runtime.bundles import Part, make_parts, write_bundle
 
 

@@ -24,10 +24,11 @@ from torch.utils._pytree import tree_leaves
 
 from runtime.backends import Engines
 from runtime.backends.devices import Driver
-from runtime.backends.plans import Flavour, Library, open_library
+from runtime.backends.plans import Library, open_library
 from runtime.backends.streams import Streams
 from runtime.backends.tensorrt import load_runners
 from runtime.bundle.manifest import FileSpec, Manifest, PlanSpec, read_manifest, sha256_of, write_manifest
+from runtime.words import Flavour
 
 T = TypeVar("T")
 VERSION, CAPABILITY = "1.7.1.116", "8.9"
@@ -352,7 +353,8 @@ def add_plans(folder: Path, flavour: Flavour, flags: dict[str, Any] | None = Non
                 )
             }
         )
-    manifest = manifest.model_copy(update={"engines": engines, "backend": flavour})
+    command = ("build", "tiny", "--backend", flavour)
+    manifest = manifest.model_copy(update={"engines": engines, "backend": flavour, "command": command})
     write_manifest(folder, manifest)
     return manifest
 

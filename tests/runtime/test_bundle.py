@@ -47,8 +47,8 @@ def test_manifest_without_a_field(copy: Path) -> None:
 
 
 def test_newer_format_is_told_by_its_version(copy: Path) -> None:
-    edit_manifest(copy, lambda manifest: manifest.update(format_version=2, novelty=True))
-    assert_refused(copy, "has format version 2; this runtime reads 1")
+    edit_manifest(copy, lambda manifest: manifest.update(format_version=3, novelty=True))
+    assert_refused(copy, "has format version 3; this runtime reads 2")
 
 
 @pytest.mark.parametrize("name", ["../spatial.onnx", "/etc/passwd", "folder/spatial.onnx", "..", "", "a\\b"])
@@ -71,10 +71,10 @@ def test_missing_file(copy: Path) -> None:
 
 def test_missing_file_of_a_styled_bundle(copy: Path) -> None:
     """What builds it again names its LoRAs."""
-    lora = {"source": "style.safetensors", "sha256": "0", "scale": 0.8}
-    edit_manifest(copy, lambda manifest: manifest["pair"].update(loras=[lora]))
+    command = ["build", "tiny", "--lora", "style.safetensors:0.8"]
+    edit_manifest(copy, lambda manifest: manifest.update(command=command))
     (copy / "tokenizer.json").unlink()
-    assert_refused(copy, r"python -m export build \S+ --lora style.safetensors:0\.8 --out")
+    assert_refused(copy, r"python -m export build \S+ --out \S+ --lora style.safetensors:0\.8$")
 
 
 def test_changed_file(copy: Path) -> None:

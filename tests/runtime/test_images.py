@@ -76,7 +76,7 @@ def test_depth_of_8_and_16_bits(tmp_path: Path) -> None:
         (np.zeros((0, 2)), "outside 0..1"),
         (np.zeros((2, 2), dtype=np.int64), r"int64 \(2, 2\); give"),
         (np.zeros((2, 2, 3), dtype=np.uint8), r"uint8 \(2, 2, 3\); give"),
-        (Image.fromarray(np.full((2, 2), 70000, dtype=np.int32)), r"int32 \(2, 2\); give"),
+        (Image.fromarray(np.array([[0, 1], [2, 70000]], dtype=np.int32)), r"int32 \(2, 2\); give"),
         ("nowhere.png", "cannot read the depth nowhere.png"),
     ],
 )

@@ -10,8 +10,7 @@ from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PND
 from torch import Tensor, nn
 
 from runtime import Layout, RealCompo, RealCompoError, Region
-from runtime.bundle.manifest import Role
-from runtime.options import BOTH, Model
+from runtime.words import MODELS, Model, Role
 from tests.runtime.bundles import CONTEXT, LATENT, LATENT_SCALE, SCHEDULER, SLOTS, WIDTH, Part, make_tokenizer
 
 PROMPT = "a red ball and a blue cube"
@@ -107,6 +106,29 @@ def test_fixed_weight_equals_a_plain_loop(pipe: RealCompo, oracle: Oracle) -> No
     assert_close(pipe(PROMPT, layout=LAYOUT, gradient="fixed:0.3", sampler="ddim", **options).latents, latents)
 
 
+@pytest.mark.parametrize("model", ["text_to_image", "spatial"])
+def test_guidance_of_some_evaluations_equals_a_plain_loop(pipe: RealCompo, oracle: Oracle, model: Model) -> None:
+    scheduler = make_scheduler("ddim")
+    scheduler.set_timesteps(8)
+    latents = first_latents()
+    for i, timestep in enumerate(scheduler.timesteps):
+        noise = oracle.noise(model, latents, timestep, scale=SCALE if 2 <= i < 6 else 1)
+        latents = scheduler.step(noise, timestep, latents).prev_sample
+    options: dict[str, Any] = {"steps": 8, "seed": SEED, "guidance_scale": SCALE, "guidance_interval": (0.25, 0.75)}
+    found = pipe(PROMPT, layout=LAYOUT, gradient=model, sampler="ddim", **options)
+    assert_close(found.latents, latents)
+    assert found.stats.rows[model] == 4 * 2 + 4  # the others have no unconditional row
+
+
+@pytest.mark.parametrize("gradient", ["exact", "surrogate"])
+def test_guidance_of_all_or_no_evaluation(pipe: RealCompo, gradient: str) -> None:
+    def draw(**options: Any) -> Tensor:
+        return pipe(PROMPT, layout=LAYOUT, gradient=gradient, steps=5, seed=SEED, **options).latents
+
+    assert torch.equal(draw(guidance_interval=(0, 1)), draw())
+    assert_close(draw(guidance_interval=(0.5, 0.5)), draw(guidance_scale=1.0))
+
+
 def test_surrogate_equals_a_plain_loop(pipe: RealCompo, oracle: Oracle) -> None:
     """One pixel a map cell's half: maps are 4x4, latents 8x8; the gradient comes from autograd over a loss in loops."""
     generator = torch.Generator().manual_seed(SEED)
@@ -132,7 +154,7 @@ def test_surrogate_equals_a_plain_loop(pipe: RealCompo, oracle: Oracle) -> None:
 @pytest.mark.parametrize("sampler", ["ddim", "plms"])
 @pytest.mark.parametrize(
     ("gradient_from", "trial_guidance"),
-    [(BOTH, False), (("spatial",), False), (BOTH, True), (("text_to_image",), True)],
+    [(MODELS, False), (("spatial",), False), (MODELS, True), (("text_to_image",), True)],
 )
 def test_exact_equals_a_plain_loop(
     pipe: RealCompo, oracle: Oracle, sampler: str, gradient_from: tuple[Model, ...], trial_guidance: bool
@@ -146,9 +168,9 @@ def test_exact_equals_a_plain_loop(
     trial.set_timesteps(4)
     rows = len(scheduler.timesteps)
     for i, timestep in enumerate(scheduler.timesteps):
-        noises = [oracle.noise(model, latents, timestep) for model in BOTH]
+        noises = [oracle.noise(model, latents, timestep) for model in MODELS]
         scale = SCALE if trial_guidance else 1
-        tried = [oracle.noise(model, latents, timestep, scale=scale) for model in BOTH]
+        tried = [oracle.noise(model, latents, timestep, scale=scale) for model in MODELS]
         leaf = coefficients.clone().requires_grad_()
         ahead = trial.step(mix(tried, leaf), timestep, latents).prev_sample
         loss = sum(oracle.loss(model, ahead, timestep) for model in gradient_from)
@@ -220,6 +242,17 @@ def loss_of_maps(maps: Tensor) -> Tensor:
         mask = torch.from_numpy(region.mask_at((4, 4))).flatten()
         loss = loss + 1 - (mask * attention).sum() / attention.sum()
     return loss
+
+
+def test_coefficients_that_start_equal_are_half_of_each_model(pipe: RealCompo) -> None:
+    options: dict[str, Any] = {"layout": LAYOUT, "steps": 4, "seed": SEED}
+    equal, half = (
+        pipe(PROMPT, gradient="none", coefficients="equal", **options),
+        pipe(PROMPT, gradient="fixed:0.5", **options),
+    )
+    torch.testing.assert_close(equal.latents, half.latents)
+    drawn, named = (pipe(PROMPT, gradient="none", coefficients=start, **options) for start in (None, "normal"))
+    assert torch.equal(drawn.latents, named.latents) and not torch.allclose(drawn.latents, equal.latents)
 
 
 def test_gates_close_after_the_grounding_fraction(pipe: RealCompo, oracle: Oracle) -> None:
@@ -398,7 +431,10 @@ def test_defaults_of_the_switch(pipe: RealCompo) -> None:
     ("arguments", "message"),
     [
         ({"steps": 0}, "steps=0 is out of range"),
-        ({"sampler": "euler"}, "sampler='euler' is unknown"),
+        ({"sampler": "heun"}, "sampler='heun' is unknown"),
+        ({"guidance_interval": (0.6, 0.5)}, r"guidance_interval=\(0.6, 0.5\) is no interval"),
+        ({"guidance_interval": (0, 2)}, "guidance_interval=2 is out of range; use 0 to 1"),
+        ({"coefficients": "random"}, "coefficients='random' is unknown; use normal or equal, or a tensor"),
         ({"gradient": "magic"}, "gradient='magic' is unknown; use one of exact, surrogate, none, fixed:W"),
         ({"gradient_from": ()}, r"gradient_from=\(\) does not name models; use \('text_to_image', 'spatial'\)"),
         ({"gradient_from": ("spatial", "depth")}, "does not name models"),

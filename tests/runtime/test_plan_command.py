@@ -176,9 +176,9 @@ def chat_process(server: ChatServer, **environment: str) -> subprocess.Popen[str
 
 def test_interrupt_is_one_line_and_130() -> None:
     with chat_server(replace(says(answer()), delay=60)) as server, chat_process(server) as process:
-        assert server.asked.wait(60)
+        assert server.asked.wait(120)
         process.send_signal(signal.SIGINT)
-        _, shown = process.communicate(timeout=10)
+        _, shown = process.communicate(timeout=120)
     assert process.returncode == 130
     assert shown == "interrupted\n"
 
@@ -188,7 +188,7 @@ def test_the_clients_own_log_does_not_show_the_key() -> None:
         chat_server(fails(401, f"Incorrect API key {KEY}")) as server,
         chat_process(server, OPENAI_LOG="debug") as process,
     ):
-        printed, shown = process.communicate(timeout=60)
+        printed, shown = process.communicate(timeout=120)
     assert (process.returncode, printed) == (2, "")
     assert "openai._base_client" in shown  # the log is on
     assert shown.splitlines()[-1].startswith(f"error: {server.url} refused: Error code: 401 - Incorrect API key ***;")

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from benchmarks.tabletop.scenes import CATEGORIES, holds, sample_scene
 from runtime import Layout, RealCompoError
+from runtime.planners import counts as written
 from runtime.planners import layout_json, make_planner
 from runtime.planners.offline import plan
 from runtime.planners.placement import split
-from runtime.planners.vocabulary import MARKS, QUANTITIES, singular
+from runtime.planners.vocabulary import MARKS, singular
 from runtime.text.tokens import PromptEncoder, mentions, region_tokens
 from tests.runtime.bundles import CONTEXT, make_tokenizer
 
@@ -271,7 +272,19 @@ def test_refusals(prompt: str, message: str) -> None:
         plan(prompt)
 
 
-SALAD = [" ".join(words) for words in [*MARKS, *QUANTITIES]] + ["the", "it", "a photo of", *NOUNS, *PLURALS]
+COUNTS = [
+    *written.NUMBERS,
+    *written.PHRASES,
+    *written.SCALES,
+    *written.QUALIFIERS,
+    "half",
+    "couple",
+    "or",
+    "2.5",
+    "1/2",
+    "1,000",
+]
+SALAD = [" ".join(words) for words in MARKS] + COUNTS + ["the", "it", "a photo of", *NOUNS, *PLURALS]
 
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from(SALAD), max_size=25).map(" ".join)))

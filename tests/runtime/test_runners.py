@@ -9,12 +9,13 @@ import torch
 
 from runtime import RealCompoError
 from runtime.backends import load_engines
-from runtime.backends.base import ELEMENT_TYPES, Runner
+from runtime.backends.base import ELEMENT_TYPES
 from runtime.backends.halves import HalvedRunner
 from runtime.backends.onnxruntime import OnnxRuntimeRunner
-from runtime.backends.plans import FLAVOURS, Flavour
 from runtime.backends.streams import Streams
-from runtime.bundle.manifest import Role, read_manifest
+from runtime.bundle.manifest import read_manifest
+from runtime.runner import Runner
+from runtime.words import FLAVOURS, Flavour, Role
 from tests.runtime.bundles import CONTEXT, LATENT, MAP, SLOTS, WIDTH, Part
 from tests.runtime.recording import add_plans, recording_engines, recording_library
 
@@ -55,7 +56,7 @@ def runner(load: Load) -> Runner:
 def inputs(rows: int = 2) -> dict[str, torch.Tensor]:
     return {
         "latents": torch.randn(rows, 4, LATENT, LATENT),
-        "timestep": torch.full((rows,), 500),
+        "timestep": torch.full((rows,), 500.0),
         "encoder_hidden_states": torch.randn(rows, CONTEXT, WIDTH),
     }
 
@@ -106,7 +107,7 @@ def test_runner_takes_views(runner: Runner) -> None:
     wanted = runner(**given)["noise_pred"].clone()
     strided = given | {
         "latents": given["latents"].transpose(2, 3).contiguous().transpose(2, 3),
-        "timestep": torch.tensor([500]).expand(2),
+        "timestep": torch.tensor([500.0]).expand(2),
     }
     torch.testing.assert_close(runner(**strided)["noise_pred"], wanted)
 
@@ -131,10 +132,10 @@ def test_runner_reuses_its_buffers(runner: Runner) -> None:
         ({"latents": None}, "text_to_image needs latents too; it takes latents, timestep, encoder_hidden_states"),
         ({"boxes": torch.zeros(2, 4)}, "text_to_image has no input boxes; it takes latents"),
         ({"latents": torch.zeros(2, 4, 8, 8).double()}, r"latents as float32, not float64: convert it with .to\("),
-        ({"timestep": torch.zeros(2, dtype=torch.int32)}, "timestep as int64, not int32"),
+        ({"timestep": torch.zeros(2, dtype=torch.int32)}, "timestep as float32, not int32"),
         ({"latents": torch.zeros(2, 4, 4, 4)}, r"latents of shape \(batch, 4, 8, 8\).*, not \(2, 4, 4, 4\): pass that"),
-        ({"timestep": torch.zeros(3, dtype=torch.int64)}, r"timestep of shape \(batch\) with batch = 2, not \(3,\)"),
-        ({"timestep": torch.zeros(2, 1, dtype=torch.int64)}, r"not \(2, 1\)"),
+        ({"timestep": torch.zeros(3)}, r"timestep of shape \(batch\) with batch = 2, not \(3,\)"),
+        ({"timestep": torch.zeros(2, 1)}, r"not \(2, 1\)"),
     ],
 )
 def test_runner_checks_what_it_is_given(runner: Runner, change: dict[str, torch.Tensor | None], message: str) -> None:

@@ -5,11 +5,20 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.schedulers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
+from diffusers.schedulers import (
+    DDIMScheduler,
+    DEISMultistepScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
 from torch import Tensor
 
 from runtime import RealCompoError
-from runtime.sampling.tables import advance, history_weights, make_table, start_history
+from runtime.sampling import SAMPLERS, make_table, unable
+from runtime.sampling.tables import advance, history_weights, start_history
 from tests.runtime.bundles import SCHEDULER
 
 ORACLES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -115,5 +124,57 @@ def test_configs_that_no_table_can_carry_out(change: dict[str, Any], message: st
 
 
 def test_unknown_sampler() -> None:
-    with pytest.raises(RealCompoError, match=r"sampler='euler' is unknown; use one of ddim, plms, dpm\+\+2m"):
-        make_table("euler", 5, SCHEDULER)
+    with pytest.raises(RealCompoError, match=r"sampler='heun' is unknown; use one of ddim, plms, dpm\+\+2m"):
+        make_table("heun", 5, SCHEDULER)
+
+
+NOISE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+FOUND = {  # schedulers that repositories name, with what is theirs alone
+    "PNDM": PNDMScheduler(**NOISE, skip_prk_steps=True, set_alpha_to_one=False),
+    "DDIM": DDIMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False),
+    "Euler": EulerDiscreteScheduler(**NOISE, interpolation_type="log_linear", final_sigmas_type="sigma_min"),
+    "DPM-Solver, Karras": DPMSolverMultistepScheduler(
+        **NOISE, use_karras_sigmas=True, algorithm_type="sde-dpmsolver++"
+    ),
+    "DEIS": DEISMultistepScheduler(**NOISE, solver_order=3),
+    "UniPC": UniPCMultistepScheduler(**NOISE, solver_type="bh1", thresholding=True),
+    "LCM": LCMScheduler(**NOISE, original_inference_steps=40),
+}
+
+
+@pytest.mark.parametrize("found", FOUND)
+@pytest.mark.parametrize("sampler", ORACLES)
+def test_a_sampler_takes_the_noise_alone_from_anothers_config(sampler: str, found: str) -> None:
+    config = dict(FOUND[found].config) | {"_class_name": type(FOUND[found]).__name__}
+    if sampler in unable(config):
+        assert found == "DPM-Solver, Karras" and sampler == "dpm++2m"  # its own, which it cannot draw as
+        return
+    shared = {name: config[name] for name in ("timestep_spacing", "set_alpha_to_one") if name in config}
+    implied = set(config.get("_use_default_values", ()))
+    stated = {name: value for name, value in shared.items() if name not in implied}
+    wanted = NOISE | stated | {"clip_sample": False, "prediction_type": "epsilon"}
+    start = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = run_diffusers(sampler, 9, wanted, start)
+    assert (run_table(sampler, 9, config, start) - expected).norm() < 1e-5 * expected.norm()
+
+
+def test_which_samplers_cannot_draw_and_why() -> None:
+    assert unable(EXPLICIT) == {}
+    karras = unable(EXPLICIT | {"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": True})
+    assert karras == {"dpm++2m": "the scheduler has use_karras_sigmas=True; this runtime takes False"}
+    assert len(unable(EXPLICIT | {"rescale_betas_zero_snr": True})) == len(SAMPLERS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_train_timesteps": "1000"},
+        {"num_train_timesteps": 0},
+        {"beta_start": "x"},
+        {"beta_end": 3},
+        {"steps_offset": -1},
+    ],
+)
+def test_numbers_that_are_none(change: dict[str, Any]) -> None:
+    with pytest.raises(RealCompoError, match=f"{next(iter(change))}=.*; this runtime takes a number from"):
+        make_table("plms", 5, EXPLICIT | change)

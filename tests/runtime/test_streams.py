@@ -6,16 +6,16 @@ import time
 import pytest
 import torch
 
-from runtime.backends.base import Runner
 from runtime.backends.streams import Streams
 from runtime.bundle.manifest import EngineSpec
-from runtime.output import Stats
+from runtime.runner import Runner
+from runtime.stats import Stats
 
 CPU = torch.device("cpu")
 
 
 def test_two_calls_are_under_way_at_once():
-    both = threading.Barrier(2, timeout=10)  # each waits for the other, or breaks
+    both = threading.Barrier(2, timeout=120)  # each waits for the other, or breaks
     results = Streams(CPU, second=True).side_by_side([lambda: (both.wait(), "a")[1], lambda: (both.wait(), "b")[1]])
     assert results == ["a", "b"]
 
@@ -45,7 +45,7 @@ def test_a_failure_is_told_when_both_calls_are_over(failing: int):
 
 
 def test_time_with_two_engines_at_work_counts_once():
-    stats, both = Stats(), threading.Barrier(2, timeout=10)
+    stats, both = Stats(), threading.Barrier(2, timeout=120)
 
     def call(role: str, seconds: float) -> None:
         runner = _runner(role, lambda: (both.wait(), time.sleep(seconds)))

@@ -12,10 +12,11 @@ import torch
 
 from runtime import RealCompo, RealCompoError
 from runtime.backends import Engines
-from runtime.backends.plans import FLAVOURS, Flavour, check_plans, import_flavour, load_plan, open_library
+from runtime.backends.plans import check_plans, import_flavour, load_plan, open_library
 from runtime.bundle.manifest import read_manifest
 from runtime.output import Output
 from runtime.text.tokens import open_tokenizers
+from runtime.words import FLAVOURS, Flavour
 from tests.runtime import recording
 from tests.runtime.bundles import Part
 from tests.runtime.recording import (
@@ -84,13 +85,6 @@ def test_a_context_is_set_up_once_for_each_number_of_rows(folder: Path, flavour:
     assert names(loaded.calls.of("text_to_image")) == ["execute_async_v3"] * 2
 
 
-@pytest.mark.parametrize(("rows", "profile"), [(1, 0), (2, 1), (3, 1), (6, 2), (8, 2)])
-def test_the_profile_that_fits_the_rows_best_is_chosen(folder: Path, rows: int, profile: int) -> None:
-    loaded = load(folder, profiles=[[1, 1, 1], [2, 2, 4], [2, 8, 8]])
-    loaded.engines.runners["text_to_image"](**inputs(rows))
-    assert loaded.calls.of("text_to_image", "set_optimization_profile_async")[0][1] == profile
-
-
 def test_fewer_rows_than_a_plan_takes_are_filled_up(folder: Path, parts: dict[Any, Part]) -> None:
     runner = load(folder, profiles=[[4, 4, 4]]).engines.runners["text_to_image"]
     for rows in (1, 3):
@@ -100,7 +94,7 @@ def test_fewer_rows_than_a_plan_takes_are_filled_up(folder: Path, parts: dict[An
 
 
 def test_more_rows_than_a_plan_takes(folder: Path) -> None:
-    runner = load(folder, profiles=[[1, 1, 1], [2, 2, 4]]).engines.runners["text_to_image"]
+    runner = load(folder, profiles=[[2, 2, 4]]).engines.runners["text_to_image"]
     line = r"text_to_image takes at most 4 rows at once, not 5: draw fewer .* build tiny .*tensorrt --batch 1:2:5$"
     with pytest.raises(RealCompoError, match=line):
         runner(**inputs(5))

@@ -1,0 +1,42 @@
+"""What a bundle draws of Tabletop scenes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.tabletop.layouts import RegionKind, layout_of
+from benchmarks.tabletop.scenes import Scene
+from runtime import RealCompo
+from runtime.output import Output
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How every mode draws its images."""
+
+    steps: int
+    sampler: str
+    guidance_scale: float
+    batch: int
+    coefficient_scale: float = 1e6
+    update_every: int = 1
+    regions: RegionKind = "box"
+
+
+def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling, **options: Any) -> Iterator[Output]:
+    """A batch of scenes after the other, from the same latents and coefficients whatever the options."""
+    for start in range(0, len(scenes), sampling.batch):
+        chunk = scenes[start : start + sampling.batch]
+        yield pipe(
+            [scene.caption for scene in chunk],
+            layout=[layout_of(scene, sampling.regions) for scene in chunk],
+            steps=sampling.steps,
+            sampler=sampling.sampler,
+            guidance_scale=sampling.guidance_scale,
+            **{
+                "seed": start,
+                "coefficient_scale": sampling.coefficient_scale,
+                "update_every": sampling.update_every,
+                **options,
+            },
+        )

@@ -1,0 +1,1 @@
+"""One scene through several bundles, in pictures."""

@@ -1,0 +1,58 @@
+"""One scene through every bundle, in pictures: what is given, each model alone, RealCompo, and how it weighed them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.drawing import Sampling, outputs
+from benchmarks.tabletop.layouts import RegionKind, layout_of
+from benchmarks.tabletop.scenes import Scene
+from runtime import Layout, RealCompo
+from runtime.bundle.manifest import Manifest
+from runtime.spatial.control_images import control_picture
+
+BLANK = (232, 232, 232)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One bundle's pictures of a scene."""
+
+    name: str
+    given: tuple[Image.Image, ...]  # the control images, or a blank one for GLIGEN's boxes
+    layout: Layout
+    images: tuple[Image.Image, ...]  # text-to-image alone, spatial alone, RealCompo
+    weight: np.ndarray  # (h,w) in 0..1, of the spatial model, mean over the evaluations
+    outlined: bool  # whether the regions themselves are what is given
+
+
+def draw_row(bundle: Path, scene: Scene, sampling: Sampling, seed: int) -> Row:
+    """Every picture from the same latents.
+
+    Raises:
+        RealCompoError: the bundle does not load, or is not for scenes like these.
+    """
+    pipe, layout = RealCompo.load(bundle), layout_of(scene, sampling.regions)
+    drawn = [
+        next(outputs(pipe, [scene], sampling, gradient=mode, seed=seed, trace=mode == "exact"))
+        for mode in ("text_to_image", "spatial", "exact")
+    ]
+    weights = torch.stack([step.spatial_weight[0] for step in drawn[-1].trace])
+    images = tuple(output.images[0] for output in drawn)
+    manifest, weight = pipe.manifest, weights.mean(0).numpy(force=True)
+    name, given = _name(manifest, sampling.regions), _given(manifest, layout)
+    return Row(name, given, layout, images, weight, outlined=not manifest.spatial.controls)
+
+
+def _name(manifest: Manifest, regions: RegionKind) -> str:
+    given = " and ".join(manifest.spatial.controls) or {"box": "layout"}.get(regions, regions)
+    return "\n".join([given, *(Path(lora.source).stem for lora in manifest.pair.loras)])
+
+
+def _given(manifest: Manifest, layout: Layout) -> tuple[Image.Image, ...]:
+    if not manifest.spatial.controls:
+        return (Image.new("RGB", manifest.image_size[::-1], BLANK),)
+    return tuple(control_picture(layout, kind, manifest.image_size) for kind in manifest.spatial.controls)

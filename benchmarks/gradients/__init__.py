@@ -1,0 +1,1 @@
+"""How good cheap stand-ins for the exact gradient are."""

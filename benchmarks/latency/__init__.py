@@ -1,0 +1,1 @@
+"""How long images take, beside stock pipelines and eager PyTorch."""

@@ -1,0 +1,1 @@
+"""How good images are, in each way of combining the models."""

@@ -1,0 +1,1 @@
+"""Saved results on one HTML page."""

@@ -1,0 +1,1 @@
+"""The least time that a bundle's work takes on a device."""

@@ -1,0 +1,20 @@
+"""Scenes as layouts."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from benchmarks.tabletop.scenes import Scene, Thing, coverage, depth_map, label_map, landmarks
+from runtime import Layout, Region
+
+RegionKind = Literal["box", "mask", "keypoints"]
+PLACES: dict[RegionKind, Callable[[Thing], Any]] = {
+    "box": lambda thing: thing.box,
+    "mask": coverage,
+    "keypoints": landmarks,
+}
+
+
+def layout_of(scene: Scene, regions: RegionKind = "box") -> Layout:
+    """The objects' places, and the maps that ControlNets see."""
+    placed = [Region(thing.phrase, **{regions: PLACES[regions](thing)}) for thing in scene.things]
+    return Layout(placed, segmentation=label_map(scene), depth=depth_map(scene))

@@ -1,0 +1,98 @@
+"""JSON as people and their tools write it: read so that no mark, key or number is misread without a word."""
+
+import json
+import math
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from runtime.errors import RealCompoError
+
+M = TypeVar("M", bound=BaseModel)
+LONGEST_NAME = 60  # characters of a field's name that an error shows
+UNION = ("int", "str")  # what pydantic adds to the place of a value that may be either
+MOST_DIGITS = 300  # of an integer: a float has no more
+
+
+def read_json(model: type[M], content: bytes) -> M:
+    """A model of a file's bytes: UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises:
+        RealCompoError: no JSON, a name given twice, a number that is none, or a wrong field; it names the field.
+    """
+    text = _decoded(content)
+    _check(text)
+    try:
+        return model.model_validate_json(text, strict=True)  # strict: a number in quotes is a mistake
+    except ValidationError as error:
+        raise RealCompoError(_said(error.errors(include_url=False)[0], model)) from error
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode(json.detect_encoding(content))
+    except UnicodeDecodeError as error:
+        raise _bad(f"it is not {error.encoding} text, from byte {error.start} on; save it as UTF-8") from error
+
+
+def _check(text: str) -> None:
+    """Refuse what pydantic's own parser takes the last of, or takes for infinity."""
+    try:
+        json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite, parse_int=_short_integer
+        )
+    except json.JSONDecodeError as error:
+        raise _bad(f"Invalid JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
+    except RecursionError as error:
+        raise _bad("Invalid JSON: it is nested too deeply") from error
+
+
+def _bad(problem: str) -> RealCompoError:
+    return RealCompoError(f"the file: {problem}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise RealCompoError(f"{_cut(name)}: given twice in one object; leave one")
+        found[name] = value
+    return found
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise _bad(f"{constant} is no number in JSON; where nothing is known, write null")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise _bad(f"{_cut(number)} is too large a number")
+    return value
+
+
+def _short_integer(number: str) -> int:
+    if len(number) > MOST_DIGITS:
+        raise _bad(f"{_cut(number)} is too large a number")
+    return int(number)
+
+
+def _said(error: ErrorDetails, model: type[BaseModel]) -> str:
+    field = ".".join(_cut(str(part)) for part in error["loc"] if part not in UNION) or "the file"
+    if error["type"] != "extra_forbidden":
+        return f"{field}: {error['msg'].removeprefix('Value error, ')}"
+    close = get_close_matches(str(error["loc"][-1]), sorted(set(_names(model.model_json_schema()))), n=1)
+    return f"{field}: unknown field; {f'did you mean {close[0]}?' if close else 'leave it out'}"
+
+
+def _names(schema: dict[str, Any]) -> Iterator[str]:
+    yield from schema.get("properties", ())
+    for inner in schema.get("$defs", {}).values():
+        yield from _names(inner)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."

@@ -1,0 +1,103 @@
+"""Opening the files of pictures: the right way up, one picture, and what it is made of."""
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from runtime.errors import FieldError
+
+# The modes that are read, and the bits of a channel where they are more than 8
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+LOSSY = ("JPEG", "MPO")  # formats that change values
+COLOUR_NOISE = 24  # of 255: what JPEG makes of grey
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image, and what tells what it holds."""
+
+    image: Image.Image
+    lossy: bool = False  # from a file whose format changes values
+
+    @cached_property
+    def rgba(self) -> np.ndarray:
+        """uint8 (H,W,4); of images of 8 bits a channel alone."""
+        return np.asarray(self.image.convert("RGBA"))
+
+    @cached_property
+    def values(self) -> np.ndarray:
+        """(H,W): the palette's indices or the grey, in the file's own numbers; of colours their brightness."""
+        if self.image.mode in DEEP:
+            deep = np.asarray(self.image)
+            whole = deep.dtype.kind in "iu" and deep.min() >= 0 and deep.max() <= 65535
+            return deep.astype(np.uint16) if whole else deep  # mode I holds 16 bits in 32
+        if self.image.mode in ("1", "L", "P"):
+            return np.asarray(self.image)
+        return np.asarray(self.image.convert("L"))
+
+    @cached_property
+    def grey(self) -> np.ndarray:
+        """(H,W): as `values`, but a palette's colours instead of its indices."""
+        return np.asarray(self.image.convert("L")) if self.image.mode == "P" else self.values
+
+    @property
+    def deep(self) -> bool:
+        return self.image.mode in DEEP
+
+    @property
+    def is_coloured(self) -> bool:
+        """Whether more than a hundredth of the pixels are no grey."""
+        if self.deep:
+            return False
+        colours = self.rgba[..., :3].astype(np.int16)
+        return bool(((colours.max(axis=2) - colours.min(axis=2)) > COLOUR_NOISE).mean() > 0.01)
+
+    @property
+    def alpha(self) -> np.ndarray | None:
+        """uint8 (H,W), where it says anything."""
+        if self.deep or not (self.image.mode in ("RGBA", "LA", "PA") or "transparency" in self.image.info):
+            return None
+        alpha = self.rgba[..., 3]
+        return None if alpha.min() == 255 else alpha
+
+    @property
+    def stencil(self) -> np.ndarray | None:
+        """The alpha, uint8 (H,W), of a picture that is white and nothing else."""
+        return self.alpha if self.alpha is not None and self.rgba[..., :3].min() == 255 else None
+
+    @property
+    def palette(self) -> np.ndarray | None:
+        """Of a palette's picture: the colours of its indices, uint8 (n,3)."""
+        colours = self.image.getpalette("RGB") if self.image.mode == "P" else None
+        return None if colours is None else np.array(colours, dtype=np.uint8).reshape(-1, 3)
+
+
+def open_picture(source: Image.Image | Path | str, what: str) -> Picture:
+    """The picture as viewers show it.
+
+    Raises:
+        FieldError: it cannot be read, has several frames or no pixel, or its colours are of a kind that is not read.
+    """
+    image = source if isinstance(source, Image.Image) else _load(source, what)
+    if image.mode not in MODES or not image.width * image.height:
+        raise FieldError(what, f"the {what} is {image.mode} of {image.size}; save it as a grey or RGB PNG")
+    return Picture(image, lossy=image.format in LOSSY)
+
+
+def _load(source: Path | str, what: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # what Pillow says of files is not for our users
+            file = Image.open(source)
+            frames = getattr(file, "n_frames", 1)
+            image = ImageOps.exif_transpose(file)  # which loads it
+            image.format = file.format
+    except Exception as error:  # a damaged file makes Pillow's readers raise whatever it likes
+        raise FieldError(what, f"cannot read the {what} {source}: {' '.join(str(error).split())[:100]}") from error
+    if frames > 1:
+        raise FieldError(what, f"the {what} {source} has {frames} frames; save one of them as a PNG")
+    return image
