@@ -27,13 +27,13 @@ from benchmarks.tabletop.train import Denoiser, grounding
 
 TIMESTEPS = (100, 300, 500, 700, 900)
 BATCH = 25
-STYLE_OF: dict[str, Style] = {"text_to_image": "realistic", "spatial": "coarse"}
+STYLE_OF: dict[str, Style] = {"text_to_image": "realistic", "spatial": "coarse", "details": "realistic"}
 
 Pictures = NDArray[np.float32]  # (N, 128, 128, 3) in 0..1
 
 
 def main(
-    model: Annotated[Literal["vae", "text_to_image", "spatial"], typer.Argument()],
+    model: Annotated[Literal["vae", "text_to_image", "spatial", "details"], typer.Argument()],
     work: Annotated[Path, typer.Option(help="Where training keeps its checkpoints.")],
     scenes: Annotated[int, typer.Option(min=1)] = 100,
     steps: Annotated[int, typer.Option(min=1, help="Of DPM-Solver++ 2M.")] = 20,
@@ -65,8 +65,10 @@ def load_vae(work: Path) -> AutoencoderKL:
 
 
 def load_average(work: Path, model: str) -> Denoiser:
-    """What the spatial model's checkpoint lacks, the text model, it has from the text-to-image one."""
+    """What the later models' checkpoints lack, the text model, they have from the text-to-image one."""
     denoiser = fill(Denoiser(), load_file(work / "text_to_image.safetensors"), "average.")
+    if model == "details":
+        fill(denoiser, load_file(work / "details.safetensors"), "average.")
     if model == "spatial":
         fill(denoiser, load_file(work / "spatial.safetensors"), "average.denoiser.")
     return denoiser

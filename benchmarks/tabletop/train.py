@@ -1,11 +1,12 @@
 """Train the Tabletop pair on a CPU: `python -m benchmarks.tabletop.train --out engines/tabletop --work outputs/train`.
 
-Three stages, all resumable, each drawing its data from a fixed seed:
+Four stages, all resumable, each drawing its data from a fixed seed:
 
 1. `vae`: 128x128 RGB <-> 16x16x4 latents (autoencoder.py).
 2. `text_to_image`: a UNet and the text model, on realistic scenes and captions alone, with TokenCompose's token loss.
 3. `spatial`: that UNet with GLIGEN's layers, on coarse scenes with captions and boxes, taught where to look: see
    `Placer`. Without that it ignores boxes, see docs/tabletop.md.
+4. `details`: the text-to-image UNet again, on all timesteps alike: gloss, shading and the ground's light.
 """
 
 import copy
@@ -39,8 +40,8 @@ from benchmarks.tabletop.fit import fit, trapezoid
 from export.graphs.attention import find_map_layers, record_maps
 from runtime.words import MAX_REGIONS, Model
 
-STEPS = {"text_to_image": 4_000, "spatial": 2_000}
-RATE = {"text_to_image": 1.5e-3, "spatial": 1e-3}
+STEPS = {"text_to_image": 4_000, "spatial": 2_000, "details": 2_000}
+RATE = {"text_to_image": 1.5e-3, "spatial": 1e-3, "details": 8e-4}
 TOKEN_WEIGHT = 0.2
 VISIBLE = 750  # timesteps below which a noisy picture shows where its objects are
 PLACEMENT_WEIGHT = 0.5
@@ -55,8 +56,10 @@ def main(
     """Train the Tabletop pair. Stop it with Ctrl-C at any time: the same command resumes."""
     torch.manual_seed(SEED)
     vae = train_vae(work)
-    text_to_image = train_text_to_image(encode_scenes(vae, "realistic", work), work)
+    realistic = encode_scenes(vae, "realistic", work)
+    text_to_image = train_text_to_image(realistic, work)
     spatial = train_spatial(text_to_image, encode_scenes(vae, "coarse", work), work)
+    train_details(text_to_image, realistic, work)
     save_pair(out, vae, spatial.text_encoder, text_to_image.unet, spatial.unet)
 
 
@@ -77,6 +80,17 @@ def train_spatial(text_to_image: "Denoiser", data: Batch, work: Path) -> "Denois
     fit("spatial", placer, lambda step: placer.loss(data, step), steps,
         trapezoid(RATE["spatial"], steps, warm_up=50), work, _factor)  # fmt: skip
     return placer.denoiser
+
+
+def train_details(text_to_image: "Denoiser", data: Batch, work: Path) -> None:
+    """What is decided late in a run, of which the first training saw too little to learn it: in place."""
+    torch.manual_seed(SEED)
+    steps, seen = STEPS["details"], STEPS["text_to_image"]
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        return text_to_image.loss(realistic_batch(text_to_image, data, seen + step), seen + step, noisier=False)
+
+    fit("details", text_to_image, loss_of_step, steps, trapezoid(RATE["details"], steps, decay=0.6), work)
 
 
 def load_vae(pair: Path) -> AutoencoderKL:
@@ -125,9 +139,9 @@ class Denoiser(torch.nn.Module):
         self.text_encoder = models.make_text_encoder(models.make_tokenizer())
         self.maps = record_maps(self.unet, find_map_layers(self.unet, (16, 16))[1])
 
-    def loss(self, sample: Sample, step: int, visible: int = VISIBLE) -> torch.Tensor:
+    def loss(self, sample: Sample, step: int, visible: int = VISIBLE, noisier: bool = True) -> torch.Tensor:
         """The velocity's error, and the token loss at timesteps below `visible`."""
-        noisy, t, velocity = noised(sample.latents, step)
+        noisy, t, velocity = noised(sample.latents, step, noisier)
         kwargs = {"gligen": sample.gligen} if sample.gligen else None
         predicted = self.unet(noisy, t, sample.text, cross_attention_kwargs=kwargs).sample
         tokens = token_loss([map_.take() for map_ in self.maps], sample.boxes, sample.owners, t < visible)
@@ -171,14 +185,15 @@ def velocity_loss(
     return F.mse_loss(predict(noisy, t), velocity)
 
 
-def noised(latents: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Noisy latents, timesteps (B,) and velocities (arXiv 2202.00512), more often where noise is high.
+def noised(latents: torch.Tensor, step: int, noisier: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noisy latents, timesteps (B,) and velocities (arXiv 2202.00512), if `noisier` more often where noise is high.
 
     Colours and layout are decided there, and there the noise itself says next to nothing about them: with epsilon as
     the target the same network learned shapes, but neither colours, style nor boxes, in 700 steps.
     """
     generator, scheduler = generator_of("noise", step), models.make_scheduler()
-    t = (1000 * torch.rand(len(latents), generator=generator).sqrt()).long()
+    share = torch.rand(len(latents), generator=generator)
+    t = (1000 * (share.sqrt() if noisier else share)).long()
     noise = torch.randn(latents.shape, generator=generator)
     return scheduler.add_noise(latents, noise, t), t, scheduler.get_velocity(latents, noise, t)
 
