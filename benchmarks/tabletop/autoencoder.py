@@ -33,10 +33,11 @@ OPPONENT = torch.tensor([[0.5, -0.5, 0.0], [-0.25, -0.25, 0.5]])  # red - green,
 
 
 def train_vae(work: Path, steps: int = STEPS) -> AutoencoderKL:
-    """A VAE whose latents have zero mean and unit deviation in every channel."""
+    """A VAE whose latents have zero mean and unit deviation in every channel; also saved in `work/vae`."""
     vae, pixels = models.make_vae(), pictures(work)
     fit("vae", vae, lambda step: vae_loss(vae, batch_of(pixels, step), step), steps, one_cycle(PEAK_RATE, steps), work)
     standardise(vae, vae_input(torch.tensor(pixels[:300])))
+    vae.save_pretrained(work / "vae")
     return vae.eval()
 
 
@@ -136,7 +137,7 @@ def main(
 ) -> None:
     """Train the VAE and save it in `WORK/vae`. Stop it with Ctrl-C at any time: the same command resumes."""
     torch.manual_seed(SEED)
-    train_vae(work, steps).save_pretrained(work / "vae")
+    train_vae(work, steps)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main(
 
 
 def load_vae(work: Path) -> AutoencoderKL:
-    """The latest average, standardised as `train_vae` leaves it if training has ended."""
+    """As `train_vae` has saved it, or while it trains the latest average, whose latents the UNets do not know."""
     if (work / "vae" / "config.json").exists():
         return AutoencoderKL.from_pretrained(work / "vae", low_cpu_mem_usage=False).eval()
     return fill(models.make_vae(), load_file(work / "vae.safetensors"), "average.")
