@@ -67,7 +67,7 @@ class EngineSpec(_Spec):
     model: Model | None = None  # whose work it does at every step; None of an engine that runs once an image
     alone: bool = False  # whether it also works with no engine beside it
     key: str  # hash of all that the part depends on; a part whose key is unchanged is not built again
-    graph: tuple[FileSpec, ...]  # the .onnx file first, then its external data
+    graph: tuple[FileSpec, ...]  # the .onnx file first, then the files of its weights, some of which others have too
     plan: PlanSpec | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -202,8 +202,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def bundle_files(manifest: Manifest) -> list[FileSpec]:
-    """Every file that the manifest names."""
-    return [*manifest.tokenizers, *(file for engine in manifest.engines.values() for file in engine_files(engine))]
+    """Every file that the manifest names, once: engines share weights."""
+    files = (*manifest.tokenizers, *(file for engine in manifest.engines.values() for file in engine_files(engine)))
+    return list({file.name: file for file in files}.values())
 
 
 def engine_files(engine: EngineSpec) -> list[FileSpec]:
