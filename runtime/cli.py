@@ -48,8 +48,7 @@ def _help(knob: Knob) -> str:
     """typer adds the default of what can be given but once."""
     if not _is_many(knob):
         return f"{knob.help} Default: {knob.unset}." if knob.unset else knob.help
-    default = ", ".join(knob.default) if isinstance(knob.default, Sequence) else f"{knob.default:g}"
-    return f"{knob.help} Repeat it for several. Default: {default}."
+    return f"{knob.help} Repeat it for several. Default: {knob.unset or f'{knob.default:g}'}."
 
 
 def _is_many(knob: Knob) -> bool:

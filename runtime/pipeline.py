@@ -1,5 +1,6 @@
 """RealCompo (arXiv 2402.12908): one denoising run over two models, balanced per pixel."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -104,11 +105,13 @@ class RealCompo:
             latents: (B,4,h,w) float32 to start from instead of drawn ones. The seed draws those of all images at once,
                 as diffusers does, then the coefficients, then the fresh noise of samplers that add it.
             coefficients: what to start from: `normal`, the default, is drawn from N(0, 1) as in the paper; `equal` is
-                half of each model; or (B,2,h,w) float32, text-to-image first.
+                half of each model; or (B,2,h,w) float32, text-to-image first. A `coefficient_seed` draws one pair of
+                maps for all images.
             trace: record what the balancer saw; see `TraceStep`.
             callback: called after each evaluation with its number (from 1), how many there are, the latents and the
                 coefficients; what it raises ends the run. It cannot draw with this pipeline.
-            knobs: those of `runtime.options.Options`, and the strengths of the bundle's kind of spatial model.
+            knobs: those of `runtime.options.Options`, and the strengths of the bundle's kind of spatial model. Those of
+                `runtime.options.FORMS` are as in their `form` where they are None.
 
         Raises:
             RealCompoError: an argument out of its range, or a layout that does not fit the prompt or the bundle.
@@ -123,17 +126,17 @@ class RealCompo:
             )
         request, stats = make_request(prompt, negative_prompt, layout, num_images), Stats()
         with self._turns.take(), torch.no_grad(), self._streams.own():
-            generator = _seeded(options.seed)
-            start = self._draw(len(request.prompts), generator, latents, coefficients, options.fixed_weight)
+            generator = _seeded("seed", options.seed)
+            start = self._draw(len(request.prompts), generator, latents, coefficients, options)
             conditions = self._prepare(request, options, stats)
             final, seen = self._denoiser.run(course, *start, conditions, generator, stats, trace, callback)
             return Output(self._decode(final, stats), final, seen, stats)
 
     def _plan(self, options: Options, strengths: Any) -> Course:
         table = make_table(options.sampler, options.steps, self.manifest.scheduler)
-        works = options.works(len(table), switch_step=round(self._kind.alone * options.steps))
-        scales = self._spatial.scales(strengths, len(table))
-        return Course(table, works, make_numbers(table, options, scales, self.device))
+        works = options.works(table, switch_step=round(self._kind.alone * options.steps))
+        scales, pixels = self._spatial.scales(strengths, len(table)), math.prod(self.manifest.latent_shape[1:])
+        return Course(table, works, make_numbers(table, options, scales, pixels, self.device))
 
     def _draw(
         self,
@@ -141,13 +144,15 @@ class RealCompo:
         generator: Generator,
         latents: Tensor | None,
         coefficients: Tensor | str | None,
-        fixed_weight: float | None,
+        options: Options,
     ) -> tuple[Tensor, Tensor]:
         """Starting latents (B,4,h,w) and coefficients (B,2,h,w): the caller's, or drawn."""
         channels, height, width = self.manifest.latent_shape
         drawn = torch.randn((count, channels, height, width), generator=generator)
         drawn_coefficients = torch.randn((count, 2, height, width), generator=generator)
-        started = _start_coefficients(coefficients, drawn_coefficients, fixed_weight)
+        if options.coefficient_seed is not None:
+            drawn_coefficients = _shared_coefficients(options.coefficient_seed, drawn_coefficients)
+        started = _start_coefficients(coefficients, drawn_coefficients, options.fixed_weight)
         return self._given("latents", latents, drawn), self._given("coefficients", started, drawn_coefficients)
 
     def _given(self, name: str, given: Tensor | None, drawn: Tensor) -> Tensor:
@@ -163,7 +168,7 @@ class RealCompo:
             phrases = self._spatial.phrases(layouts) if options.needs_layout else []
             encoded = self._texts.encode([*request.prompts, *negatives], phrases, stats)
             texts = self._texts.rows(encoded, negatives, request.prompts)
-        regions = make_regions([encoded.prompts[text] for text in request.prompts], layouts, self.manifest)
+        regions = make_regions([encoded.prompts[text] for text in request.prompts], layouts, self.manifest, options)
         if options.needs_layout:
             spatial = self._spatial.condition(layouts, encoded.pooled, options.guided, stats)
         else:
@@ -189,8 +194,15 @@ def _start_coefficients(given: Tensor | str | None, drawn: Tensor, fixed_weight:
     return torch.zeros_like(drawn) if given == "equal" else drawn
 
 
-def _seeded(seed: int) -> Generator:
+def _shared_coefficients(seed: int, drawn: Tensor) -> Tensor:
+    """One pair of maps for all of B images, in place of those drawn. The authors' code draws the spatial one first."""
+    generator = _seeded("coefficient_seed", seed)
+    spatial, text = (torch.randn(drawn.shape[-2:], generator=generator) for _ in range(2))
+    return torch.stack([text, spatial]).expand_as(drawn)
+
+
+def _seeded(name: str, seed: int) -> Generator:
     try:
         return Generator().manual_seed(seed)
     except (RuntimeError, ValueError) as error:
-        raise RealCompoError(f"seed={seed} is out of range; use 0 to {2**63 - 1}") from error
+        raise RealCompoError(f"{name}={seed} is out of range; use 0 to {2**63 - 1}") from error

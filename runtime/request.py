@@ -60,7 +60,7 @@ def make_request(
     return Request(_repeat(prompts, images), _repeat(negatives, images), _repeat(layouts, images))
 
 
-def make_regions(prompts: Sequence[Prompt], layouts: Sequence[Layout], manifest: Manifest) -> Regions:
+def make_regions(prompts: Sequence[Prompt], layouts: Sequence[Layout], manifest: Manifest, options: Options) -> Regions:
     """The layouts as the balancer takes them, R being the most regions of an image.
 
     Raises:
@@ -74,9 +74,9 @@ def make_regions(prompts: Sequence[Prompt], layouts: Sequence[Layout], manifest:
     tokens = torch.zeros(len(layouts), most, manifest.max_tokens)
     weights = torch.zeros(len(layouts), most)
     for b, (prompt, layout) in enumerate(zip(prompts, layouts, strict=True)):
-        indices = region_tokens(prompt, layout, manifest.max_tokens)
+        indices = region_tokens(prompt, layout, manifest.max_tokens, options.one_token)
         for r, region in enumerate(layout.regions):
-            masks[b, r] = torch.from_numpy(region.mask_at(resolution)).flatten()
+            masks[b, r] = torch.from_numpy(region.mask_at(resolution, options.hard_regions)).flatten()
             tokens[b, r, list(indices[r])] = 1
             weights[b, r] = 1
     return Regions(masks, tokens, weights)

@@ -67,13 +67,14 @@ def start_state(latents: Tensor, coefficients: Tensor, numbers: Numbers) -> Stat
 def evaluate(models: Models, state: State, work: Work, map_resolution: tuple[int, int], traced: bool) -> Evaluation:
     """Carry the state over one evaluation."""
     predictions = models.predict(state.latents, state.numbers, work)
-    attention = _attention(models, state, predictions, map_resolution) if traced else None
+    drawing = {model: predictions[model] for model in work.models}
+    attention = _attention(models, state, drawing, map_resolution) if traced else None
     gradient = coefficient_gradient(models, state, predictions, work, map_resolution)
     if gradient is not None:
         gradient, broken = drop_non_finite(gradient)
         state.skipped.add_(broken)
         state.coefficients.sub_(state.numbers.step_size * gradient)
-    advance(state.history, _combine(predictions, state.coefficients), state.numbers.weights)
+    advance(state.history, _combine(drawing, state.coefficients), state.numbers.weights)
     return Evaluation(attention, gradient, models.stats)
 
 
@@ -107,7 +108,7 @@ def _exact_gradient(models: Models, state: State, text: Prediction, spatial: Pre
 def _attention(
     models: Models, state: State, predictions: Mapping[Model, Prediction], map_resolution: tuple[int, int]
 ) -> Attention:
-    """What the balancer sees of the models at work."""
+    """What the balancer sees of the models that draw."""
     maps, regions = [prediction.maps for prediction in predictions.values()], models.conditions.regions
     if len(maps) == 1:
         return attention_loss(maps[0], *regions)

@@ -53,9 +53,9 @@ class Models:
     stats: Stats = field(default_factory=Stats)
 
     def predict(self, latents: Tensor, numbers: Numbers, work: Work) -> dict[Model, Prediction]:
-        """What each model at work says of latents (B,4,h,w)."""
+        """What each model that is asked says of latents (B,4,h,w)."""
         rows = torch.cat([latents, latents]) if work.guided else latents
-        outputs = self._run(PREDICTION_ROLES, work.models, rows, numbers)
+        outputs = self._run(PREDICTION_ROLES, work.asked, rows, numbers)
         return {model: _prediction(output, numbers, work.guided) for model, output in outputs.items()}
 
     def loss_gradient(self, latents: Tensor, numbers: Numbers, work: Work) -> Tensor:

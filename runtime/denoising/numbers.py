@@ -35,10 +35,10 @@ class Numbers(NamedTuple):
 
 
 def make_numbers(
-    table: Table, options: Options, spatial_scales: Sequence[tuple[float, ...]], device: torch.device
+    table: Table, options: Options, spatial_scales: Sequence[tuple[float, ...]], pixels: int, device: torch.device
 ) -> Numbers:
-    """Those of a whole run."""
-    count = len(table)
+    """Those of a whole run on latents of so many pixels."""
+    counts = options.counts(table)
 
     def floats(values: Sequence[float] | Sequence[tuple[float, ...]] | Tensor) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32).to(device)
@@ -47,7 +47,7 @@ def make_numbers(
         timestep=floats([step.timestep for step in table]),
         weights=floats(history_weights(table)),
         trial=floats([step.trial for step in table]),
-        step_size=floats([step_size(i, count, options.coefficient_scale) for i in range(count)]),
+        step_size=floats([step_size(i, counts[-1] + 1, options.coefficient_scale, pixels) for i in counts]),
         spatial_scales=floats(spatial_scales),
-        guidance_scale=floats([options.guidance_scale] * count),
+        guidance_scale=floats([options.guidance_scale] * len(table)),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import FieldError, RealCompoError
-from runtime.layouts.geometry import Box, Keypoint, coverage, extent, pixel_edges
+from runtime.layouts.geometry import Box, Keypoint, coverage, extent, pixel_edges, whole_cells
 from runtime.layouts.images import ImageSource, read_depth, read_labels, read_mask
 from runtime.layouts.keypoints import box_around, clean
 from runtime.layouts.openpose import read_openpose
@@ -80,8 +80,14 @@ class Region:
         (top, bottom), (left, right) = (extent(self.mask.max(axis=axis) >= 0.5) for axis in (1, 0))
         return left, top, right, bottom
 
-    def mask_at(self, resolution: tuple[int, int]) -> np.ndarray:
-        """How much of each cell the region covers: (height, width) float32 in 0..1, exact."""
+    def mask_at(self, resolution: tuple[int, int], hard: bool = False) -> np.ndarray:
+        """How much of each cell the region covers: (height, width) float32 in 0..1, exact; or, if hard, 0 or 1.
+
+        A hard box has its edges rounded down to cells, as in the authors' code, so a small one may have no cell. A hard
+        mask has the cells of which it covers half.
+        """
+        if hard:
+            return self._hard_mask(resolution)
         height, width = resolution
         if isinstance(self.mask, np.ndarray):
             rows, columns = (pixel_edges(size) for size in self.mask.shape)
@@ -90,6 +96,11 @@ class Region:
             x0, y0, x1, y1 = self.bounding_box()
             cover = coverage(np.array([y0, y1]), height).T @ coverage(np.array([x0, x1]), width)
         return np.asarray(cover.clip(0, 1), dtype=np.float32)
+
+    def _hard_mask(self, resolution: tuple[int, int]) -> np.ndarray:
+        if self.mask is not None:
+            return (self.mask_at(resolution) >= 0.5).astype(np.float32)
+        return whole_cells(self.bounding_box(), resolution)
 
 
 @dataclass(frozen=True, eq=False)

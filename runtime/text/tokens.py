@@ -93,11 +93,15 @@ def warn_of_losses(prompt: Prompt) -> None:
         warnings.warn(f"the text encoder does not know these words: {', '.join(prompt.unknown)}", stacklevel=2)
 
 
-def region_tokens(prompt: Prompt, layout: Layout, max_tokens: int) -> list[tuple[int, ...]]:
+def region_tokens(prompt: Prompt, layout: Layout, max_tokens: int, one: bool = False) -> list[tuple[int, ...]]:
     """The token indices of every region: its own, or those that its phrase's words cover in the prompt.
 
     The words are sought side by side, in any case, without leading articles, singulars also as regular plurals. The
     k-th region of a phrase takes the k-th place where it occurs; regions beyond the last place share that.
+
+    Args:
+        one: of each phrase the last token alone, which ends the noun: as in the examples by which the authors' code
+            asks for a token an object.
 
     Raises:
         RealCompoError: a phrase that the prompt lacks or that was cut off, or token indices out of range.
@@ -109,7 +113,7 @@ def region_tokens(prompt: Prompt, layout: Layout, max_tokens: int) -> list[tuple
         occurrence = seen.get(words, 0)
         seen[words] = occurrence + 1
         found.append(
-            _match(prompt, region, words, occurrence)
+            _match(prompt, region, words, occurrence)[-1 if one else 0 :]
             if region.tokens is None
             else _check_tokens(region, region.tokens, max_tokens)
         )
