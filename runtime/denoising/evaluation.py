@@ -12,6 +12,7 @@ from torch import Tensor
 
 from runtime.denoising.balancer import (
     Attention,
+    Change,
     attention_loss,
     drop_non_finite,
     exact_gradient,
@@ -64,7 +65,14 @@ def start_state(latents: Tensor, coefficients: Tensor, numbers: Numbers) -> Stat
     return State(start_history(latents), coefficients.clone(), skipped, Numbers(*(part.clone() for part in numbers)))
 
 
-def evaluate(models: Models, state: State, work: Work, map_resolution: tuple[int, int], traced: bool) -> Evaluation:
+def evaluate(
+    models: Models,
+    state: State,
+    work: Work,
+    map_resolution: tuple[int, int],
+    traced: bool,
+    change: Change | None = None,
+) -> Evaluation:
     """Carry the state over one evaluation."""
     predictions = models.predict(state.latents, state.numbers, work)
     attention = _attention(models, state, predictions, map_resolution) if traced else None
@@ -72,6 +80,8 @@ def evaluate(models: Models, state: State, work: Work, map_resolution: tuple[int
     if gradient is not None:
         gradient, broken = drop_non_finite(gradient)
         state.skipped.add_(broken)
+        if change:
+            gradient = change(gradient)
         state.coefficients.sub_(state.numbers.step_size * gradient)
     advance(state.history, _combine(predictions, state.coefficients), state.numbers.weights)
     return Evaluation(attention, gradient, models.stats)
