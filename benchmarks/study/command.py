@@ -59,6 +59,12 @@ def study(
     sampler: Sampler = "dpm++2m",
     guidance_scale: GuidanceScale = 2.5,
     batch: Annotated[int, typer.Option(min=2, help="Number of images drawn together, 2 or more.")] = 8,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers", help="Tell the layers of attention maps apart too, with the pair's checkpoints in PyTorch."
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -80,12 +86,14 @@ def study(
         judge, cases = _subject(pipe.manifest, scorer, layouts, scenes)
         folder = out or Path("outputs/study") / bundle.resolve().name
         studio = Studio(pipe, cases, Sampling(steps, sampler, guidance_scale, batch), folder)
-        with Bar(pictures_of(studio)) as bar:
-            found = carry_out(bundle, studio, judge, placement, bar)
+        with Bar(pictures_of(studio, layers)) as bar:
+            found = carry_out(bundle, studio, judge, placement, layers, bar)
         pictures = write_pictures(bundle, studio, found.results, found.recommended["name"])
         told = {"steps": steps, "sampler": sampler, "guidance_scale": guidance_scale, "pictures": pictures}
         result = {**told, **as_json(found, studio)}
         show(grids(result))
+        if not any(result["lift"].values()):
+            typer.echo("no maps of noised pictures: they take the bundle's checkpoints and a picture of each layout")
         typer.echo(f"recommended: {found.recommended['name']}: {found.recommended['why']}")
         if save:
             save_recommended(bundle, pipe.manifest, found.recommended, command_line())

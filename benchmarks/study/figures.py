@@ -12,6 +12,7 @@ from PIL import Image
 from benchmarks.figures import FAINT, INK, as_png, clean
 from benchmarks.grids import Result
 from benchmarks.study.cases import Case
+from benchmarks.study.looking import MEAN
 from benchmarks.study.scorers import SCORES
 from runtime.layouts.pictures import bare, outline, region_colors
 from runtime.words import Model
@@ -142,7 +143,7 @@ def _families(found: Result) -> dict[str, list[Mapping[str, Any]]]:
 def _looks_by_name(found: Result, source: str) -> dict[str, list[Mapping[str, Any]]]:
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for look in found["maps"]:
-        if look["source"] == source:
+        if look["source"] == source and look["layer"] == MEAN:
             lines.setdefault(look["of"] + TRUTHS[look["truth"]], []).append(look)
     return lines
 

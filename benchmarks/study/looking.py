@@ -1,6 +1,6 @@
 """Do the maps know where objects are? Asked of noised pictures whose truth is known, and of runs while they draw.
 
-Engines give the mean over a model's map layers, so that is what is measured.
+Engines give the mean over a model's map layers, which is what the balancer reads. Layers are told apart in PyTorch.
 """
 
 from collections import defaultdict
@@ -15,6 +15,8 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.eager.realcompo import EagerRealCompo
+from benchmarks.eager.settings import Settings
 from benchmarks.study.cases import Case
 from benchmarks.study.contenders import Contender
 from benchmarks.study.drawing import Advance, Studio, batches
@@ -29,9 +31,11 @@ from runtime.words import MODELS, Model
 
 TIMESTEPS = (1, 101, 301, 501, 701, 901)
 WATCHED = ("text_to_image", "spatial", "exact")  # modes whose maps are looked at while they draw
+ALONE = Settings(guidance_scale=1.0)  # conditional rows alone
+MEAN = "mean"  # over the layers
 Truth = Literal["region", "found"]  # where the layout wants an object, or where the finished picture has it
 
-Seen = dict[tuple[str, Truth, float], list[dict[str, float]]]  # of what, against what, when: a record a picture
+Seen = dict[tuple[str, Truth, str, float], list[dict[str, float]]]  # as in `Look`, up to the timestep: of each picture
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Look:
     source: Literal["noised", "drawing"]
     of: str  # the model, or the mode that draws
     truth: Truth
+    layer: str  # or MEAN
     timestep: float
     lift: Estimate
     pointing: Estimate
@@ -64,7 +69,25 @@ def in_noised_pictures(studio: Studio, vae: AutoencoderKL, advance: Advance) -> 
         for model in MODELS:
             for timestep, maps in noised_maps(studio.pipe, vae, cases, batch, model):
                 regions = [case.layout.regions for case in cases]
-                seen[model, "region", timestep] += measure_maps(studio.pipe, maps, regions)
+                seen[model, "region", MEAN, timestep] += measure_maps(studio.pipe, maps, regions)
+        advance(len(cases))
+    return _looks("noised", seen)
+
+
+def in_each_layer(studio: Studio, vae: AutoencoderKL, eager: EagerRealCompo, advance: Advance) -> list[Look]:
+    """The same of each map layer, by the checkpoints in PyTorch."""
+    seen: Seen = defaultdict(list)
+    for batch in batches(len(studio.cases), studio.sampling.batch):
+        cases = [studio.cases[i] for i in batch]
+        run = eager.prepare([case.prompt for case in cases], [case.layout for case in cases], ALONE)
+        for model in MODELS:
+            for timestep, latents in noised(studio.pipe, vae, cases, batch, model):
+                with torch.no_grad():
+                    layers = eager.layer_maps(run, model, latents, timestep)
+                for layer, maps in layers.items():
+                    of_regions = run.regions.tokens @ maps.transpose(1, 2)
+                    regions = [case.layout.regions for case in cases]
+                    seen[model, "region", layer, timestep] += measure_maps(studio.pipe, of_regions, regions)
         advance(len(cases))
     return _looks("noised", seen)
 
@@ -73,13 +96,20 @@ def noised_maps(
     pipe: RealCompo, vae: AutoencoderKL, cases: Sequence[Case], seeds: Sequence[int], model: Model
 ) -> Iterator[tuple[int, Tensor]]:
     """(timestep, region maps (B,R,P)) of the cases' pictures in the model's style."""
+    prompts, layouts = [case.prompt for case in cases], [case.layout for case in cases]
+    for timestep, latents in noised(pipe, vae, cases, seeds, model):
+        yield timestep, pipe.region_maps(prompts, layout=layouts, latents=latents, timestep=timestep)[model]
+
+
+def noised(
+    pipe: RealCompo, vae: AutoencoderKL, cases: Sequence[Case], seeds: Sequence[int], model: Model
+) -> Iterator[tuple[int, Tensor]]:
+    """(timestep, latents (B,4,h,w)) of the cases' pictures in the model's style, with the noise of each one's seed."""
     latents = encode(vae, [case.pictures[model] for case in cases], pipe.manifest.image_size)
     noise = torch.stack([torch.randn(latents[0].shape, generator=torch.Generator().manual_seed(i)) for i in seeds])
     schedule = DDIMScheduler.from_config(pipe.manifest.scheduler)
     for timestep in TIMESTEPS:
-        noisy = schedule.add_noise(latents, noise, torch.full((len(cases),), timestep))
-        prompts, layouts = [case.prompt for case in cases], [case.layout for case in cases]
-        yield timestep, pipe.region_maps(prompts, layout=layouts, latents=noisy, timestep=timestep)[model]
+        yield timestep, schedule.add_noise(latents, noise, torch.full((len(cases),), timestep))
 
 
 def encode(vae: AutoencoderKL, pictures: Sequence[Image.Image], size: tuple[int, int]) -> Tensor:
@@ -100,7 +130,9 @@ def while_drawing(studio: Studio, watched: Sequence[Contender], scorer: Scorer, 
             truths = _truths(cases, output.images, scorer)
             for step in {step.timestep: step for step in output.trace}.values():  # PLMS evaluates one of them twice
                 for truth, regions in truths.items():
-                    seen[contender.name, truth, step.timestep] += measure_maps(studio.pipe, step.region_maps, regions)
+                    seen[contender.name, truth, MEAN, step.timestep] += measure_maps(
+                        studio.pipe, step.region_maps, regions
+                    )
             advance(len(cases))
     return _looks("drawing", seen)
 
@@ -139,6 +171,6 @@ def _place(boxes: Sequence[Box | None], case: Case) -> list[Region | None]:
 
 def _looks(source: Literal["noised", "drawing"], seen: Seen) -> list[Look]:
     return [
-        Look(source, of, truth, timestep, *(estimate([one[name] for one in found]) for name in MEASURES))
-        for (of, truth, timestep), found in seen.items()
+        Look(source, *key, *(estimate([one[name] for one in found]) for name in MEASURES))
+        for key, found in seen.items()
     ]

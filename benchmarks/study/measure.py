@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.gradients.measure import open_eager
 from benchmarks.study.choice import choose, wanted_placement
 from benchmarks.study.contenders import EXACT, Contender, contenders
 from benchmarks.study.drawing import Studio
 from benchmarks.study.gains import FAMILIES, gains
-from benchmarks.study.looking import WATCHED, Look, in_noised_pictures, open_vae, while_drawing
+from benchmarks.study.looking import MEAN, WATCHED, Look, in_each_layer, in_noised_pictures, open_vae, while_drawing
 from benchmarks.study.results import Result, differences_as_json, score, scores_as_json
 from benchmarks.study.scorers import Scorer
 from runtime.spatial import kind_of
@@ -37,10 +38,16 @@ class Study:
     recommended: dict[str, Any]
 
 
-def study(bundle: Path, studio: Studio, scorer: Scorer, placement: float | None, progress: Progress) -> Study:
-    """All of it. `placement` is the share of objects in their boxes that is wanted, by default of what the spatial
-    model reaches alone."""
-    looks = _look(bundle, studio, scorer, progress)
+def study(
+    bundle: Path, studio: Studio, scorer: Scorer, placement: float | None, layers: bool, progress: Progress
+) -> Study:
+    """All of it.
+
+    Args:
+        placement: the share of objects in their boxes that is wanted; None is 0.9 of what the spatial model reaches.
+        layers: also tell the map layers apart.
+    """
+    looks = _look(bundle, studio, scorer, layers, progress)
 
     def draw(contender: Contender) -> Result:
         progress.begin(contender.name)
@@ -58,10 +65,10 @@ def study(bundle: Path, studio: Studio, scorer: Scorer, placement: float | None,
     )
 
 
-def pictures_of(studio: Studio) -> int:
+def pictures_of(studio: Studio, layers: bool) -> int:
     """How many pictures a study looks at and draws."""
     cases, watched = len(studio.cases), len(studio.first(FIRST).cases)
-    return cases + len(WATCHED) * watched + (len(_rows(studio)) + len(FAMILIES)) * cases
+    return cases + (len(WATCHED) + layers) * watched + (len(_rows(studio)) + len(FAMILIES)) * cases
 
 
 def as_json(found: Study, studio: Studio) -> dict[str, Any]:
@@ -86,13 +93,15 @@ def _rows(studio: Studio) -> list[Contender]:
     return contenders(kind_of(studio.pipe.manifest), studio.sampling.steps)
 
 
-def _look(bundle: Path, studio: Studio, scorer: Scorer, progress: Progress) -> list[Look]:
-    looks: list[Look] = []
+def _look(bundle: Path, studio: Studio, scorer: Scorer, layers: bool, progress: Progress) -> list[Look]:
+    looks, first = list[Look](), studio.first(FIRST)
     vae = open_vae(studio.pipe, bundle)
     if vae and all(case.pictures for case in studio.cases):
         progress.begin("maps of noised pictures")
         looks += in_noised_pictures(studio, vae, progress.advance)
-    first = studio.first(FIRST)
+        if layers:
+            progress.begin("maps of each layer")
+            looks += in_each_layer(first, vae, open_eager(bundle, studio.pipe.manifest), progress.advance)
     watched = [Contender(name, "watched", {"gradient": name}) for name in WATCHED]
     progress.begin("maps while drawing")
     return looks + while_drawing(first, watched, scorer, progress.advance)
@@ -100,7 +109,7 @@ def _look(bundle: Path, studio: Studio, scorer: Scorer, progress: Progress) -> l
 
 def _lift(looks: Sequence[Look]) -> dict[str, dict[str, float]]:
     """Of each model in noised pictures, by timestep."""
-    noised = [look for look in looks if look.source == "noised"]
+    noised = [look for look in looks if look.source == "noised" and look.layer == MEAN]
     return {m: {f"{look.timestep:g}": round(look.lift.mean, 3) for look in noised if look.of == m} for m in MODELS}
 
 

@@ -18,7 +18,7 @@ def section(found: Result) -> Section:
         f"{found['n']} compositions, {found['steps']} steps of {found['sampler']}, guidance scale "
         f"{found['guidance_scale']:g}, every mode from the same noise. Intervals hold 95% of the means of "
         "10,000 times resampled compositions. Differences are paired by composition; a star marks one whose interval "
-        "excludes 0. Engines give the mean of attention over their map layers, so maps are not told apart by layer. "
+        "excludes 0. Maps are the mean over a model's map layers, as engines give it, but where layers are named. "
         "Seconds are of a picture, drawn in batches.",
         keys=(
             Key(recommended["name"], f"recommended for {recommended['placement']:.2f} of the objects in their boxes"),

@@ -1,24 +1,28 @@
 """A study as tables. Every mean has its 95% interval beside it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.grids import Grid, Result
+from benchmarks.study.looking import MEAN
 from benchmarks.study.scorers import SCORES
 
 HEADS = tuple(name.replace("_", " ") for name in SCORES)
 SOURCES = {"noised": "Maps of noised pictures", "drawing": "Maps while drawing"}
+LOOKED_AT = {"lift": "lift", "pointing game": "pointing", "AUC": "auc"}
+LAYER_END = ".transformer_blocks.0.attn2"
 TRUTHS = {"region": "the region", "found": "where it is found"}
 
 
 def grids(found: Result) -> list[Grid]:
     """The tables in the order of the questions: those that everybody wants to see."""
-    return [*_map_grids(found, ("noised",)), front_grid(found), gain_grid(found), placebo_grid(found)]
+    return [*map_grids(found, "noised"), front_grid(found), gain_grid(found), placebo_grid(found)]
 
 
 def details(found: Result) -> list[Grid]:
-    """By kind of composition, and maps while drawing."""
-    return [*(_group_grid(found, group) for group in found["rows"][0]["by"]), *_map_grids(found, ("drawing",))]
+    """By kind of composition, maps by layer and while drawing."""
+    groups = [_group_grid(found, group) for group, by in found["rows"][0]["by"].items() if by]
+    return [*groups, *map_grids(found, "noised", layers=True), *map_grids(found, "drawing")]
 
 
 def front_grid(found: Result) -> Grid:
@@ -40,17 +44,18 @@ def placebo_grid(found: Result) -> Grid:
     return Grid(title, ("gradient", *HEADS), rows)
 
 
-def _map_grids(found: Result, sources: Iterable[str]) -> Iterator[Grid]:
-    for source in sources:
-        looks = [look for look in found["maps"] if look["source"] == source]
-        if looks:
-            columns = ("maps of", "against", "timestep", "lift", "pointing game", "AUC", "n")
-            yield Grid(SOURCES[source], columns, [_look(look) for look in looks])
+def map_grids(found: Result, source: str, layers: bool = False) -> Iterator[Grid]:
+    """What maps knew, of layers or of their mean; none where nobody looked."""
+    looks = [look for look in found["maps"] if look["source"] == source and (look["layer"] != MEAN) == layers]
+    if looks:
+        columns = ("maps of", *(["layer"] if layers else []), "against", "timestep", *LOOKED_AT, "n")
+        yield Grid(SOURCES[source] + (", by layer" if layers else ""), columns, [_look(look, layers) for look in looks])
 
 
-def _look(look: Mapping[str, Any]) -> tuple[str, ...]:
-    figures = [with_interval(look[name]) for name in ("lift", "pointing", "auc")]
-    return look["of"], TRUTHS[look["truth"]], f"{look['timestep']:g}", *figures, str(look["lift"]["n"])
+def _look(look: Mapping[str, Any], layers: bool) -> tuple[str, ...]:
+    figures = [with_interval(look[name]) for name in LOOKED_AT.values()]
+    which = [look["layer"].removesuffix(LAYER_END)] if layers else []
+    return look["of"], *which, TRUTHS[look["truth"]], f"{look['timestep']:g}", *figures, str(look["lift"]["n"])
 
 
 def _group_grid(found: Result, group: str) -> Grid:
