@@ -13,10 +13,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.gradients.measure import open_eager
+from benchmarks.study import looking
 from benchmarks.study.cases import Case, read_cases
 from benchmarks.study.contenders import EXACT, Contender
 from benchmarks.study.drawing import Drawn, Sampling, Studio, batches
-from benchmarks.study.looking import TIMESTEPS, encode, in_noised_pictures, open_vae, while_drawing
+from benchmarks.study.looking import TIMESTEPS, encode, in_each_layer, in_noised_pictures, open_vae, while_drawing
 from benchmarks.study.placebo import CHANGES
 from benchmarks.study.saving import save_recommended
 from benchmarks.study.scorers import judge, open_scorer
@@ -170,7 +172,7 @@ def test_what_is_missing_is_one_line(tiny: Path, more: tuple[str, ...], said: st
 
 @pytest.mark.parametrize("scores", [{"object_recall": 1, "in_box": 1}, {"object_recall": 1, "in_box": 2, "realism": 1}])
 def test_a_scorer_that_says_something_else_is_named(scores: dict[str, float]) -> None:
-    with pytest.raises(RealCompoError, match="the scorer gives (no realism|in_box=2)"):
+    with pytest.raises(RealCompoError, match=r"the scorer gives (no realism|in_box=2)"):
         judge(lambda image, layout: scores, Image.new("RGB", (4, 4)), Layout([Region("x", box=PLACES[0])]))
 
 
@@ -238,6 +240,34 @@ def test_maps_of_noised_pictures_and_of_runs(tabletop: RealCompo, tabletop_bundl
         assert looks[model, 301].auc.mean > 0.55 and looks[model, 301].lift.n == 8
     drawn = while_drawing(studio, [Contender("spatial", "watched", {"gradient": "spatial"})], score, seen.append)
     assert {look.truth for look in drawn} == {"region", "found"} and len(drawn) == 2 * 5
+
+
+def test_layers_are_told_apart(
+    tabletop: RealCompo, tabletop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the engines give of a region is the mean of what the layers have of it in PyTorch."""
+    monkeypatch.setattr("benchmarks.study.looking.TIMESTEPS", (301,))
+    studio, vae = studio_of(tabletop, tmp_path, 2), open_vae(tabletop, tabletop_bundle)
+    eager, seen = open_eager(tabletop_bundle, tabletop.manifest), dict[str, list[torch.Tensor]]()
+    assert vae is not None
+    measured = looking.measure_maps
+
+    def keep(pipe: RealCompo, maps: torch.Tensor, regions: Any) -> list[dict[str, float]]:
+        seen.setdefault(which, []).append(maps)
+        return measured(pipe, maps, regions)
+
+    monkeypatch.setattr(looking, "measure_maps", keep)
+    which = "engines"
+    in_noised_pictures(studio, vae, lambda _: None)
+    which = "layers"
+    layers = in_each_layer(studio, vae, eager, lambda _: None)
+    names = tabletop.manifest.maps.layers
+    assert [(look.of, look.layer) for look in layers] == [(model, layer) for model in names for layer in names[model]]
+    for i, (model, own) in enumerate(names.items()):
+        mean = torch.stack(seen["layers"][i * len(own) : (i + 1) * len(own)]).mean(0)
+        mean = mean / mean.sum(-1, keepdim=True)
+        given = seen["engines"][i] / seen["engines"][i].sum(-1, keepdim=True)
+        torch.testing.assert_close(given, mean, rtol=1e-3, atol=1e-6, equal_nan=True)  # padding has no attention
 
 
 def test_tabletop_s_scorer_is_a_function_of_image_and_layout() -> None:

@@ -39,9 +39,7 @@ def test_the_coefficients_move_down_what_was_made_of_the_gradient(pipe: RealComp
         before, after = draw(pipe, change_gradient=change).trace[:2]
         torch.testing.assert_close(after.gradient, wanted)
         moved = after.coefficients - before.coefficients
-        torch.testing.assert_close(
-            moved / wanted, torch.full_like(moved, -SCALE * (1 - 0.5 / 3) ** 0.5), rtol=1e-3, atol=1
-        )
+        assert torch.cosine_similarity(moved.flatten(), -wanted.flatten(), dim=0) > 0.9999
 
 
 def test_where_each_model_looks(pipe: RealCompo, oracle: Oracle) -> None:
