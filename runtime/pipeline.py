@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 
 from runtime.backends import Engines, load_engines
 from runtime.bundle.manifest import Manifest, check_files, how_to_rebuild, read_manifest
-from runtime.denoising.balancer import Change, Regions, attention_loss
+from runtime.denoising.balancer import Regions, attention_loss
+from runtime.denoising.evaluation import Change
 from runtime.denoising.loop import Callback, Course, Denoiser
 from runtime.denoising.models import Conditions
 from runtime.denoising.numbers import make_numbers, numbers_at

@@ -4,7 +4,6 @@ Pure functions of tensors. In a pair, text-to-image comes first and spatial seco
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -12,8 +11,6 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 SURROGATE_UNIT = 1e-6
-
-Change = Callable[[Tensor], Tensor]  # what a gradient (B,2,h,w) is replaced by, of the same shape
 
 
 class Regions(NamedTuple):

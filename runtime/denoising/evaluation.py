@@ -4,7 +4,7 @@ It reads and writes tensors that stay where they are and takes no number of its 
 function runs as it is on a CPU and as one CUDA graph on a GPU.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from runtime.denoising.balancer import (
     Attention,
-    Change,
     attention_loss,
     drop_non_finite,
     exact_gradient,
@@ -26,6 +25,8 @@ from runtime.options import Work
 from runtime.sampling.tables import advance, start_history
 from runtime.stats import Stats
 from runtime.words import MODELS, Model
+
+Change = Callable[[Tensor], Tensor]  # what the coefficients' gradient (B,2,h,w) is replaced by, of the same shape
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 
 from runtime.backends import Engines
 from runtime.bundle.manifest import Manifest
-from runtime.denoising.balancer import Change, fusing_weights
+from runtime.denoising.balancer import fusing_weights
 from runtime.denoising.capture import Graphs, TorchGraph
-from runtime.denoising.evaluation import Evaluation, State, evaluate, start_state
+from runtime.denoising.evaluation import Change, Evaluation, State, evaluate, start_state
 from runtime.denoising.models import Conditions, Models
 from runtime.denoising.numbers import Numbers
 from runtime.options import Work

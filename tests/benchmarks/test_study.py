@@ -263,7 +263,7 @@ def test_layers_are_told_apart(
     layers = in_each_layer(studio, vae, eager, lambda _: None)
     names = tabletop.manifest.maps.layers
     assert [(look.of, look.layer) for look in layers] == [(model, layer) for model in names for layer in names[model]]
-    for i, (model, own) in enumerate(names.items()):
+    for i, own in enumerate(names.values()):
         mean = torch.stack(seen["layers"][i * len(own) : (i + 1) * len(own)]).mean(0)
         mean = mean / mean.sum(-1, keepdim=True)
         given = seen["engines"][i] / seen["engines"][i].sum(-1, keepdim=True)
