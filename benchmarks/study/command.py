@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks import machine
-from benchmarks.grids import show
+from benchmarks.grids import Result, show
 from benchmarks.options import GuidanceScale, JsonFile, Sampler, Steps
 from benchmarks.results import command_line, hand_over
 from benchmarks.study import tabletop
@@ -32,7 +32,7 @@ def study(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle, such as engines/tabletop.")],
     scenes: Annotated[
         int, typer.Option(min=4, help="Number of compositions, 4 or more: held-out scenes, or the first of --layouts.")
-    ] = 96,
+    ] = 100,
     placement: Annotated[
         float | None,
         typer.Option(
@@ -88,17 +88,20 @@ def study(
         studio = Studio(pipe, cases, Sampling(steps, sampler, guidance_scale, batch), folder)
         with Bar(pictures_of(studio, layers)) as bar:
             found = carry_out(bundle, studio, judge, placement, layers, bar)
-        pictures = write_pictures(bundle, studio, found.results, found.recommended["name"])
-        told = {"steps": steps, "sampler": sampler, "guidance_scale": guidance_scale, "pictures": pictures}
-        result = {**told, **as_json(found, studio)}
-        show(grids(result))
-        if not any(result["lift"].values()):
-            typer.echo("no maps of noised pictures: they take the bundle's checkpoints and a picture of each layout")
-        typer.echo(f"recommended: {found.recommended['name']}: {found.recommended['why']}")
+        result = as_json(found, studio) | {"pictures": write_pictures(bundle, studio, found)}
+        _tell(result)
         if save:
             save_recommended(bundle, pipe.manifest, found.recommended, command_line())
-            typer.echo(f"{bundle / MANIFEST} recommends it: python -m runtime generate {bundle} --preset recommended")
+            typer.echo(f"stored in {bundle}, for: python -m runtime generate {bundle} --preset recommended")
         hand_over("study", result, before, json_file)
+
+
+def _tell(result: Result) -> None:
+    show(grids(result))
+    if not any(result["lift"].values()):
+        typer.echo("no maps of noised pictures: they take the bundle's checkpoints and a picture of each layout")
+    recommended = result["recommended"]
+    typer.echo(f"recommended: {recommended['name']}: {recommended['why']}")
 
 
 class Bar:

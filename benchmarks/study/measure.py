@@ -77,6 +77,7 @@ def as_json(found: Study, studio: Studio) -> dict[str, Any]:
     none = next(result for result in found.results if result.contender.name == "none")
     return {
         "n": len(studio.cases),
+        **studio.sampling.knobs(),
         "lift": _lift(found.looks),
         "rows": [result.as_row(studio.cases) for result in found.results],
         "placebo": {

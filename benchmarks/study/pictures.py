@@ -1,6 +1,5 @@
 """The pictures of a study that its figures do not tell: what the models looked at, and what was drawn."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -10,7 +9,7 @@ from benchmarks.results import write_picture
 from benchmarks.study.drawing import Studio
 from benchmarks.study.figures import draw_heat_maps, draw_sheet
 from benchmarks.study.looking import noised_maps, open_vae
-from benchmarks.study.results import Result
+from benchmarks.study.measure import Study
 from runtime.words import MODELS
 
 HEATED = 2  # compositions whose maps are shown: the first ones
@@ -18,9 +17,9 @@ COLUMNS = 10  # compositions of the sheet: the first ones
 PLAIN = ("text_to_image", "spatial", "fixed:0.5", "none", "surrogate", "exact")
 
 
-def write_pictures(bundle: Path, studio: Studio, results: Sequence[Result], recommended: str) -> dict[str, str]:
+def write_pictures(bundle: Path, studio: Studio, found: Study) -> dict[str, str]:
     """Caption and file of each picture, as PNGs in the studio's folder."""
-    figures = {"what was drawn of the first compositions": ("drawn", _sheet(studio, results, recommended))}
+    figures = {"what was drawn of the first compositions": ("drawn", _sheet(studio, found))}
     for i, figure in enumerate(_heat_maps(bundle, studio)):
         figures[f"what the models looked at in noised pictures, composition {i}"] = (f"looked-{i}", figure)
     files = {caption: studio.folder / f"{name}.png" for caption, (name, _) in figures.items()}
@@ -29,8 +28,9 @@ def write_pictures(bundle: Path, studio: Studio, results: Sequence[Result], reco
     return {caption: str(file) for caption, file in files.items()}
 
 
-def _sheet(studio: Studio, results: Sequence[Result], recommended: str) -> Figure:
-    shown = [result.contender for result in results if result.contender.name in {*PLAIN, recommended}]
+def _sheet(studio: Studio, found: Study) -> Figure:
+    names = {*PLAIN, found.recommended["name"]}
+    shown = [result.contender for result in found.results if result.contender.name in names]
     rows = {c.name: studio.draw(c, lambda _: None).images()[:COLUMNS] for c in shown}
     return draw_sheet(studio.cases[:COLUMNS], rows)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from benchmarks.grids import Result
 from benchmarks.sections import Key, Picture, Section, embed
-from benchmarks.study.figures import draw_differences, draw_front, draw_groups, draw_lift
+from benchmarks.study.figures import SOURCES, draw_differences, draw_front, draw_groups, draw_lift
 from benchmarks.study.tables import details, grids
 
 SHOWN = ("text_to_image", "spatial", "exact")  # beside the recommended one, from simple to complex
@@ -33,10 +33,16 @@ def section(found: Result) -> Section:
     )
 
 
+def _counted(found: Result) -> str:
+    """How many pictures were looked at, of each source."""
+    most = {look["source"]: look["lift"]["n"] for look in found["maps"] if look["truth"] == "region"}
+    return ", ".join(f"n={n} {SOURCES[source]}" for source, n in most.items())
+
+
 def _pictures(found: Result) -> list[Picture]:
     n, shown = found["n"], [*SHOWN, found["recommended"]["name"]]
     drawn = [
-        embed("Do the maps know where objects are? Bands are 95% intervals", draw_lift(found)),
+        embed(f"Do the maps know where objects are? {_counted(found)}, bands are 95% intervals", draw_lift(found)),
         embed(f"Exact less placebos, and less the best of the others; n={n}, 95% intervals", draw_differences(found)),
         embed("Simple to complex; whiskers are 95% intervals", draw_groups(found, shown)),
     ]
