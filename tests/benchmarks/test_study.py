@@ -238,7 +238,6 @@ def test_maps_of_noised_pictures_and_of_runs(tabletop: RealCompo, tabletop_bundl
     for model in ("text_to_image", "spatial"):
         assert looks[model, 301].lift.mean > looks[model, 901].lift.mean > 0.9
         assert looks[model, 301].lift.n == looks[model, 301].auc.n == 8
-    assert looks["spatial", 301].auc.mean > 0.6
     drawn = while_drawing(studio, [Contender("spatial", "watched", {"gradient": "spatial"})], score, seen.append)
     assert {look.truth for look in drawn} == {"region", "found"} and len(drawn) == 2 * 5
 
