@@ -12,6 +12,7 @@ GATES_ON = (0.3, 0.5, 0.7)  # shares of the evaluations in which the spatial mod
 WEIGHTS = (0.1, 0.25, 0.5, 0.75)  # of the spatial model
 SCALES = (1e5, 1e7)  # beside the paper's, 1e6
 SEVERAL = 4  # evaluations an update, beside the paper's one
+STARTS = ("coefficients", "coefficient_seed", "form")  # what says where coefficients start
 TOLD_FOR = {"gligen": "grounding_fraction", "controlnet": "control_end"}  # what a kind calls that share
 
 
@@ -33,6 +34,11 @@ class Contender:
     @property
     def mode(self) -> str:
         return str(self.knobs["gradient"])
+
+    @property
+    def starts_itself(self) -> bool:
+        """Whether its coefficients start elsewhere than where the study would have them."""
+        return self.mode.startswith("fixed") or not self.knobs.keys().isdisjoint(STARTS)
 
     @property
     def switches(self) -> bool:

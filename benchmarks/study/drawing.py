@@ -78,22 +78,20 @@ class Studio:
 
     def outputs(self, contender: Contender, trace: bool = False) -> Iterator[tuple[Sequence[Case], Output]]:
         """A batch of cases after the other. Case i starts from the noise and coefficients of seed i, whatever draws."""
-        told = {**self.sampling.knobs(), **contender.knobs}
         change = CHANGES[contender.placebo] if contender.placebo else None
         for batch in batches(len(self.cases), self.sampling.batch):
             cases = [self.cases[i] for i in batch]
-            latents, coefficients = zip(*(self._start(i) for i in batch), strict=True)
-            yield (
-                cases,
-                self.pipe(
-                    [case.prompt for case in cases],
-                    layout=[case.layout for case in cases],
-                    latents=torch.stack(latents),
-                    trace=trace,
-                    change_gradient=change,
-                    **_with_coefficients(told, torch.stack(coefficients)),
-                ),
+            latents, coefficients = map(torch.stack, zip(*(self._start(i) for i in batch), strict=True))
+            start = None if contender.starts_itself else coefficients
+            output = self.pipe(
+                [case.prompt for case in cases],
+                layout=[case.layout for case in cases],
+                latents=latents,
+                trace=trace,
+                change_gradient=change,
+                **{**self.sampling.knobs(), "coefficients": start, **contender.knobs},
             )
+            yield cases, output
 
     def first(self, most: int) -> "Studio":
         """With its first cases alone."""
@@ -147,13 +145,6 @@ def batches(count: int, most: int) -> list[range]:
     parts = -(-count // most)
     edges = [round(part * count / parts) for part in range(parts + 1)]
     return [range(start, end) for start, end in pairwise(edges)]
-
-
-def _with_coefficients(told: dict[str, Any], drawn: Tensor) -> dict[str, Any]:
-    """The drawn coefficients, where neither a constant weight nor the contender says another start."""
-    if told["gradient"].startswith("fixed") or "coefficients" in told:
-        return told
-    return {**told, "coefficients": drawn}
 
 
 def _read_record(folder: Path, key: str) -> dict[str, Any] | None:
