@@ -149,7 +149,7 @@ def _looks_by_name(found: Result, source: str) -> dict[str, list[Mapping[str, An
 
 
 def _band(axes: Axes, label: str, timesteps: Sequence[float], found: Sequence[Mapping[str, float]]) -> None:
-    low, mean, high = ([one[name] for one in found] for name in ("low", "mean", "high"))
+    low, mean, high = (np.asarray([one[name] for one in found], float) for name in ("low", "mean", "high"))
     (line,) = axes.plot(timesteps, mean, "-o", markersize=3, label=label)
     axes.fill_between(timesteps, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
 

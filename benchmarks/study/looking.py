@@ -148,7 +148,13 @@ def _of_picture(pipe: RealCompo, maps: np.ndarray, regions: Sequence[Region | No
         return dict.fromkeys(MEASURES, np.nan)
     attention = np.stack([attention for attention, _ in there])
     masks = np.stack([region.mask_at(pipe.manifest.maps.resolution).flatten() for _, region in there])
-    return {name: float(np.nanmean(measure(attention, masks))) for name, measure in MEASURES.items()}
+    return {name: _mean(measure(attention, masks)) for name, measure in MEASURES.items()}
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are known; NaN if none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else np.nan
 
 
 def _truths(

@@ -23,8 +23,10 @@ class Estimate(NamedTuple):
     def excludes_zero(self) -> bool:
         return self.low > 0 or self.high < 0
 
-    def as_json(self) -> dict[str, float | int]:
-        return {"mean": round(self.mean, 4), "low": round(self.low, 4), "high": round(self.high, 4), "n": self.n}
+    def as_json(self) -> dict[str, float | int | None]:
+        """None where there is no scene, for JSON has no NaN."""
+        figures = {"mean": self.mean, "low": self.low, "high": self.high}
+        return {**{name: round(one, 4) if self.n else None for name, one in figures.items()}, "n": self.n}
 
 
 def estimate(values: ArrayLike) -> Estimate:

@@ -77,6 +77,8 @@ def _differences(found: Mapping[str, Any]) -> list[str]:
 
 
 def with_interval(one: Mapping[str, float], sign: str = "") -> str:
+    if not one["n"]:
+        return "none"
     return f"{one['mean']:{sign}.3f} ({one['low']:{sign}.3f} to {one['high']:{sign}.3f})"
 
 

@@ -44,3 +44,4 @@ def test_a_scene_without_a_number_does_not_count():
     assert found.n == 2 and found.mean == pytest.approx(0.6)
     nothing = estimate([np.nan])
     assert nothing.n == 0 and np.isnan(nothing.mean)
+    assert nothing.as_json() == {"mean": None, "low": None, "high": None, "n": 0}
