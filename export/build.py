@@ -38,7 +38,7 @@ from export.plans.plan_options import (
 from export.plans.to_engine import build_plan
 from export.provenance import build_command, located, own_models
 from export.publish import name_plan, publish, publish_part, store_graph, write_tokenizers
-from export.resume import finished, reason
+from export.resume import finished, reason, recommended_before
 from export.spatial import KINDS, open_checkpoints, share_unet
 from export.staging import check_space, disk_errors, scratch_folder
 from runtime.bundle.manifest import (
@@ -156,6 +156,7 @@ def build(
             built = _build_parts(parts, kept, job)
             files = write_tokenizers(tokenizers.values(), scratch, out)
             manifest = _manifest(_pair_spec(digests, job), built, files, shared, job)
+            manifest = manifest.model_copy(update={"recommended": recommended_before(manifest, out)})
             publish(manifest, scratch, out, [part.sidecar for part in parts], used)
     return manifest
 
@@ -323,4 +324,5 @@ def _manifest(
         zero_negative=model.zero_negative,
         max_tokens=geometry.max_tokens,
         scheduler=geometry.scheduler,
+        recommended=None,
     )

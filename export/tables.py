@@ -9,7 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.checkpoints.files import WeightsFile
-from runtime.bundle.manifest import FileSpec, Manifest, TensorSpec, bundle_files, engine_files, read_manifest
+from runtime.bundle.manifest import (
+    FileSpec,
+    Manifest,
+    RecommendedSpec,
+    TensorSpec,
+    bundle_files,
+    engine_files,
+    read_manifest,
+)
 from runtime.errors import RealCompoError
 from runtime.messages import shown
 from runtime.words import Precision
@@ -42,6 +50,8 @@ def bundle_table(manifest: Manifest) -> Table:
             "UNet", "one engine for both models, with the same weights: the text-to-image one is told of no layout"
         )
     table.add_row("made by", f"python -m export {shlex.join(manifest.command)}")
+    if manifest.recommended:
+        table.add_row("recommended", recommended_text(manifest.recommended))
     table.add_row("backend", f"{manifest.backend}, {manifest.precision}, batch {':'.join(map(str, manifest.batch))}")
     table.add_row(
         "image", f"{_shape(manifest.image_size)} pixels (height x width), at most {manifest.max_regions} regions"
@@ -54,6 +64,12 @@ def bundle_table(manifest: Manifest) -> Table:
     for model_name, layers in manifest.maps.layers.items():
         table.add_row(f"maps of {model_name}", f"{_shape(manifest.maps.resolution)} from\n" + "\n".join(layers))
     return table
+
+
+def recommended_text(recommended: RecommendedSpec) -> str:
+    """How to draw, why, and what found that out."""
+    knobs = ", ".join(f"{name}={value}" for name, value in recommended.knobs.items())
+    return f"{knobs}\n{escape(recommended.why)}\nfound by {escape(recommended.command)}"
 
 
 def engine_table(folder: Path, manifest: Manifest) -> Table:

@@ -19,13 +19,14 @@ from PIL import Image
 
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
-from runtime.cli import knob_values, plain_errors, with_options
+from runtime.cli import knob_values, knobs_on_command_line, plain_errors, with_options
 from runtime.denoising.loop import Callback
 from runtime.knobs import check_count, check_range
 from runtime.layouts.schema import layout_schema
 from runtime.output import Output
 from runtime.pipeline import COEFFICIENTS
 from runtime.planners import PLANNERS, layout_json, make_planner
+from runtime.presets import PRESETS, preset_knobs
 from runtime.request import every_knob
 from runtime.spatial.control_images import CONTROL_KINDS, control_picture
 from runtime.writing import (
@@ -76,6 +77,7 @@ def main() -> None:
 @app.command(epilog=EXAMPLES)
 @with_options(KNOBS)
 def generate(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Folder that `python -m export build` wrote.")],
     out: Annotated[
         Path,
@@ -94,6 +96,13 @@ def generate(
     coefficients: Annotated[
         str | None,
         typer.Option(help=f"Start of the fusing coefficients: {', '.join(COEFFICIENTS)}. Default: {COEFFICIENTS[0]}."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Options to draw with, but for those given: {', '.join(PRESETS)}, which `python -m benchmarks study "
+            "--save` stored in the bundle."
+        ),
     ] = None,
     traces: Annotated[
         Path | None,
@@ -128,6 +137,9 @@ def generate(
         pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream)
         height, width = pipe.manifest.image_size
         check_picture(out, (width, height))
+        values = knob_values(KNOBS, knobs)
+        if preset is not None:
+            values = preset_knobs(preset, pipe.manifest, knobs_on_command_line(context, values))
         with progress_bar() as callback:
             output = pipe(
                 wanted,
@@ -137,7 +149,7 @@ def generate(
                 coefficients=coefficients,
                 trace=traces is not None,
                 callback=callback,
-                **knob_values(KNOBS, knobs),
+                **values,
             )
         if traces:
             _write_traces(traces, output, wanted, placed, pipe.manifest.maps.resolution)

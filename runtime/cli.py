@@ -38,6 +38,12 @@ def knob_values(knobs: Mapping[str, Knob], given: Mapping[str, Any]) -> dict[str
     }
 
 
+def knobs_on_command_line(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the values of knobs, those that the user has given."""
+    sources = {name: context.get_parameter_source(name) for name in values}
+    return {name: value for name, value in values.items() if (source := sources[name]) and source.name != "DEFAULT"}
+
+
 def _parameter(knob: Knob) -> inspect.Parameter:
     default = None if _is_many(knob) else knob.default
     annotation: Any = Annotated[_type(knob), typer.Option(help=_help(knob))]

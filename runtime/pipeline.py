@@ -11,15 +11,17 @@ from torch import Generator, Tensor
 
 from runtime.backends import Engines, load_engines
 from runtime.bundle.manifest import Manifest, check_files, how_to_rebuild, read_manifest
-from runtime.denoising.balancer import Regions
+from runtime.denoising.balancer import Regions, attention_loss
+from runtime.denoising.evaluation import Change
 from runtime.denoising.loop import Callback, Course, Denoiser
 from runtime.denoising.models import Conditions
-from runtime.denoising.numbers import make_numbers
+from runtime.denoising.numbers import make_numbers, numbers_at
 from runtime.errors import RealCompoError
 from runtime.knobs import check_count
 from runtime.layouts.layout import Layout
-from runtime.options import Options
+from runtime.options import Options, Work
 from runtime.output import Output, to_images
+from runtime.presets import preset_knobs
 from runtime.request import Request, make_regions, make_request, pad_regions, read_knobs, with_knobs
 from runtime.sampling import make_table
 from runtime.spatial import kind_of, needed_roles
@@ -27,6 +29,7 @@ from runtime.stats import Stats
 from runtime.text.encoder import TextEncoder
 from runtime.text.tokens import PromptEncoder, open_tokenizers
 from runtime.turns import Turns
+from runtime.words import MODELS, Model
 
 COEFFICIENTS = ("normal", "equal")  # how they may start: as the paper draws them, or half of each model
 
@@ -91,6 +94,7 @@ class RealCompo:
         coefficients: Tensor | str | None = None,
         trace: bool = False,
         callback: Callback | None = None,
+        change_gradient: Change | None = None,
         **knobs: Any,
     ) -> Output:
         """Draw B = prompts * num_images images of (H,W) = `manifest.image_size`.
@@ -110,6 +114,8 @@ class RealCompo:
             trace: record what the balancer saw; see `TraceStep`.
             callback: called after each evaluation with its number (from 1), how many there are, the latents and the
                 coefficients; what it raises ends the run. It cannot draw with this pipeline.
+            change_gradient: for experiments such as placebos: what it makes of the gradient (B,2,h,w) of all images,
+                of the same shape, is what their coefficients move down. Torch operations alone, as a CUDA graph has it.
             knobs: those of `runtime.options.Options`, and the strengths of the bundle's kind of spatial model. Those of
                 `runtime.options.FORMS` are as in their `form` where they are None.
 
@@ -129,8 +135,47 @@ class RealCompo:
             generator = _seeded("seed", options.seed)
             start = self._draw(len(request.prompts), generator, latents, coefficients, options)
             conditions = self._prepare(request, options, stats)
-            final, seen = self._denoiser.run(course, *start, conditions, generator, stats, trace, callback)
+            final, seen = self._denoiser.run(
+                course, *start, conditions, generator, stats, trace, callback, change_gradient
+            )
             return Output(self._decode(final, stats), final, seen, stats)
+
+    def region_maps(
+        self, prompt: str | Sequence[str], *, layout: Layout | Sequence[Layout], latents: Tensor, timestep: float
+    ) -> dict[Model, Tensor]:
+        """Where each model looks for each region in given latents: attention (B,R,P) of the region's tokens, R being
+        the most regions of an image and P the pixels of `manifest.maps.resolution`, row by row.
+
+        Args:
+            prompt: one for each image, and `layout` likewise.
+            latents: (B,4,h,w) float32, as noisy as the models know them at that timestep, such as those of a picture
+                that noise was added to.
+            timestep: the training timestep.
+
+        Raises:
+            RealCompoError: latents of another shape, or a layout that does not fit the prompt or the bundle.
+        """
+        options, strengths = read_knobs({"guidance_scale": 1.0}, self._kind)
+        request = make_request(prompt, "", layout, 1)
+        expected = (len(request.prompts), *self.manifest.latent_shape)
+        if latents.shape != expected:
+            raise RealCompoError(f"latents has shape {tuple(latents.shape)}; these images take {expected}")
+        with self._turns.take(), torch.no_grad(), self._streams.own():
+            conditions = self._prepare(request, options, Stats())
+            numbers = numbers_at(timestep, self._spatial.scales(strengths, 1)[0], self.device)
+            work, given = Work(MODELS, guided=False, gradient=None), latents.to(self.device, torch.float32)
+            predictions = self._denoiser.models(conditions).predict(given, numbers, work)
+            found = {model: attention_loss(made.maps, *conditions.regions) for model, made in predictions.items()}
+        return {model: attention.region_maps[:, : conditions.most_regions] for model, attention in found.items()}
+
+    def recommended(self, **given: Any) -> dict[str, Any]:
+        """The knobs of the way to draw that a study chose for this bundle, with those given instead of its own:
+        `pipe(prompt, layout=layout, **pipe.recommended(steps=30))`.
+
+        Raises:
+            RealCompoError: no study has been stored in this bundle.
+        """
+        return preset_knobs("recommended", self.manifest, given)
 
     def _plan(self, options: Options, strengths: Any) -> Course:
         table = make_table(options.sampler, options.steps, self.manifest.scheduler)

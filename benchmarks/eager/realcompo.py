@@ -223,11 +223,15 @@ class EagerRealCompo:
         unconditional, conditional = self._run_unet(run, model, torch.cat([latents] * 2), timestep, run.told).chunk(2)
         return Prediction(conditional, unconditional + run.settings.guidance_scale * (conditional - unconditional))
 
-    def _see(self, run: Run, model: Model, latents: Tensor, timestep: int) -> Tensor:
-        """A model's attention maps (B,P,L), averaged over heads and layers, of the conditional rows."""
+    def layer_maps(self, run: Run, model: Model, latents: Tensor, timestep: int) -> dict[str, Tensor]:
+        """A model's attention maps (B,P,L) of each map layer, averaged over heads, of the conditional rows."""
         with recording(self.unets[model], self.map_layers) as maps:
             self._run_unet(run, model, latents, timestep, run.conditional)
-        return torch.stack([maps[layer] for layer in self.map_layers]).mean(0)
+        return {layer: maps[layer] for layer in self.map_layers}
+
+    def _see(self, run: Run, model: Model, latents: Tensor, timestep: int) -> Tensor:
+        """A model's attention maps (B,P,L), averaged over heads and layers, of the conditional rows."""
+        return torch.stack(list(self.layer_maps(run, model, latents, timestep).values())).mean(0)
 
     def _run_unet(self, run: Run, model: Model, latents: Tensor, timestep: int, rows: Rows) -> Tensor:
         """(N,4,h,w) -> (N,4,h,w)."""

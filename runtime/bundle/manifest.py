@@ -131,6 +131,14 @@ class SpatialSpec(_Spec):
     controls: tuple[str, ...] = ()  # what each ControlNet reads, in their order: `runtime.spatial.control_images`
 
 
+class RecommendedSpec(_Spec):
+    """The way to draw that `python -m benchmarks study --save` chose for this bundle."""
+
+    knobs: dict[str, bool | int | float | str]  # of a call
+    why: str
+    command: str  # that chose it
+
+
 class Manifest(_Spec):
     format_version: int
     command: tuple[str, ...]  # what follows `python -m export` to make the bundle, but for --out
@@ -152,6 +160,7 @@ class Manifest(_Spec):
     zero_negative: bool = False  # an empty negative prompt is told as zeros
     max_tokens: int
     scheduler: dict[str, Any]  # diffusers' scheduler config
+    recommended: RecommendedSpec | None = None
 
     @property
     def tokenizers(self) -> list[FileSpec]:

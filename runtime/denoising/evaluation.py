@@ -4,7 +4,7 @@ It reads and writes tensors that stay where they are and takes no number of its 
 function runs as it is on a CPU and as one CUDA graph on a GPU.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,8 @@ from runtime.options import Work
 from runtime.sampling.tables import advance, start_history
 from runtime.stats import Stats
 from runtime.words import MODELS, Model
+
+Change = Callable[[Tensor], Tensor]  # what the coefficients' gradient (B,2,h,w) is replaced by, of the same shape
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,14 @@ def start_state(latents: Tensor, coefficients: Tensor, numbers: Numbers) -> Stat
     return State(start_history(latents), coefficients.clone(), skipped, Numbers(*(part.clone() for part in numbers)))
 
 
-def evaluate(models: Models, state: State, work: Work, map_resolution: tuple[int, int], traced: bool) -> Evaluation:
+def evaluate(
+    models: Models,
+    state: State,
+    work: Work,
+    map_resolution: tuple[int, int],
+    traced: bool,
+    change: Change | None = None,
+) -> Evaluation:
     """Carry the state over one evaluation."""
     predictions = models.predict(state.latents, state.numbers, work)
     drawing = {model: predictions[model] for model in work.models}
@@ -73,6 +82,8 @@ def evaluate(models: Models, state: State, work: Work, map_resolution: tuple[int
     if gradient is not None:
         gradient, broken = drop_non_finite(gradient)
         state.skipped.add_(broken)
+        if change:
+            gradient = change(gradient)
         state.coefficients.sub_(state.numbers.step_size * gradient)
     advance(state.history, _combine(drawing, state.coefficients), state.numbers.weights)
     return Evaluation(attention, gradient, models.stats)

@@ -12,7 +12,7 @@ from runtime.backends import Engines
 from runtime.bundle.manifest import Manifest
 from runtime.denoising.balancer import fusing_weights
 from runtime.denoising.capture import Graphs, TorchGraph
-from runtime.denoising.evaluation import Evaluation, State, evaluate, start_state
+from runtime.denoising.evaluation import Change, Evaluation, State, evaluate, start_state
 from runtime.denoising.models import Conditions, Models
 from runtime.denoising.numbers import Numbers
 from runtime.options import Work
@@ -69,6 +69,7 @@ class Denoiser:
         stats: Stats,
         trace: bool,
         callback: Callback | None,
+        change: Change | None = None,
     ) -> tuple[Tensor, list[TraceStep]]:
         """The final latents (B,4,h,w), and the trace if asked for.
 
@@ -76,6 +77,7 @@ class Denoiser:
             latents: (B,4,h,w) to start from, as drawn from N(0, 1).
             coefficients: (B,2,h,w) to start from, text-to-image first.
             generator: draws fresh noise for samplers that add it.
+            change: of the coefficients' gradient.
         """
         start = start_state(latents * course.table.start, coefficients, course.numbers.at(0))
         workspace = self._workspace(start, conditions)
@@ -85,7 +87,8 @@ class Denoiser:
                 state.numbers.become(course.numbers.at(i))
                 if step.fresh:
                     state.fresh.copy_(torch.randn(latents.shape, generator=generator))
-                evaluation = workspace.graphs.run((work, trace), partial(self._evaluate, workspace, work, trace))
+                piece = partial(self._evaluate, workspace, work, trace, change)
+                evaluation = workspace.graphs.run((work, trace, change), piece)
                 stats.add(evaluation.stats)
                 if trace:
                     seen.append(_trace_step(step.timestep, workspace, work, evaluation))
@@ -109,8 +112,8 @@ class Denoiser:
         self._workspaces[key].begin(state, conditions)
         return self._workspaces[key]
 
-    def _evaluate(self, workspace: Workspace, work: Work, trace: bool) -> Evaluation:
-        return evaluate(self.models(workspace.conditions), workspace.state, work, self._map_resolution, trace)
+    def _evaluate(self, workspace: Workspace, work: Work, trace: bool, change: Change | None) -> Evaluation:
+        return evaluate(self.models(workspace.conditions), workspace.state, work, self._map_resolution, trace, change)
 
 
 def _warn_of_skipped(stats: Stats, count: int) -> None:

@@ -34,6 +34,19 @@ class Numbers(NamedTuple):
             own.copy_(other)
 
 
+def numbers_at(timestep: float, spatial_scales: tuple[float, ...], device: torch.device) -> Numbers:
+    """Those of an evaluation that only looks, and takes no step."""
+    none = torch.zeros(1, device=device)
+    return Numbers(
+        timestep=none + timestep,
+        weights=none,
+        trial=none,
+        step_size=none,
+        spatial_scales=torch.tensor([spatial_scales], dtype=torch.float32, device=device),
+        guidance_scale=none + 1,
+    )
+
+
 def make_numbers(
     table: Table, options: Options, spatial_scales: Sequence[tuple[float, ...]], pixels: int, device: torch.device
 ) -> Numbers:
