@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import FieldError, RealCompoError
+from runtime.layouts.formats.table import conversion_of
 from runtime.layouts.geometry import Box, Keypoint, coverage, extent, pixel_edges
 from runtime.layouts.images import ImageSource, read_depth, read_labels, read_mask
 from runtime.layouts.keypoints import box_around, clean
 from runtime.layouts.openpose import read_openpose
+from runtime.layouts.other_tools import OtherTools
 from runtime.layouts.palette import class_id
-from runtime.layouts.schema import RegionFile, read_layout_file
+from runtime.layouts.schema import LayoutFile, RegionFile, read_layout_file
+from runtime.layouts.wrong_boxes import check_boxes
 
 PLACES = ("box", "mask", "keypoints")
 
@@ -93,7 +96,7 @@ class Region:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class Layout(OtherTools):
     """The regions of one image, the prompt where a file gave it, and what ControlNets see of the image.
 
     Args:
@@ -130,10 +133,11 @@ class Layout:
         """Read a layout.json. Paths in it are relative to its folder and stay inside it.
 
         Raises:
-            RealCompoError: the file is missing or damaged, or a field is wrong; the message names it.
+            RealCompoError: the file is missing, damaged or another tool's, or a field is wrong; the message names it.
         """
         path = Path(path)
-        file = read_layout_file(path)
+        file = _read(path)
+        check_boxes([region.box for region in file.regions], path)
         regions = [_region_from_file(region, i, path) for i, region in enumerate(file.regions)]
         with _fields_of(path):
             segmentation = _inside(path.parent, file.segmentation, "segmentation")
@@ -152,6 +156,16 @@ class Layout:
             found = ", ".join(map(str, np.unique(self.segmentation)))
             raise FieldError(field, f"the segmentation has no pixel of class {region.label}; its classes are {found}")
         return replace(region, mask=mask)
+
+
+def _read(path: Path) -> LayoutFile:
+    """The file; of another tool's, the refusal says how it is converted."""
+    try:
+        return read_layout_file(path)
+    except RealCompoError as error:
+        if conversion := conversion_of(path):
+            raise RealCompoError(f"{path} is no layout of ours: {conversion}") from error
+        raise
 
 
 def _region_from_file(region: RegionFile, i: int, path: Path) -> Region:
