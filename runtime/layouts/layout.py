@@ -32,8 +32,8 @@ class Region:
         mask: over the whole image at any resolution: a PIL image, the path of one, or a numpy array (H,W) of bool,
             of float in 0..1 or of uint8 in 0..255.
         keypoints: (x, y) each, in fractions, or None for one that is not seen, as are (0, 0) and (-1, -1) of a body's
-            18 or 25, and kept so; the region is what the image has of the box around them, and points may lie outside
-            it. `read_openpose` reads them from a file.
+            17, 18 or 25, and kept so; the region is what the image has of the box around them, and points may lie
+            outside it. `read_openpose` reads them from a file.
         tokens: the indices of the prompt's tokens that speak of the object, instead of those that its words match.
         label: the object's class in a segmentation: its id, or its name in ADE20K, which is kept as the id. A region
             that has no other place gets one from its layout: the pixels of this class in `Layout.segmentation`.
@@ -172,7 +172,7 @@ def _region_from_file(region: RegionFile, i: int, path: Path) -> Region:
     with _fields_of(path, f"regions.{i}"):
         mask = _inside(path.parent, region.mask, "mask")
         openpose = _inside(path.parent, region.openpose, "openpose")
-        keypoints = region.keypoints if openpose is None else read_openpose(openpose, region.person)
+        keypoints = region.keypoints if openpose is None else read_openpose(openpose, region.person, region.frame)
         return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label)
 
 
