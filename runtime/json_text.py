@@ -17,6 +17,10 @@ UNION = ("int", "str")  # what pydantic adds to the place of a value that may be
 MOST_DIGITS = 300  # of an integer: a float has no more
 
 
+class NotJson(RealCompoError):
+    """A text that is no JSON at all."""
+
+
 def read_json(model: type[M], content: bytes) -> M:
     """A model of a file's bytes: UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
@@ -59,7 +63,8 @@ def parse_json(text: str) -> Any:
             text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite, parse_int=_short_integer
         )
     except json.JSONDecodeError as error:
-        raise _bad(f"Invalid JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
+        place = f"at line {error.lineno} column {error.colno}"
+        raise NotJson(f"the file: Invalid JSON: {error.msg} {place}") from error
     except RecursionError as error:
         raise _bad("Invalid JSON: it is nested too deeply") from error
 

@@ -37,7 +37,9 @@ def _check_choices(choices: Choices) -> None:
         if value is not None and value not in allowed:
             raise RealCompoError(f"--{name} {value} is unknown; use one of {', '.join(allowed)}")
     if choices.size and not (len(choices.size) == 2 and min(choices.size) > 0):
-        raise RealCompoError(f"size={choices.size} is no width and height above 0; give them as in --size 640x480")
+        raise RealCompoError(
+            f"--size {'x'.join(f'{side:g}' for side in choices.size)} is no width and height above 0; give 640x480, say"
+        )
 
 
 def _pick(entries: Sequence[Entry], request: Request) -> Entry:

@@ -2,13 +2,15 @@
 
 import ast
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import RealCompoError
-from runtime.json_text import decoded, parse_json
+from runtime.json_text import NotJson, decoded, parse_json
 
 LONGEST_LITERAL = 1_000_000  # characters: Python's own parser takes a hundred times the memory
 
@@ -32,7 +34,8 @@ class Source:
     @cached_property
     def text(self) -> str:
         """Raises: RealCompoError: the file is no text."""
-        return decoded(self.content).removeprefix("\ufeff")
+        with self._named():
+            return decoded(self.content).removeprefix("\ufeff")
 
     @cached_property
     def data(self) -> Any:
@@ -42,17 +45,24 @@ class Source:
             RealCompoError: JSON that says a thing twice, or has a number that is none.
         """
         try:
-            return parse_json(self.text)
-        except RealCompoError as error:
-            literal = read_literal(self.text)
-            if literal is None and not isinstance(error.__cause__, json.JSONDecodeError):
-                raise
-            return literal
+            with self._named():
+                return parse_json(self.text)
+        except NotJson:
+            return read_literal(self.text)
 
     def check_json(self) -> None:
         """Raises: RealCompoError: the text starts like JSON and is damaged."""
         if self.data is None and self.text.lstrip()[:1] in ("{", "["):
-            parse_json(self.text)
+            with self._named():
+                parse_json(self.text)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Say of what is wrong with the text whose it is."""
+        try:
+            yield
+        except RealCompoError as error:
+            raise type(error)(f"{self.path}: {error}") from error
 
 
 def read_literal(text: str) -> Any:
