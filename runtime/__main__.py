@@ -1,7 +1,8 @@
-"""The command line: `python -m runtime generate | plan | show | schema`."""
+"""The command line: `python -m runtime generate | plan | show | convert | schema`."""
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -22,13 +23,21 @@ from runtime.backends import BACKENDS
 from runtime.cli import knob_values, knobs_on_command_line, plain_errors, with_options
 from runtime.denoising.loop import Callback
 from runtime.knobs import check_count, check_range
+from runtime.layouts.formats.boxes import FORMS
+from runtime.layouts.formats.kind import Choices, Size
+from runtime.layouts.formats.reading import read_tools_layout
+from runtime.layouts.formats.table import FORMATS
+from runtime.layouts.layout import PLACES
 from runtime.layouts.schema import layout_schema
+from runtime.layouts.writing import layout_files, layout_json
+from runtime.messages import some_of
 from runtime.output import Output
 from runtime.pipeline import COEFFICIENTS
-from runtime.planners import PLANNERS, layout_json, make_planner
+from runtime.planners import PLANNERS, make_planner
 from runtime.presets import PRESETS, preset_knobs
 from runtime.request import every_knob
 from runtime.spatial.control_images import CONTROL_KINDS, control_picture
+from runtime.text.tokens import mentions
 from runtime.writing import (
     check_apart,
     check_folder,
@@ -57,6 +66,15 @@ Examples:
     python -m runtime plan --prompt "two red balls left of a blue cube" --out scene.json --picture scene.png
 
     python -m runtime plan --prompt "a cat on a chair" --planner chat --base-url http://localhost:11434/v1 --model qwen3
+"""
+CONVERT_EXAMPLES = """
+Examples:
+
+    python -m runtime convert instances.json --from coco --entry 42 --prompt "a cat on a chair" --out layout.json
+
+    python -m runtime convert answer.txt --from lmd --out layout.json
+
+    python -m runtime convert boxes.json --from comfyui --boxes xywh --size 640x480 --phrase cat --out layout.json
 """
 
 BLANK = "#e8e8e8"  # what regions are drawn on
@@ -224,6 +242,47 @@ def show(
         typer.echo(out)
 
 
+@app.command(epilog=CONVERT_EXAMPLES)
+def convert(
+    file: Annotated[Path, typer.Argument(help="Another tool's layout.")],
+    out: Annotated[Path, typer.Option(help="File layout.json to write; pictures of masks are put beside it.")],
+    tool: Annotated[
+        str | None,
+        typer.Option("--from", help=f"Whose it is: {', '.join(FORMATS)}. Default: told where it can be but one's."),
+    ] = None,
+    entry: Annotated[
+        str | None,
+        typer.Option(help="Which of the file's pictures: a name or number that the file has, or a place, from 0."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT that coordinates count in: 640x480 pixels, 1x1 fractions, 1000x1000."),
+    ] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(help=f"What a box's four numbers are, where the file leaves it open: {', '.join(FORMS)}."),
+    ] = None,
+    place: Annotated[
+        str | None, typer.Option(help=f"What to take of objects that have several: {', '.join(PLACES)}. Default: box.")
+    ] = None,
+    phrase: Annotated[
+        list[str] | None, typer.Option(help="An object's phrase, instead of the file's; repeat it, one an object.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to draw, instead of the file's.")] = None,
+) -> None:
+    """Convert another tool's layout to ours. The last line printed is the layout's path."""
+    with plain_errors():
+        check_writable(out)
+        if out.exists() and out.samefile(file):
+            raise RealCompoError(f"{out} is the file to convert; give --out another name")
+        choices = Choices(entry, _read_size(size), boxes, place, tuple(phrase or ()), prompt)
+        placed = read_tools_layout(file, tool, choices)
+        _warn_of_phrases(placed)
+        for path, content in layout_files(placed, out).items():
+            write_file(path, content)
+            typer.echo(path)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of layout.json."""
@@ -266,6 +325,28 @@ def _choose_prompt(prompt: str | None, layout: Layout | None) -> str:
     if layout is None or layout.prompt is None:
         raise RealCompoError("there is no prompt: give --prompt, or a --layout file with a prompt")
     return layout.prompt
+
+
+def _read_size(text: str | None) -> Size | None:
+    """Of WIDTHxHEIGHT."""
+    if text is None:
+        return None
+    try:
+        width, height = (float(side) for side in text.lower().split("x"))
+    except ValueError as error:
+        raise RealCompoError(f"--size {text} is no size; give WIDTHxHEIGHT, as in 640x480") from error
+    return width, height
+
+
+def _warn_of_phrases(layout: Layout) -> None:
+    """Drawing needs phrases that the prompt has, or tokens."""
+    lost = [
+        one.phrase for one in layout.regions if one.tokens is None and not mentions(layout.prompt or "", one.phrase)
+    ]
+    if layout.prompt is None:
+        warnings.warn("the layout has no prompt; give --prompt, to this command or to generate", stacklevel=2)
+    elif lost:
+        warnings.warn(f"the prompt does not have {some_of(lost)}; mend the phrase or the prompt", stacklevel=2)
 
 
 def _numbered(out: Path, count: int) -> list[Path]:

@@ -67,8 +67,15 @@ class Picture:
 
     @property
     def stencil(self) -> np.ndarray | None:
-        """The alpha, uint8 (H,W), of a picture that is white and nothing else."""
-        return self.alpha if self.alpha is not None and self.rgba[..., :3].min() == 255 else None
+        """The alpha, uint8 (H,W), of a picture that is white and nothing else, or one colour where it is seen at all.
+
+        Not of black: a hole in a black picture is a mask too.
+        """
+        if self.alpha is None:
+            return None
+        seen = self.rgba[..., :3][self.alpha > 0]
+        is_one_colour = seen.size > 0 and (seen == seen[0]).all() and seen.max() > COLOUR_NOISE
+        return self.alpha if is_one_colour else None
 
     @property
     def palette(self) -> np.ndarray | None:

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import FieldError, RealCompoError
+from runtime.layouts.formats.table import conversion_of
 from runtime.layouts.geometry import Box, Keypoint, coverage, extent, pixel_edges, whole_cells
 from runtime.layouts.images import ImageSource, read_depth, read_labels, read_mask
 from runtime.layouts.keypoints import box_around, clean
 from runtime.layouts.openpose import read_openpose
+from runtime.layouts.other_tools import OtherTools
 from runtime.layouts.palette import class_id
-from runtime.layouts.schema import RegionFile, read_layout_file
+from runtime.layouts.schema import LayoutFile, RegionFile, read_layout_file
+from runtime.layouts.wrong_boxes import check_boxes
 
 PLACES = ("box", "mask", "keypoints")
 
@@ -29,8 +32,8 @@ class Region:
         mask: over the whole image at any resolution: a PIL image, the path of one, or a numpy array (H,W) of bool,
             of float in 0..1 or of uint8 in 0..255.
         keypoints: (x, y) each, in fractions, or None for one that is not seen, as are (0, 0) and (-1, -1) of a body's
-            18 or 25, and kept so; the region is what the image has of the box around them, and points may lie outside
-            it. `read_openpose` reads them from a file.
+            17, 18 or 25, and kept so; the region is what the image has of the box around them, and points may lie
+            outside it. `read_openpose` reads them from a file.
         tokens: the indices of the prompt's tokens that speak of the object, instead of those that its words match.
         label: the object's class in a segmentation: its id, or its name in ADE20K, which is kept as the id. A region
             that has no other place gets one from its layout: the pixels of this class in `Layout.segmentation`.
@@ -104,7 +107,7 @@ class Region:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class Layout(OtherTools):
     """The regions of one image, the prompt where a file gave it, and what ControlNets see of the image.
 
     Args:
@@ -141,10 +144,11 @@ class Layout:
         """Read a layout.json. Paths in it are relative to its folder and stay inside it.
 
         Raises:
-            RealCompoError: the file is missing or damaged, or a field is wrong; the message names it.
+            RealCompoError: the file is missing, damaged or another tool's, or a field is wrong; the message names it.
         """
         path = Path(path)
-        file = read_layout_file(path)
+        file = _read(path)
+        check_boxes([region.box for region in file.regions], path)
         regions = [_region_from_file(region, i, path) for i, region in enumerate(file.regions)]
         with _fields_of(path):
             segmentation = _inside(path.parent, file.segmentation, "segmentation")
@@ -165,11 +169,21 @@ class Layout:
         return replace(region, mask=mask)
 
 
+def _read(path: Path) -> LayoutFile:
+    """The file; of another tool's, the refusal says how it is converted."""
+    try:
+        return read_layout_file(path)
+    except RealCompoError as error:
+        if conversion := conversion_of(path):
+            raise RealCompoError(f"{path} is no layout of ours: {conversion}") from error
+        raise
+
+
 def _region_from_file(region: RegionFile, i: int, path: Path) -> Region:
     with _fields_of(path, f"regions.{i}"):
         mask = _inside(path.parent, region.mask, "mask")
         openpose = _inside(path.parent, region.openpose, "openpose")
-        keypoints = region.keypoints if openpose is None else read_openpose(openpose, region.person)
+        keypoints = region.keypoints if openpose is None else read_openpose(openpose, region.person, region.frame)
         return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label)
 
 

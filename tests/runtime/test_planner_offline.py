@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from benchmarks.tabletop.scenes import CATEGORIES, holds, sample_scene
 from runtime import Layout, RealCompoError
+from runtime.layouts.writing import layout_json
 from runtime.planners import counts as written
-from runtime.planners import layout_json, make_planner
+from runtime.planners import make_planner
 from runtime.planners.offline import plan
 from runtime.planners.placement import split
 from runtime.planners.vocabulary import MARKS, singular
