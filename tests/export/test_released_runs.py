@@ -33,25 +33,23 @@ def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float((found - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.parametrize("sampler", ["plms", "ddim"])
-def test_it_follows_the_eager_run_over_50_steps(pipe: RealCompo, eager: EagerRealCompo, sampler: str) -> None:
+def test_it_follows_the_eager_run_over_50_steps(pipe: RealCompo, eager: EagerRealCompo) -> None:
     """Both draw their coefficients themselves."""
     assert pipe.manifest.scheduler["prediction_type"] == "epsilon"
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(11))
     form = replace(RELEASED_LAYOUT, repeats_forwards=False)
-    settings = Settings(50, 3.0, sampler=sampler, coefficient_scale=SCALE, form=form)  # type: ignore[arg-type]
+    settings = Settings(50, 3.0, coefficient_scale=SCALE, form=form)
     wanted = eager([PROMPT] * 2, [LAYOUT] * 2, latents, settings=settings)
     found = pipe(
         [PROMPT] * 2,
         layout=LAYOUT,
         latents=latents,
         guidance_scale=3.0,
-        sampler=sampler,
         coefficient_scale=SCALE,
         form="released",
         trace=True,
     )
-    assert len(found.trace) == len(wanted.evaluations) == (51 if sampler == "plms" else 50)
+    assert len(found.trace) == len(wanted.evaluations) == 51
     for step, evaluation in zip(found.trace, wanted.evaluations, strict=True):
         assert relative_error(step.coefficients, evaluation.coefficients) < 1e-3
         assert (step.gradient is None) is (evaluation.gradient is None)
