@@ -17,7 +17,7 @@ from runtime.layouts.openpose import read_openpose
 from runtime.layouts.other_tools import OtherTools
 from runtime.layouts.palette import class_id
 from runtime.layouts.schema import LayoutFile, RegionFile, read_layout_file
-from runtime.layouts.wrong_boxes import check_boxes
+from runtime.layouts.wrong_boxes import check_boxes, other_boxes
 
 PLACES = ("box", "mask", "keypoints")
 
@@ -175,7 +175,9 @@ def _read(path: Path) -> LayoutFile:
         return read_layout_file(path)
     except RealCompoError as error:
         if conversion := conversion_of(path):
-            raise RealCompoError(f"{path} is no layout of ours: {conversion}") from error
+            raise RealCompoError(conversion) from error
+        if ".bbox: unknown field" in f"{error}":
+            raise RealCompoError(f"{error} {other_boxes(path)}") from error
         raise
 
 

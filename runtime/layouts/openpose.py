@@ -74,8 +74,16 @@ def _of_editor(data: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"it has {len(points)} keypoints; give 18 a person")
     else:
         people = [points[i : i + 18] for i in range(0, len(points), 18)]
-    flat = [{"pose_keypoints_2d": [number for point in person for number in _triple(point)]} for person in people]
+    flat = [
+        {"pose_keypoints_2d": [number for point in _list(person) for number in _triple(point)]} for person in people
+    ]
     return {"people": flat, "canvas_width": data.get("width"), "canvas_height": data.get("height")}
+
+
+def _list(person: Any) -> list[Any]:
+    if not isinstance(person, list):
+        raise ValueError("keypoints has a person who is no list of points")
+    return person
 
 
 def _triple(point: Any) -> list[Any]:

@@ -33,3 +33,9 @@ def check_boxes(boxes: Sequence[Box | None], path: Path) -> None:
         raise RealCompoError(
             f"{where} is empty as x0, y0, x1, y1, and all boxes fit as x, y, width, height. If they are that: {command}"
         )
+
+
+def other_boxes(path: Path) -> str:
+    """What to run on a file whose boxes are called bbox, which in other tools mostly have a width and a height."""
+    command = convert_command(path, "layout", Choices(boxes="xywh"))
+    return f"Of boxes that have a width and a height: {command}"

@@ -2,12 +2,14 @@
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from runtime import Layout, RealCompoError
@@ -256,6 +258,12 @@ FILES: dict[str, tuple[Any, dict[str, Any], str | None, list[tuple[str, tuple[fl
         "a dot",
         [("a dot", (0.2, 0.25, 0.6, 0.75))],
     ),
+    "instancediffusion, blank": (
+        {**INSTANCES, "annos": [*INSTANCES["annos"], {"bbox": [0, 256, 0, 0], "mask": [], "caption": "a cloud"}]},
+        {},
+        "a Corgi next to a cupcake",
+        [("a Corgi", (0.25, 0.25, 0.75, 0.75)), ("cupcake", (0, 0.75, 1, 1))],
+    ),
     "gligen": (
         GLIGEN,
         {},
@@ -288,6 +296,19 @@ FILES: dict[str, tuple[Any, dict[str, Any], str | None, list[tuple[str, tuple[fl
         {},
         "Two cute small corgi near a lake.",
         [("a corgi", (0.05, 0.05, 0.5, 0.6)), ("a corgi", (0.5, 0.05, 1, 0.6)), ("a lake", (0, 0, 1, 1))],
+    ),
+    "realcompo, among other commands": (
+        f"# the authors' way\n{AUTHORS}python inference_keypoint.py --user_prompt 'Elsa' --token_location '[1]'\n"
+        + AUTHORS.replace("corgi", "cat"),
+        {"entry": 1},
+        "Two cute small cat near a lake.",
+        [("a cat", (0.05, 0.05, 0.5, 0.6)), ("a cat", (0.5, 0.05, 1, 0.6)), ("a lake", (0, 0, 1, 1))],
+    ),
+    "realcompo, an option a line": (
+        "--object=\"['a bee']\"\n--boundingbox='[[0.2, 0.2, 0.4, 0.8]]'\n--token_location '[2]'\n--user_prompt 'a bee'",
+        {},
+        "a bee",
+        [("a bee", (0.2, 0.2, 0.4, 0.8))],
     ),
     "realcompo, an answer": (
         AUTHORS_ANSWER,
@@ -552,6 +573,11 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "3 objects, 3 boxes and 2 token locations",
     ),
+    "an option twice": (
+        AUTHORS.replace("--token_location", "--user_prompt 'x' --token_location"),
+        {},
+        "--user_prompt: it is given twice; write one command a line",
+    ),
     "an open quote": (AUTHORS.replace("lake.'", "lake."), {}, "is no shell command: No closing quotation"),
     "a workflow without boxes": ({"5": WORKFLOW["5"]}, {}, "has no GLIGENTextBoxApply node"),
     "a linked number": (
@@ -603,11 +629,51 @@ def test_what_is_not_certain_is_refused_in_one_line(write: Callable[..., Path], 
     assert str(path) in str(refused.value) or "unknown" in message
 
 
+def parts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to every value in a JSON value."""
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from parts(value[key], (*path, key))
+
+
+def replaced(value: Any, path: tuple[Any, ...], part: Any) -> Any:
+    if not path:
+        return part
+    copy = value.copy()
+    copy[path[0]] = replaced(value[path[0]], path[1:], part)
+    return copy
+
+
+JUNK = [None, 5, -1, "x", "", [], {}, [[1]], [1, 2, 3, 4], True, 1e308, 10**30, {"a": 1}]
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_any_file_is_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    """Cut off, or with one of its values replaced."""
+    name = data.draw(st.sampled_from(sorted(FILES)))
+    content, how, _, _ = FILES[name]
+    path = tmp_path_factory.getbasetemp() / "damaged.json"
+    if isinstance(content, str):
+        path.write_text(content[: data.draw(st.integers(0, len(content)))])
+    else:
+        way = data.draw(st.sampled_from(list(parts(content))))
+        path.write_text(json.dumps(replaced(content, way, data.draw(st.sampled_from(JUNK)))))
+    try:
+        read(path, **{"tool": name.split(",")[0], **how} if not name.startswith("layout,") else how)
+    except RealCompoError as error:
+        said = str(error).replace(str(path), "")
+        assert len(said.splitlines()) == 1
+        assert len(said.split("python -m ")[0]) < 400
+
+
 def test_what_is_lost_is_said(write: Callable[..., Path]) -> None:
     with pytest.warns(UserWarning, match=r"give it to generate: --negative-prompt 'birds'"):
         Layout.from_lmd(write(LMD))
     with pytest.warns(UserWarning, match="1 of 2 boxes leave the image; they are cut at its edge"):
         Layout.from_instancediffusion(write(INSTANCES))
+    with pytest.warns(UserWarning, match="1 of 1 objects have no width and no height; they are left out"):
+        Layout.from_instancediffusion(write({**INSTANCES, "annos": [{"bbox": [0, 0, 0, 0], "caption": "a cloud"}]}))
     with pytest.warns(UserWarning, match="1 of 2 objects have no mask; they keep what they have"):
         Layout.from_coco(write(COCO), entry=7, place="mask")
 
@@ -631,6 +697,11 @@ OURS = {
             "--from layout --boxes xywh --size WIDTHxHEIGHT --out converted.json",
         ),
         (INSTANCES, "--from instancediffusion --out converted.json"),
+        ([[64, 128, 256, 384]], "--from comfyui --boxes xyxy --out converted.json"),
+        (
+            {"regions": [{"phrase": "x", "bbox": [0.1, 0.1, 0.5, 0.5]}]},
+            "--from layout --boxes xywh --out converted.json",
+        ),
         (COCO, "--from coco --out converted.json"),
         (WORKFLOW, "--from comfyui --out converted.json"),
         (GLIGEN, "--from gligen --out converted.json"),

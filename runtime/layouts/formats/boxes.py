@@ -17,6 +17,7 @@ FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 LIKELY = ("xyxy", "xywh")  # what is taken for one another
 PIXELS_FROM = 2  # most boxes have a coordinate above it in pixels, and none in fractions
+FARTHEST = 1e9  # of any unit
 SLACK = 0.02  # of the image, by which tools' boxes leave it for rounding
 
 
@@ -67,6 +68,9 @@ def size_of(scene: Scene, request: Request, values: np.ndarray) -> Size:
 
 
 def _corners(values: np.ndarray, scene: Scene, request: Request, wheres: Sequence[str]) -> np.ndarray:
+    if np.abs(values).max() > FARTHEST:
+        i = int(np.abs(values).max(axis=1).argmax())
+        raise FieldError(wheres[i], f"{_shown(values[i])} is no place; mend that box")
     form = request.choices.boxes or scene.form
     width, height = size = size_of(scene, request, values)
     _check_unit(values, size, request, wheres)

@@ -52,11 +52,13 @@ class _Annotation(BaseModel):
 def _entries(source: Source) -> Sequence[Entry]:
     if not has(source.data, "images", "annotations"):
         raise FieldError("", "it has no images and annotations, as COCO's files have")
+    if not isinstance(source.data["annotations"], list):
+        raise FieldError("annotations", "it is no list")
     tables = part(_Tables, {key: source.data.get(key, []) for key in ("images", "categories")}, "")
     annotations: dict[Any, list[tuple[int, Any]]] = {}
     for i, annotation in enumerate(source.data["annotations"]):
-        if not has(annotation, "image_id"):
-            raise FieldError(f"annotations.{i}.image_id", "it is missing")
+        if not has(annotation, "image_id") or not isinstance(annotation["image_id"], int | str):
+            raise FieldError(f"annotations.{i}.image_id", "it is missing, or no id")
         annotations.setdefault(annotation["image_id"], []).append((i, annotation))
     names = {category.id: category.name for category in tables.categories}
     return [

@@ -29,6 +29,17 @@ class _Detections(BaseModel):
     labels: list[str]
 
 
+class _Elements(BaseModel):
+    elements: list[Any]
+
+
+class _Caption(BaseModel):
+    """Ideogram's."""
+
+    high_level_description: str | None = None
+    compositional_deconstruction: _Elements
+
+
 class _Kind(NamedTuple):
     """A kind of list: what tells it, how it is read, and whether it is ComfyUI's alone."""
 
@@ -84,10 +95,10 @@ def _sorted(box: Sequence[float]) -> list[float]:
 
 
 def _read_ideogram(data: Any) -> Scene:
-    elements = data["compositional_deconstruction"].get("elements", [])
-    placed = [(i, one) for i, one in enumerate(elements) if has(one, "bbox")]
+    caption = part(_Caption, data, "")
+    placed = [(i, one) for i, one in enumerate(caption.compositional_deconstruction.elements) if has(one, "bbox")]
     things = [_thing(one, one["bbox"], f"elements.{i}") for i, one in placed]
-    return Scene(things, data.get("high_level_description") or None, "yxyx", THOUSANDTHS, is_said=True)
+    return Scene(things, caption.high_level_description or None, "yxyx", THOUSANDTHS, is_said=True)
 
 
 def _read_detections(data: Any) -> Scene:

@@ -3,16 +3,41 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import BaseModel
+
 from runtime.errors import FieldError
 from runtime.layouts.formats.kind import Scene, Size, Thing
-from runtime.layouts.formats.parts import has
+from runtime.layouts.formats.parts import has, part
 
 BOX, TEXT = "GLIGENTextBoxApply", "CLIPTextEncode"
 EMPTY = ("EmptyLatentImage", "EmptySD3LatentImage")  # nodes that say the image's size
 WIDGETS = {BOX: ("text", "width", "height", "x", "y"), TEXT: ("text",), **dict.fromkeys(EMPTY, ("width", "height"))}
 MUTED = (2, 4)  # modes of nodes that do not run
 
-Node = dict[str, Any]  # class_type, and inputs by name: a value, or [node, output] where another node's is linked
+
+class Node(BaseModel):
+    """As the API has it: inputs by name, a value or [node, output] where another node's is linked."""
+
+    class_type: str
+    inputs: dict[str, Any]
+
+
+class _Slot(BaseModel):
+    name: str
+    link: int | str | None = None
+
+
+class _SavedNode(BaseModel):
+    id: int | str
+    type: str
+    mode: int = 0
+    widgets_values: Any = None
+    inputs: list[_Slot] = []
+
+
+class _Saved(BaseModel):
+    nodes: list[_SavedNode]
+    links: list[Any]
 
 
 def is_workflow(data: Any) -> bool:
@@ -21,11 +46,11 @@ def is_workflow(data: Any) -> bool:
 
 def read_workflow(data: Any) -> Scene:
     """Raises: FieldError: it has no text box of GLIGEN, or one whose numbers other nodes make."""
-    nodes = _saved(data) if _is_saved(data) else data if _is_api(data) else data["prompt"]
-    boxes = {name: node for name, node in nodes.items() if node["class_type"] == BOX}
+    nodes = _saved(part(_Saved, data, "")) if _is_saved(data) else _posted(data if _is_api(data) else data["prompt"])
+    boxes = {name: node for name, node in nodes.items() if node.class_type == BOX}
     if not boxes:
         raise FieldError("", f"its workflow has no {BOX} node, and so no boxes")
-    things = [_thing(name, node["inputs"]) for name, node in boxes.items()]
+    things = [_thing(name, node.inputs) for name, node in boxes.items()]
     size = _size(nodes)
     return Scene(things, _prompt(nodes, boxes), "xywh", size, is_said=size is not None)
 
@@ -35,25 +60,31 @@ def _is_api(data: Any) -> bool:
 
 
 def _is_saved(data: Any) -> bool:
-    return has(data, "nodes", "links") and isinstance(data["nodes"], list)
+    return has(data, "nodes", "links")
 
 
-def _saved(data: dict[str, Any]) -> dict[str, Node]:
+def _posted(data: dict[str, Any]) -> dict[str, Node]:
+    return {name: part(Node, node, name) for name, node in data.items()}
+
+
+def _saved(workflow: _Saved) -> dict[str, Node]:
     """The editor's nodes as the API has them."""
-    sources = {link[0]: [f"{link[1]}", link[2]] for link in data["links"] if isinstance(link, list) and len(link) > 2}
+    sources = {
+        f"{link[0]}": [f"{link[1]}", link[2]] for link in workflow.links if isinstance(link, list) and len(link) > 2
+    }
     return {
-        f"{node.get('id')}": {"class_type": node["type"], "inputs": dict(_inputs(node, sources))}
-        for node in data["nodes"]
-        if has(node, "type") and node.get("mode") not in MUTED
+        f"{node.id}": Node(class_type=node.type, inputs=dict(_inputs(node, sources)))
+        for node in workflow.nodes
+        if node.mode not in MUTED
     }
 
 
-def _inputs(node: dict[str, Any], sources: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-    values = node.get("widgets_values")
-    yield from zip(WIDGETS.get(node["type"], ()), values if isinstance(values, list) else (), strict=False)
-    for one in node.get("inputs") or ():
-        if has(one, "name") and one.get("link") in sources:
-            yield one["name"], sources[one["link"]]
+def _inputs(node: _SavedNode, sources: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    values = node.widgets_values
+    yield from zip(WIDGETS.get(node.type, ()), values if isinstance(values, list) else (), strict=False)
+    for slot in node.inputs:
+        if slot.link is not None and f"{slot.link}" in sources:
+            yield slot.name, sources[f"{slot.link}"]
 
 
 def _thing(name: str, inputs: dict[str, Any]) -> Thing:
@@ -71,7 +102,7 @@ def _number(name: str, inputs: dict[str, Any], side: str) -> float:
 
 def _size(nodes: dict[str, Node]) -> Size | None:
     """Of the one size of empty latents; else nothing says it."""
-    pairs = {_pair(node["inputs"]) for node in nodes.values() if node["class_type"] in EMPTY}
+    pairs = {_pair(node.inputs) for node in nodes.values() if node.class_type in EMPTY}
     return pairs.pop() if len(pairs) == 1 else None
 
 
@@ -90,9 +121,9 @@ def _prompt(nodes: dict[str, Node], boxes: dict[str, Node]) -> str | None:
 
 def _text(nodes: dict[str, Node], node: Node) -> str | None:
     for _ in range(len(nodes)):
-        if node["class_type"] != BOX:
+        if node.class_type != BOX:
             break
-        link = node["inputs"].get("conditioning_to")
+        link = node.inputs.get("conditioning_to")
         node = nodes.get(f"{link[0]}", node) if isinstance(link, list) and link else node
-    text = node["inputs"].get("text")
-    return text if node["class_type"] == TEXT and isinstance(text, str) and text.strip() else None
+    text = node.inputs.get("text")
+    return text if node.class_type == TEXT and isinstance(text, str) and text.strip() else None

@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from pydantic import BaseModel
+
 from runtime.errors import FieldError
 from runtime.layouts.formats.captioned import Block, blocks, objects_of, pairs_of
 from runtime.layouts.formats.kind import Entry, Format, Scene, Thing
-from runtime.layouts.formats.parts import Four, each, is_list_of, named_boxes
+from runtime.layouts.formats.parts import Four, each, is_list_of, named_boxes, part
 from runtime.layouts.formats.source import Source
 
 CANVAS = (512, 512)  # which its template tells the model
+
+
+class _Specification(BaseModel):
+    prompt: str | None = None
+    gen_boxes: list[Any]
+    bg_prompt: str | None = None
+    extra_neg_prompt: str | None = None
 
 
 def _recognises(source: Source) -> bool:
@@ -53,11 +62,10 @@ def _answered(block: Block) -> Scene:
     )
 
 
-def _specified(spec: dict[str, Any]) -> Scene:
-    background, negative = (f"{spec.get(key) or ''}" for key in ("bg_prompt", "extra_neg_prompt"))
-    return _scene(
-        named_boxes(pairs_of(spec["gen_boxes"]), "gen_boxes"), spec.get("prompt"), background, negative, "gen_boxes"
-    )
+def _specified(value: dict[str, Any]) -> Scene:
+    spec = part(_Specification, value, "")
+    objects = named_boxes(pairs_of(spec.gen_boxes), "gen_boxes")
+    return _scene(objects, spec.prompt, spec.bg_prompt or "", spec.extra_neg_prompt or "", "gen_boxes")
 
 
 def _scene(

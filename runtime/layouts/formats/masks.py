@@ -6,10 +6,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from runtime.errors import FieldError
+from runtime.messages import shown
 
 MOST_PIXELS = 2**27  # of a mask: 11,000 a side
 FINE = 4  # pixels that a polygon is drawn with for one of the mask's, along each side
 LARGEST_DRAWN = 8192
+FARTHEST = 1e6  # pixels from the corner
 
 
 def decode_runs(size: tuple[int, int], counts: str | Sequence[int], where: str) -> np.ndarray:
@@ -19,11 +21,16 @@ def decode_runs(size: tuple[int, int], counts: str | Sequence[int], where: str) 
         FieldError: the runs do not fill the mask.
     """
     height, width = size
-    lengths = np.array(_numbers(counts, where) if isinstance(counts, str) else counts, dtype=np.int64)
-    if not 0 < height * width <= MOST_PIXELS:
-        raise FieldError(where, f"a mask of {width}x{height} pixels is none; at most {MOST_PIXELS:,} are read")
-    if (lengths < 0).any() or lengths.sum() != height * width:
-        raise FieldError(where, f"its runs have {lengths.sum():,} pixels, and {width}x{height} are {height * width:,}")
+    numbers = _numbers(counts, where) if isinstance(counts, str) else counts
+    if min(size) < 1 or height * width > MOST_PIXELS:
+        raise FieldError(
+            where, f"a mask of {shown(width)}x{shown(height)} pixels is none; at most {MOST_PIXELS:,} are read"
+        )
+    if min(numbers, default=0) < 0 or sum(numbers) != height * width:
+        raise FieldError(
+            where, f"its runs have {shown(sum(numbers))} pixels, and {width}x{height} are {height * width:,}"
+        )
+    lengths = np.array(numbers, dtype=np.int64)
     values = np.arange(len(lengths)) % 2 == 1
     return np.repeat(values, lengths).reshape(width, height).T
 
@@ -35,7 +42,7 @@ def _numbers(text: str, where: str) -> list[int]:
     value = shift = 0
     for character in text:
         bits = ord(character) - 48
-        if not 0 <= bits < 64 or shift > 60:
+        if not 0 <= bits < 64 or shift > 30:
             raise FieldError(where, f"{character!r} is no character of COCO's run lengths; the mask is damaged")
         value |= (bits & 31) << shift
         shift += 5
@@ -56,14 +63,16 @@ def draw_polygons(size: tuple[int, int], polygons: Sequence[Sequence[float]], wh
         FieldError: a polygon has fewer than three points, or the mask is too large.
     """
     height, width = size
-    fine = min(FINE, LARGEST_DRAWN // max(size))
-    if not fine:
+    fine = min(FINE, LARGEST_DRAWN // max(*size, 1))
+    if not fine or min(size) < 1:
         raise FieldError(
             where, f"the image has {width}x{height} pixels; masks of at most {LARGEST_DRAWN} a side are drawn"
         )
     image = Image.new("L", (fine * width, fine * height))
     drawing = ImageDraw.Draw(image)
     for polygon in polygons:
+        if max(map(abs, polygon), default=0) > FARTHEST:
+            raise FieldError(where, f"a polygon has {max(map(abs, polygon)):.3g}, which is no place")
         if len(polygon) < 6 or len(polygon) % 2:
             raise FieldError(where, f"a polygon of {len(polygon)} numbers is none; give x, y of three points or more")
         drawing.polygon([fine * number - 0.5 for number in polygon], fill=255)

@@ -20,12 +20,27 @@ def lay_out(scene: Scene, request: Request) -> Layout:
     Raises:
         FieldError: an object has no phrase or no place, or numbers that mean nothing certain.
     """
+    scene = _without_blanks(scene)
     scene = replace(scene, things=_named(scene.things, request))
     boxes, cut = place_boxes(scene, request)
     regions = [_region(thing, box, scene, request) for thing, box in zip(scene.things, boxes, strict=True)]
     _warn(scene, request, regions, cut)
     prompt = request.choices.prompt or scene.prompt
     return Layout(regions, prompt)
+
+
+def _without_blanks(scene: Scene) -> Scene:
+    """Without objects of no width and no height, which tools write for none."""
+    kept = [thing for thing in scene.things if not _is_blank(thing, scene.form)]
+    count = len(scene.things) - len(kept)
+    notes = [f"{count} of {len(scene.things)} objects have no width and no height; they are left out"] if count else []
+    return replace(scene, things=kept, notes=[*scene.notes, *notes])
+
+
+def _is_blank(thing: Thing, form: str | None) -> bool:
+    if thing.box is None or thing.mask is not None or thing.keypoints is not None:
+        return False
+    return not any(thing.box) or (form == "xywh" and not any(thing.box[2:]))
 
 
 def _named(things: Sequence[Thing], request: Request) -> list[Thing]:

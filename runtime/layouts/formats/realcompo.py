@@ -4,6 +4,7 @@ https://github.com/YangLing0818/RealCompo, `inference_layout.py`, `get_layout.py
 is its index among the prompt's tokens with the start token, as ours.
 """
 
+import re
 import shlex
 from collections.abc import Sequence
 from functools import partial
@@ -57,19 +58,26 @@ def _renamed(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _commands(text: str) -> list[dict[str, Any]]:
-    """The options of each command of a shell script; a list in one is a Python literal."""
+    """The options of each command of a shell script, or of a text that has one's options on lines of their own."""
+    lines = re.sub(r"\\\r?\n", " ", text).splitlines()
+    commands = [line for line in lines if "--boundingbox" in line and "--object" in line]
+    return [_options(command) for command in commands or [text]]
+
+
+def _options(command: str) -> dict[str, Any]:
+    """By the names of `_Arguments`; a list in them is a Python literal."""
     try:
-        words = shlex.split(text.replace("\\\n", " ").replace("\\\r\n", " "), comments=True)
+        words = shlex.split(command, comments=True)
     except ValueError as error:
         raise FieldError("", f"it is no shell command: {error}; see that every quote is closed") from error
-    found: list[dict[str, Any]] = [{}]
+    found: dict[str, Any] = {}
     for word, after in zip(words, [*words[1:], ""], strict=True):
         name, equals, value = word.removeprefix("--").partition("=")
-        if word.endswith("inference_layout.py"):
-            found.append({})
-        elif word.startswith("--") and name in ARGUMENTS:
-            found[-1][ARGUMENTS[name]] = _value(name, value if equals else after)
-    return [one for one in found if "boundingbox" in one]
+        if word.startswith("--") and name in ARGUMENTS:
+            if ARGUMENTS[name] in found:
+                raise FieldError(f"--{name}", "it is given twice; write one command a line")
+            found[ARGUMENTS[name]] = _value(name, value if equals else after)
+    return found
 
 
 def _value(name: str, text: str) -> Any:

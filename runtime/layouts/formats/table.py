@@ -45,15 +45,15 @@ def tell(source: Source) -> str:
 
 
 def conversion_of(path: Path) -> str | None:
-    """Of a file that is another tool's, what it is and the command that converts it."""
+    """Of a file that is refused as a layout of ours: what it is or seems to be, and the command that converts it."""
     try:
         source = Source.open(path)
-        names = [name for name in _recognised(source) if name != "layout"]
+        names = _recognised(source)
     except RealCompoError:
         return None
-    if len(names) == 1:
-        return f"it is {FORMATS[names[0]].title}. Convert it: {convert_command(path, names[0])}"
-    return None
+    if len(names) == 1 and names[0] != "layout":
+        return f"{path} is {FORMATS[names[0]].title}, no layout of ours. Convert it: {convert_command(path, names[0])}"
+    return None if names else doubt(source)
 
 
 def _recognised(source: Source) -> list[str]:
