@@ -24,11 +24,11 @@ def decode_runs(size: tuple[int, int], counts: str | Sequence[int], where: str) 
     numbers = _numbers(counts, where) if isinstance(counts, str) else counts
     if min(size) < 1 or height * width > MOST_PIXELS:
         raise FieldError(
-            where, f"a mask of {shown(width)}x{shown(height)} pixels is none; at most {MOST_PIXELS:,} are read"
+            where, f"a mask of {shown(width, 20)}x{shown(height, 20)} pixels is none; at most {MOST_PIXELS:,} are read"
         )
     if min(numbers, default=0) < 0 or sum(numbers) != height * width:
         raise FieldError(
-            where, f"its runs have {shown(sum(numbers))} pixels, and {width}x{height} are {height * width:,}"
+            where, f"its runs have {shown(sum(numbers), 20)} pixels, and {width}x{height} are {height * width:,}"
         )
     lengths = np.array(numbers, dtype=np.int64)
     values = np.arange(len(lengths)) % 2 == 1
@@ -66,7 +66,8 @@ def draw_polygons(size: tuple[int, int], polygons: Sequence[Sequence[float]], wh
     fine = min(FINE, LARGEST_DRAWN // max(*size, 1))
     if not fine or min(size) < 1:
         raise FieldError(
-            where, f"the image has {width}x{height} pixels; masks of at most {LARGEST_DRAWN} a side are drawn"
+            where,
+            f"the image has {shown(width, 20)}x{shown(height, 20)} pixels; masks of at most {LARGEST_DRAWN} a side are drawn",
         )
     image = Image.new("L", (fine * width, fine * height))
     drawing = ImageDraw.Draw(image)
