@@ -67,7 +67,7 @@ def draw_polygons(size: tuple[int, int], polygons: Sequence[Sequence[float]], wh
     if not fine or min(size) < 1:
         raise FieldError(
             where,
-            f"the image has {shown(width, 20)}x{shown(height, 20)} pixels; masks of at most {LARGEST_DRAWN} a side are drawn",
+            f"the image has {shown(width, 20)}x{shown(height, 20)} pixels; masks are drawn of at most {LARGEST_DRAWN}",
         )
     image = Image.new("L", (fine * width, fine * height))
     drawing = ImageDraw.Draw(image)
