@@ -166,6 +166,7 @@ def test_limbs_cover_their_ellipse(start: tuple[float, float], end: tuple[float,
 
 
 @given(POINTS, st.integers(8, 80))
+@settings(deadline=None)
 def test_no_dot_falls_between_pixels(point: tuple[float, float], side: int) -> None:
     drawn = draw_people([body(Nose=point)], (side, side))
     assert drawn[int(point[1] * side), int(point[0] * side)].tolist() == [255, 0, 0]
