@@ -20,7 +20,6 @@ from runtime.planners.vocabulary import (
     MARKS,
     MEDIA,
     ONE,
-    PAIRED,
     PRONOUNS,
     SCENERY,
     SINGLE,
@@ -29,9 +28,8 @@ from runtime.planners.vocabulary import (
     Mark,
     Relates,
     Words,
-    is_plural,
-    singular,
 )
+from runtime.text.plurals import PAIRED, is_plural, singular
 from runtime.text.tokens import mentions
 from runtime.words import MAX_REGIONS
 

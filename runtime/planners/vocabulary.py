@@ -44,29 +44,6 @@ STYLE = SCENERY | _words(
     "4k 8k art artstation cinematic detailed focus hd high-quality light masterpiece photorealistic realistic render "
     "sharp uhd vivid"
 )
-PAIRED = _words(
-    "binoculars eyeglasses glasses goggles headphones jeans pants pliers scissors shorts sunglasses tongs trousers "
-    "tweezers"
-)  # a pair of them is one
-ALIKE = _words("bus cactus chess dress glass grass tennis") | (PAIRED - {"glasses"})  # one, though they end in s
-ONLY_S = _words("brownies canoes cookies hoodies movies shoes toes zombies")  # their singular lacks but the s
-
-
-def singular(word: str) -> str:
-    """A regular plural's singular; any other word as it is."""
-    if not is_plural(word):
-        return word
-    lower = word.lower()
-    if lower in ONLY_S or lower.endswith("ouses"):
-        return word[:-1]
-    if lower.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    return word[:-2] if lower.endswith(("ches", "shes", "sses", "xes", "zes", "oes", "uses")) else word[:-1]
-
-
-def is_plural(word: str) -> bool:
-    lower = word.lower()
-    return len(word) > 2 and lower.endswith("s") and not lower.endswith(("ss", "us", "is")) and lower not in ALIKE
 
 
 def _sides() -> Iterator[tuple[str, Mark]]:

@@ -16,7 +16,8 @@ from runtime.planners import counts as written
 from runtime.planners import make_planner
 from runtime.planners.offline import plan
 from runtime.planners.placement import split
-from runtime.planners.vocabulary import MARKS, singular
+from runtime.planners.vocabulary import MARKS
+from runtime.text.plurals import singular
 from runtime.text.tokens import PromptEncoder, mentions, region_tokens
 from tests.runtime.bundles import CONTEXT, make_tokenizer
 
