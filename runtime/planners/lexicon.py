@@ -10,12 +10,12 @@ def _words(text: str) -> frozenset[str]:
 
 ONE = _words("a an another each every this that one lone single")  # determiners of one thing
 SINGLE = _words("a an")  # of one thing, whatever number follows
-ARTICLES = (ONE - _words("one lone single")) | _words("the these those my your his her its our their someone's s")
+ARTICLES = (ONE - _words("one lone single")) | _words("the these those my your his her its our their someone's it's")
 POINTING = _words("it him them itself himself herself themselves")  # back to a thing that was named
 EMPTY = _words(
     "they he she we i you who someone somebody something anyone anything everyone everything nothing others other "
     "one ones this that these those there here each both all some any several many few more most such way what whom "
-    "whose half other's eachother everywhere somewhere nowhere"
+    "whose how why where when half other's eachother everywhere somewhere nowhere"
 )  # no things by themselves
 
 COLORS = _words(
@@ -33,7 +33,7 @@ SIZES = _words(
     "hexagonal flat curved straight wooden metallic plastic ceramic woolen leather rubber "
     "several different various identical matching similar same single double lone adult baby male female siamese "
     "calico tabby delicate sweet juicy crisp crunchy prickly spiky bumpy lush dull sleek cozy dusty sturdy grassy "
-    "sandy snowy rocky muddy cloudy sunny foggy rainy dim calm clear blurry colored couple grown"
+    "sandy snowy rocky muddy cloudy sunny foggy rainy dim calm clear blurry colored grown"
 )
 ADJECTIVES = COLORS | SIZES
 MORE_ADJECTIVES = re.compile(r".{3,}(?:ful|ous|less|ish|ive|able|ible|colou?red|shaped|sized)$")
@@ -73,13 +73,17 @@ SCENERY = _words(
     "closet corner corners wall walls ceiling fence fences fencing barrier "
     "front back side sides end edge top bottom distance way line row order formation position positions pose motion "
     "captivity focus mid-air midair flight use "
-    "shape form bloom love works food liquid ketchup mustard frosting icing vegetation greenery foliage "
-    "outdoors indoors outside inside nature wild"
+    "shape form bloom love works nap walk stroll look glance ride swim tour selfie speech race trip break  food liquid ketchup mustard frosting icing vegetation greenery foliage "
+    "outdoors indoors outside inside nature wild building buildings skyscraper skyscrapers tower towers"
 )
 LONE_SCENERY = _words("light lights")  # unless a noun says which: "traffic light"
+SURFACES = _words(
+    "window windows windowsill windowsills sill ledge ledges branch branches tree-branch limb limbs twig hook hooks counter counters "
+    "countertop rack racks pole poles mirror mirrors stripe stripes camera counter-top tabletop banister surface"
+)  # scenery where something is in, on, at or next to them
 BACKDROPS = _words(
     "trees tree bushes bush plants rocks rock stones buildings houses clouds leaves branches mountains weeds shrubs "
-    "flowers bars boulders logs wires shelves shrubbery hay straw wood glass metal stone brick tiles trash"
+    "flowers bars boulders logs wires shelves shrubbery hay straw blankets sheets covers wood glass metal stone brick tiles trash"
 )  # scenery where they come along bare
 ABSTRACT = _words(
     "art artstation 4k 8k hd uhd masterpiece cinematic detailed high-quality photorealistic realistic render sharp "
@@ -88,7 +92,7 @@ ABSTRACT = _words(
 PARTS = _words(
     "tail tails head heads mouth mouths eye eyes ear ears hair fur face faces paw paws leg legs foot feet arm arms hand "
     "hands wing wings nose beak tongue neck tummy belly stomach skin teeth back backs body bodies necks fingers finger "
-    "whiskers feathers horns trunk trunks mane headboard lid lids"
+    "whiskers feathers horns trunk trunks mane headboard lid lids lap collar leash"
 )  # of what has them
 
 ING_NOUNS = _words(

@@ -8,9 +8,10 @@ from runtime.layouts.layout import Layout, Region
 from runtime.messages import shown
 from runtime.planners import check_prompt
 from runtime.planners.comparisons import Comparison, Number, compare, take_comparisons
-from runtime.planners.phrases import Item, Noun, split
+from runtime.planners.lexicon import PARTS
+from runtime.planners.phrases import OWNED, Item, Noun, split
 from runtime.planners.placement import place
-from runtime.planners.relations import Group, Relation, Side
+from runtime.planners.relations import NESTED, Group, Relation, Side
 from runtime.planners.vocabulary import At, Relates, Words
 from runtime.text.plurals import singular
 from runtime.text.tokens import mentions
@@ -44,6 +45,8 @@ def _check_count(count: int, prompt: str) -> None:
         raise RealCompoError(
             f"the prompt names {count} objects; a layout has room for {MAX_REGIONS}: ask for fewer, or leave out a number"
         )
+
+TOUCHING = (*NESTED, "on top of", "next to")
 
 
 class _Reader:
@@ -79,8 +82,12 @@ class _Reader:
         self.sides: frozenset[Side] = frozenset()  # of the next group
         self.joined = True  # nothing since the last comma or conjunction
         self.skips = False  # the next noun
+        self.follows_verb = False
         self.owner: int | None = None  # what has the groups after "with", which "it" is to them
         self.owned: list[int] | None = None  # those groups; None without "with"
+        self.in_scenery = False  # the last noun was no object
+        self.linked: Item = "ends"  # what stood before the last noun
+        self.listed: list[int] = []  # "a cat, a dog and a bird", of which a relation is said together
 
     def _take(self, item: Item, rest: Sequence[Item]) -> None:
         if item in ("joins", "comma", "owns", "ends", "mutual"):
@@ -89,14 +96,16 @@ class _Reader:
             case Noun():
                 self._take_noun(item)
             case Relates():
-                self.awaited = [(relates, self._spoken_of()) for relates in _simpler(item, rest)]
+                self.awaited = [(relates, self._subject_of(item)) for relates in _simpler(item, rest)]
             case At():
                 self._take_side(item, rest)
             case "owns":
-                self.owner, self.owned = self._spoken_of(), []
+                self.owner, self.owned, self.listed = self._spoken_of(), [], []
+            case "comma" | "joins":
+                self.linked = item
             case "ends":
                 self._start_sentence()
-        self.skips = item == "skips"
+        self.skips, self.follows_verb = item == "skips", item == "breaks"
         self.joined = item in ("joins", "comma", "owns", "ends")
 
     def _drop_awaited(self) -> None:
@@ -108,15 +117,22 @@ class _Reader:
 
     def _take_noun(self, noun: Noun) -> None:
         loose = any(relates.loose for relates, _ in self.awaited) and not noun.is_named and noun.count == 1
+        touched = any(relates.kind in TOUCHING for relates, _ in self.awaited)
         on_its_own = not self.awaited and self.owned is None
-        if self.skips or loose or noun.count == 0 or noun.is_scenery(on_its_own):
+        loose = loose or (self.follows_verb and self.subject is not None and not noun.is_named and noun.count == 1)
+        if self.awaited and not self.skips and noun.article in OWNED and noun.name in PARTS:
+            self._take_pronoun()  # "on its head"
+        elif self.skips or loose or noun.count == 0 or noun.is_scenery(on_its_own, touched):
             if on_its_own and not self.skips and noun.count:
                 self.scenery.append(noun)
             self.awaited = []  # what is on or beside scenery can be anywhere
+            self.in_scenery = True
+            return
         elif noun.points:
             self._take_pronoun()
         else:
             self._take_thing(self._group_of(noun))
+        self.in_scenery = False
 
     def _take_thing(self, i: int) -> None:
         if self.awaited:
@@ -130,9 +146,11 @@ class _Reader:
                 self._take_subject(self.mentioned)
             return
         relates, subject = self.awaited[0]
-        if self.owner is not None and subject in (self.owned or ()):
+        if self.in_scenery and self.owned is not None:
+            self.awaited = []  # "with sand under it"
+        elif self.owner is not None and subject in (self.owned or ()):
             self._relate_owned(relates)
-            self.awaited, self.latest = [], self.owner
+            self.awaited = []
         elif self.mentioned is not None and (subject is None or self.mentioned != subject):
             self._take_object(self.mentioned)
         else:
@@ -144,6 +162,7 @@ class _Reader:
         for i in self.owned or ():
             if not any(relation.first == i or relation.second == i for relation in self.relations):
                 self._relate(relates, i, self.owner)
+        self.subject = self.latest = self.owner
 
     def _take_subject(self, i: int) -> None:
         self.groups[i] = replace(self.groups[i], sides=self.groups[i].sides | self.sides)
@@ -153,6 +172,7 @@ class _Reader:
         self.fronted, self.sides = [], frozenset()
         if self.owned is not None and i != self.owner:
             self.owned.append(i)
+        self.listed.append(i)
         self.subject = self.latest = self.mentioned = i
 
     def _take_object(self, i: int) -> None:
@@ -160,8 +180,15 @@ class _Reader:
         if subject is None or subject == i:  # "to the left of it, a ball"
             self.fronted.append((relates, i))
         else:
-            self._relate(relates, subject, i)
+            for each in self._said_of(relates, subject):
+                self._relate(relates, each, i)
         self.latest = i
+        self.listed = []
+
+    def _said_of(self, relates: Relates, subject: int) -> list[int]:
+        """The groups that a relation is said of: all of "a cat and a dog on a sofa"."""
+        together = self.linked == "joins" and self.listed[-1:] == [subject] and relates.kind != "between"
+        return self.listed if together else [subject]
 
     def _relate(self, relates: Relates, subject: int, other: int) -> None:
         if relates.kind == "between":
@@ -187,6 +214,20 @@ class _Reader:
             self.sides = at.sides
         else:
             self.groups[i] = replace(self.groups[i], sides=self.groups[i].sides | at.sides)
+
+    def _subject_of(self, relates: Relates) -> int | None:
+        """The group that a relation is said of.
+
+        "A cat on top of a shelf next to a cup": the cup is beside the cat; "a cat under a blanket on a bed": so is it.
+        """
+        i = self._spoken_of()
+        last = self.relations[-1] if self.relations else None
+        if last is None or self.subject is None or i == self.subject or self.joined:
+            return i
+        over = last.kind in ("above", "on top of") and {last.first, last.second} == {i, self.subject}
+        if over and (relates.kind == "next to" if last.first == self.subject else relates.kind in NESTED):
+            return self.subject
+        return i
 
     def _spoken_of(self) -> int | None:
         """The group before a relation: what the sentence is about after a conjunction, or else the nearest."""

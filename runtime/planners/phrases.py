@@ -34,6 +34,7 @@ from runtime.planners.lexicon import (
     POINTING,
     SCENERY,
     SINGLE,
+    SURFACES,
     VERBS,
     VIEWS,
 )
@@ -67,11 +68,12 @@ class Noun:
         """Whether it is a pronoun."""
         return self.words[0].lower() in POINTING
 
-    def is_scenery(self, on_its_own: bool) -> bool:
+    def is_scenery(self, on_its_own: bool, touched: bool) -> bool:
         """Whether it fills the picture rather than stands in it, or is no thing at all.
 
         Args:
             on_its_own: it is what the sentence is about, and not beside or part of something.
+            touched: something is in, on, at or next to it.
         """
         if self.points:
             return False
@@ -83,15 +85,18 @@ class Noun:
         if not self.is_named and not ABSTRACT.isdisjoint(word.lower() for word in self.words):
             return True
         if self.name in PARTS and not any(word.endswith(("'s", "\u2019s")) for word in before):
-            return not on_its_own or self.article in _OWNED
+            return not on_its_own or self.article in OWNED
         if on_its_own:
             return False
         if self.name in FRAMES and self.article != ("a",):
             return True
+        if touched and self.name in SURFACES and all(word in _PLAIN or _describes(word) for word in before):
+            return True
         return self.name in BACKDROPS and (not self.is_named or self.is_open or "the" in self.article)
 
 
-_OWNED = (("its",), ("it's",), ("his",), ("her",), ("their",))
+_PLAIN = ADJECTIVES | SCENERY | SURFACES | BACKDROPS | {"tree"}  # of a surface that is no part of a thing: "car window"
+OWNED = (("its",), ("it's",), ("his",), ("her",), ("their",))
 Item = Noun | Mark
 SAME = re.compile(r"(?:the|an?)\s+(?:equal|same|identical)\s+number\s+of", re.IGNORECASE)
 TOKEN = re.compile(rf"{SAME.pattern}|close\s+up\b|{COUNT}|\w+(?:['\u2019-]\w+)*|[^\w\s]", re.IGNORECASE)
@@ -132,7 +137,13 @@ class _Splitter:
             return "breaks", 1
         if mark == "breaks" and self.lower[i] == "right" and self._has_only(self.start, i, _determines):
             return None, 0  # "the right shoe"
+        if mark == "skips" and self.lower[i] in ("up", "down", "off", "out") and self._is_described(i):
+            return None, 0  # "a broken down car"
         return mark, length
+
+    def _is_described(self, i: int) -> bool:
+        """Whether a word follows others that but describe a noun to come."""
+        return i > self.start and self._has_only(self.start, i, _describes) and self._is_plain(i + 1)
 
     def _starts_noun(self, i: int) -> bool:
         """Whether an article or a number ends the phrase before it: not in "the two dogs" or "a bowl of the soup"."""
@@ -161,24 +172,26 @@ class _Splitter:
         if word.endswith("ing") and len(word) > 4 and word not in ING_NOUNS:
             if goes_on and (word in ING_MODIFIERS or not has_noun):
                 return not before and not is_first and word not in ING_MODIFIERS
-            return bool(before) or not is_first
+            return (bool(before) and before[-1] not in ARTICLES) or (not before and not is_first)
         if word in VERBS:
             return has_noun or not goes_on or not before
         if word.endswith("ly") and len(word) > 4 and word not in LY_WORDS:
             return True
         if word.endswith("ed") and len(word) > 4 and word not in ED_NOUNS and not word.endswith(("colored", "eed")):
             if has_noun:
-                return not goes_on or may_be_several(before[-1])
+                of_one = self._is_of_one(i) and goes_on and is_plural(self.lower[i + 1]) and not self._is_plain(i + 2)
+                return not goes_on or may_be_several(before[-1]) or of_one  # "a bird crossed paths"
             return not goes_on and word not in ADJECTIVES
         if not has_noun:
             return False
         if word in BASES and may_be_several(before[-1]):
             return True
-        return self._is_of_one() and is_plural(word) and not goes_on and i + 1 < len(self.lower)
+        return self._is_of_one(i) and is_plural(word) and not goes_on and i + 1 < len(self.lower)
 
-    def _is_of_one(self) -> bool:
-        """Whether the present phrase begins with "a"."""
-        first = self.lower[self.start]
+    def _is_of_one(self, i: int) -> bool:
+        """Whether the present phrase begins with "a", or what follows its "of" does."""
+        phrase = self.lower[self.start : i]
+        first = phrase[len(phrase) - phrase[::-1].index("of") if "of" in phrase else 0]
         return first in ONE or count_of(first) == 1
 
     def _has_only(self, start: int, end: int, test: Callable[[str], bool]) -> bool:
@@ -197,12 +210,12 @@ _USED_OF_NOUNS = {word for word in VERBS if word.endswith(("ed", "ing", "en"))}
 
 
 def mark_at(lower: Sequence[str], i: int) -> tuple[Mark | None, int]:
-    """The longest mark there, and its number of tokens; any other punctuation is a comma."""
+    """The longest mark there, and its number of tokens; quotes and brackets are none, other punctuation is a comma."""
     words = tuple(lower[i : i + LONGEST_MARK])
     for length in range(len(words), 0, -1):
         if words[:length] in MARKS:
             return MARKS[words[:length]], length
-    return (None, 0) if re.match(r"\w", lower[i]) else ("comma", 1)
+    return (None, 0) if re.match(r"[\w'\"()\[\]{}\u2018-\u201f*_`]", lower[i]) else ("comma", 1)
 
 
 def noun(tokens: Sequence[str]) -> list[Noun]:
@@ -289,6 +302,8 @@ def _names(found: Noun) -> bool:
     words = [word.lower() for word in found.words]
     if words[0] in POINTING:
         return True
+    if all(map(_determines, words)):
+        return False
     if words[0] in EMPTY and (not found.is_named or len(words) == 1):
         return False
     described = [word for word in words if not (word in ADJECTIVES or word in ("and", "or"))]

@@ -22,7 +22,8 @@ FAR = 0.9  # size of what is behind something, to that
 STEP = 0.2  # by how much of its height what is behind something is higher
 APART = 0.75  # size of what is behind something where it may not overlap that
 # What a box has room for inside, in fractions of it.
-WITHIN: Mapping[Kind, Box] = {"on": (0.08, 0.02, 0.92, 0.58), "in": (0.1, 0.12, 0.9, 0.92)}
+WITHIN: Mapping[Kind, Box] = {"on": (0.06, 0.02, 0.94, 0.6), "in": (0.1, 0.06, 0.9, 0.9)}
+ALONE_ON: Box = (0.04, 0.06, 0.5, 0.66)  # room for a single thing, off the middle, which it would hide
 COLUMNS: tuple[Side, Side, Side] = ("left", "center", "right")
 ROWS: tuple[Side, Side, Side] = ("top", "middle", "bottom")
 
@@ -120,12 +121,13 @@ class _Scene:
     def _place_within(self, i: int, members: Sequence[int], boxes: Sequence[Box], counts: Mapping[int, int]) -> Boxes:
         """What lies within a group, dealt out over its boxes."""
         found: Boxes = {}
-        for kind, room in WITHIN.items():
+        for kind, its_room in WITHIN.items():
             direct = [j for j in members if self._nests.host(j) == i and self._nests.kind(j) == kind]
             inside = [j for child in direct for j in self._nests.within(child)]
             for k, box in enumerate(boxes if inside else ()):
                 dealt = {j: len(range(k, counts[j], len(boxes))) for j in inside}
                 some = {j: count for j, count in dealt.items() if count}
+                room = ALONE_ON if kind == "on" and sum(some.get(j, 0) for j in direct) == 1 else its_room
                 for j, placed in (self.place(list(some), _part(box, room), some) if some else {}).items():
                     found.setdefault(j, []).extend(placed)
         return found

@@ -88,14 +88,12 @@ def _relations() -> Iterator[tuple[str, Mark]]:
                 yield f"{at} the {side}{part} of", mark
     for kind, swapped, texts in _KINDS:
         yield from ((text, Relates(kind, swapped, text in LOOSE)) for text in texts.split(", "))
-    for verb in ("looking", "look", "looks", "staring", "stares", "gazing", "barking", "barks", "pointing", "aimed"):
-        yield f"{verb} at", "joins"
 
 
 def _plain() -> Iterator[tuple[str, Mark]]:
     texts: tuple[tuple[Plain, str], ...] = (
         ("joins", "and plus or but while as_well_as & along_with together_with in_addition_to alongside_with also_with"),
-        ("joins", "holding holds hold carrying carries riding rides eating eats watching watches showing shows"),
+        ("owns", "holding holds hold carrying carries riding rides eating eats watching watches showing shows"),
         ("owns", "with has have had having that_has who_has containing"),
         ("ends", ". ; ! ?"),
         ("breaks", " ".join((AUXILIARIES | ADVERBS) - {"has", "have", "had", "having"})),
