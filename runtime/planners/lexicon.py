@@ -81,6 +81,8 @@ SURFACES = _words(
     "window windows windowsill windowsills sill ledge ledges branch branches tree-branch limb limbs twig hook hooks counter counters "
     "countertop rack racks pole poles mirror mirrors stripe stripes camera counter-top tabletop banister surface"
 )  # scenery where something is in, on, at or next to them
+MIRRORS = _words("mirror mirrors reflection")  # in which things are seen, not put
+COVERS = _words("blanket blankets quilt sheet sheets bedspread comforter tablecloth cloth bedding curtain curtains")  # of a bed that "has" them
 BACKDROPS = _words(
     "trees tree bushes bush plants rocks rock stones buildings houses clouds leaves branches mountains weeds shrubs "
     "flowers bars boulders logs wires shelves shrubbery hay straw blankets sheets covers wood glass metal stone brick tiles trash"

@@ -9,7 +9,7 @@ from runtime.messages import shown
 from runtime.planners import check_prompt
 from runtime.planners.comparisons import Comparison, Number, compare, take_comparisons
 from runtime.planners.lexicon import PARTS
-from runtime.planners.phrases import OWNED, Item, Noun, split
+from runtime.planners.phrases import OWNED, Item, Noun, Role, split
 from runtime.planners.placement import place
 from runtime.planners.relations import NESTED, Group, Relation, Side
 from runtime.planners.vocabulary import At, Relates, Words
@@ -46,7 +46,7 @@ def _check_count(count: int, prompt: str) -> None:
             f"the prompt names {count} objects; a layout has room for {MAX_REGIONS}: ask for fewer, or leave out a number"
         )
 
-TOUCHING = (*NESTED, "on top of", "next to")
+HOSTS = (*NESTED, "on top of")
 
 
 class _Reader:
@@ -86,6 +86,7 @@ class _Reader:
         self.owner: int | None = None  # what has the groups after "with", which "it" is to them
         self.owned: list[int] | None = None  # those groups; None without "with"
         self.in_scenery = False  # the last noun was no object
+        self.last_object: tuple[Relates, int | None] | None = None  # nothing but conjunctions since that relation
         self.linked: Item = "ends"  # what stood before the last noun
         self.listed: list[int] = []  # "a cat, a dog and a bird", of which a relation is said together
 
@@ -116,14 +117,13 @@ class _Reader:
             self.awaited = []
 
     def _take_noun(self, noun: Noun) -> None:
+        role = self._role()
         loose = any(relates.loose for relates, _ in self.awaited) and not noun.is_named and noun.count == 1
-        touched = any(relates.kind in TOUCHING for relates, _ in self.awaited)
-        on_its_own = not self.awaited and self.owned is None
         loose = loose or (self.follows_verb and self.subject is not None and not noun.is_named and noun.count == 1)
         if self.awaited and not self.skips and noun.article in OWNED and noun.name in PARTS:
             self._take_pronoun()  # "on its head"
-        elif self.skips or loose or noun.count == 0 or noun.is_scenery(on_its_own, touched):
-            if on_its_own and not self.skips and noun.count:
+        elif self.skips or loose or noun.count == 0 or noun.is_scenery(role):
+            if role == "subject" and not self.skips and noun.count:
                 self.scenery.append(noun)
             self.awaited = []  # what is on or beside scenery can be anywhere
             self.in_scenery = True
@@ -131,10 +131,20 @@ class _Reader:
         elif noun.points:
             self._take_pronoun()
         else:
-            self._take_thing(self._group_of(noun))
+            self._take_thing(self._group_of(noun), noun.is_named or noun.count > 1)
         self.in_scenery = False
 
-    def _take_thing(self, i: int) -> None:
+    def _role(self) -> Role:
+        """That of the next noun."""
+        if not self.awaited:
+            return "subject" if self.owned is None else "possession"
+        kind = self.awaited[0][0].kind
+        return "host" if kind in HOSTS else "neighbour" if kind == "next to" else "object"
+
+    def _take_thing(self, i: int, starts: bool) -> None:
+        """A new subject, or a relation's object; or one more, as in "next to a hat, book and pen"."""
+        if not self.awaited and not starts and self.joined and self.last_object:
+            self.awaited = [self.last_object]
         if self.awaited:
             self._take_object(i)
         else:
@@ -169,14 +179,14 @@ class _Reader:
         for relates, other in self.fronted:
             if other != i:
                 self._relate(relates, i, other)
-        self.fronted, self.sides = [], frozenset()
+        self.fronted, self.sides, self.last_object = [], frozenset(), None
         if self.owned is not None and i != self.owner:
             self.owned.append(i)
         self.listed.append(i)
         self.subject = self.latest = self.mentioned = i
 
     def _take_object(self, i: int) -> None:
-        relates, subject = self.awaited.pop(0)
+        relates, subject = self.last_object = self.awaited.pop(0)
         if subject is None or subject == i:  # "to the left of it, a ball"
             self.fronted.append((relates, i))
         else:

@@ -8,6 +8,7 @@ a singular noun and ends in s, or follows a plural one, is none of its words.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from runtime.planners.counts import COUNT, count_of, is_vague
 from runtime.planners.lexicon import (
@@ -18,6 +19,7 @@ from runtime.planners.lexicon import (
     BACKDROPS,
     BASES,
     COLORS,
+    COVERS,
     ED_NOUNS,
     EMPTY,
     FRAMES,
@@ -27,6 +29,7 @@ from runtime.planners.lexicon import (
     LONE_SCENERY,
     LY_WORDS,
     MEDIA,
+    MIRRORS,
     MORE_ADJECTIVES,
     ONE,
     PARTS,
@@ -40,6 +43,10 @@ from runtime.planners.lexicon import (
 )
 from runtime.planners.vocabulary import BARE_PLURAL, FLOCK, LONGEST_MARK, MARKS, Mark, Relates, Words
 from runtime.text.plurals import PAIRED, is_plural, may_be_several
+
+
+# What a noun phrase is to what was said before it: something is in or on a host, next to a neighbour, has a possession.
+Role = Literal["subject", "possession", "host", "neighbour", "object"]
 
 
 @dataclass(frozen=True)
@@ -68,29 +75,28 @@ class Noun:
         """Whether it is a pronoun."""
         return self.words[0].lower() in POINTING
 
-    def is_scenery(self, on_its_own: bool, touched: bool) -> bool:
-        """Whether it fills the picture rather than stands in it, or is no thing at all.
-
-        Args:
-            on_its_own: it is what the sentence is about, and not beside or part of something.
-            touched: something is in, on, at or next to it.
-        """
+    def is_scenery(self, role: Role) -> bool:
+        """Whether it fills the picture rather than stands in it, or is no thing at all."""
         if self.points:
             return False
-        before = {word.lower() for word in self.words[: self.head]}
-        if self.name in SCENERY | VIEWS or (self.name in LONE_SCENERY and before <= ADJECTIVES):
+        before = [word.lower() for word in self.words[: self.head]]
+        if self.name in SCENERY | VIEWS or (self.name in LONE_SCENERY and all(map(_is_adjective, before))):
             return True
         if self.name in AMOUNTS and self.words[-1].lower() in SCENERY | BACKDROPS:
             return True
         if not self.is_named and not ABSTRACT.isdisjoint(word.lower() for word in self.words):
             return True
         if self.name in PARTS and not any(word.endswith(("'s", "\u2019s")) for word in before):
-            return not on_its_own or self.article in OWNED
-        if on_its_own:
-            return False
+            return role != "subject" or self.article in OWNED
+        return role != "subject" and self._is_behind(role, before)
+
+    def _is_behind(self, role: Role, before: Sequence[str]) -> bool:
+        """Whether it is a surface, a frame or a background to other things."""
         if self.name in FRAMES and self.article != ("a",):
             return True
-        if touched and self.name in SURFACES and all(word in _PLAIN or _describes(word) for word in before):
+        if self.name in SURFACES and (role == "host" or role == "neighbour"):
+            return (self.name in MIRRORS and role == "host") or all(word in _PLAIN or _describes(word) for word in before)
+        if self.name in COVERS and role == "possession":
             return True
         return self.name in BACKDROPS and (not self.is_named or self.is_open or "the" in self.article)
 
@@ -164,8 +170,8 @@ class _Splitter:
         return i + 1 < len(self.lower) and _is_adjective(self.lower[i]) and (self._is_plain(i + 1) or i + 2 < len(self.lower) and self.lower[i + 1] in ("and", ","))
 
     def _is_verb(self, i: int) -> bool:
-        word, has_noun = self.lower[i], not self._has_only(self.start, i, _describes)
-        before, is_first = self.lower[self.start : i], i == 0
+        word, before, is_first = self.lower[i], self.lower[self.start : i], i == 0
+        has_noun = not all(map(_describes, _after_of(before)))
         goes_on = self._is_plain(i + 1)  # a noun may follow
         if before and before[-1] == "of":
             return False
@@ -190,8 +196,7 @@ class _Splitter:
 
     def _is_of_one(self, i: int) -> bool:
         """Whether the present phrase begins with "a", or what follows its "of" does."""
-        phrase = self.lower[self.start : i]
-        first = phrase[len(phrase) - phrase[::-1].index("of") if "of" in phrase else 0]
+        first = _after_of(self.lower[self.start : i])[0]
         return first in ONE or count_of(first) == 1
 
     def _has_only(self, start: int, end: int, test: Callable[[str], bool]) -> bool:
@@ -204,6 +209,11 @@ class _Splitter:
         word = self.lower[i]
         is_adverb = word.endswith("ly") and len(word) > 4 and word not in LY_WORDS
         return mark_at(self.lower, i)[0] is None and not is_adverb and word != "of" and word not in VERBS - _USED_OF_NOUNS
+
+
+def _after_of(words: Sequence[str]) -> Sequence[str]:
+    """What follows the last "of", or all."""
+    return words[len(words) - words[::-1].index("of") :] if "of" in words else words
 
 
 _USED_OF_NOUNS = {word for word in VERBS if word.endswith(("ed", "ing", "en"))}
