@@ -30,7 +30,9 @@ def planning(
     time_limit: Annotated[
         float | None, typer.Option(help="Limit in seconds on each of the chat planner's answers. Default: 60.")
     ] = None,
-    wrong: Annotated[int, typer.Option(min=0, help="Number of wrong prompts listed of each file; --json has all.")] = 50,
+    wrong: Annotated[
+        int, typer.Option(min=0, help="Number of wrong prompts listed of each file; --json has all.")
+    ] = 50,
     json_file: JsonFile = None,
 ) -> None:
     """Plan the prompts of public benchmarks and judge the layouts by those benchmarks' rules: counts and relations."""

@@ -17,7 +17,10 @@ from runtime.text.plurals import singular
 APART = 0.1  # IoU of boxes that lie beside each other, at most
 OVERLAPS = 0.5  # IoU from which one object is before another, at full score
 NEAR = 150 / 512  # of the image
-NUMBERS = {word: n for n, word in enumerate("one two three four five six seven eight".split(), 1)} | {"a": 1, "an": 1}
+NUMBERS = {word: n for n, word in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight"], 1)} | {
+    "a": 1,
+    "an": 1,
+}
 SIDES = {  # of the phrase: along which axis, and in which direction, the first lies from the second
     "on the left of": (0, -1),
     "on the right of": (0, 1),

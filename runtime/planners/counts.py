@@ -30,9 +30,13 @@ PHRASES: dict[str, int] = {
     "a baker's dozen of": 13,
     **{f"{scale}s of": 2 * size for scale, size in SCALES.items()},
 }
-_OPEN = frozenset(PHRASES) - {"no", "half a", "half an", "both", "a couple of", "a pair of", "a duo of", "a trio of"} - {
-    *("a quartet of", "a half dozen", "half a dozen", "a score of", "a baker's dozen", "a baker's dozen of"),
-}
+_OPEN = (
+    frozenset(PHRASES)
+    - {"no", "half a", "half an", "both", "a couple of", "a pair of", "a duo of", "a trio of"}
+    - {
+        *("a quartet of", "a half dozen", "half a dozen", "a score of", "a baker's dozen", "a baker's dozen of"),
+    }
+)
 QUALIFIERS = (
     *("at least", "at most", "no more than", "no fewer than", "no less than", "more than", "less than", "fewer than"),
     *("as many as", "up to", "exactly", "precisely", "only", "about", "approximately", "roughly", "nearly", "almost"),

@@ -46,7 +46,9 @@ def _check_count(count: int, prompt: str) -> None:
             f"the prompt names {count} objects; a layout has room for {MAX_REGIONS}: ask for fewer, or leave out a number"
         )
 
-HOSTS = (*NESTED, "on top of")
+
+# What the object of a relation is to its subject.
+ROLES: dict[str, Role] = {"in": "container", "on": "host", "on top of": "host", "next to": "neighbour"}
 
 
 class _Reader:
@@ -95,7 +97,7 @@ class _Reader:
             self._drop_awaited()
         match item:
             case Noun():
-                self._take_noun(item)
+                self._take_noun(item, is_owner=rest[:1] == ["owns"])
             case Relates():
                 self.awaited = [(relates, self._subject_of(item)) for relates in _simpler(item, rest)]
             case At():
@@ -116,14 +118,14 @@ class _Reader:
         if not (len(self.awaited) == 1 and self.awaited[0][0].kind == "left of"):
             self.awaited = []
 
-    def _take_noun(self, noun: Noun) -> None:
-        role = self._role()
+    def _take_noun(self, noun: Noun, is_owner: bool) -> None:
+        role = self._role(is_owner)
         loose = any(relates.loose for relates, _ in self.awaited) and not noun.is_named and noun.count == 1
         loose = loose or (self.follows_verb and self.subject is not None and not noun.is_named and noun.count == 1)
         if self.awaited and not self.skips and noun.article in OWNED and noun.name in PARTS:
             self._take_pronoun()  # "on its head"
         elif self.skips or loose or noun.count == 0 or noun.is_scenery(role):
-            if role == "subject" and not self.skips and noun.count:
+            if role in ("subject", "owner") and not self.skips and noun.count:
                 self.scenery.append(noun)
             self.awaited = []  # what is on or beside scenery can be anywhere
             self.in_scenery = True
@@ -134,12 +136,11 @@ class _Reader:
             self._take_thing(self._group_of(noun), noun.is_named or noun.count > 1)
         self.in_scenery = False
 
-    def _role(self) -> Role:
+    def _role(self, is_owner: bool) -> Role:
         """That of the next noun."""
         if not self.awaited:
-            return "subject" if self.owned is None else "possession"
-        kind = self.awaited[0][0].kind
-        return "host" if kind in HOSTS else "neighbour" if kind == "next to" else "object"
+            return "possession" if self.owned is not None else "owner" if is_owner else "subject"
+        return ROLES.get(self.awaited[0][0].kind, "object")
 
     def _take_thing(self, i: int, starts: bool) -> None:
         """A new subject, or a relation's object; or one more, as in "next to a hat, book and pen"."""
@@ -235,7 +236,8 @@ class _Reader:
         if last is None or self.subject is None or i == self.subject or self.joined:
             return i
         over = last.kind in ("above", "on top of") and {last.first, last.second} == {i, self.subject}
-        if over and (relates.kind == "next to" if last.first == self.subject else relates.kind in NESTED):
+        beside = relates.kind == "next to" and last.kind == "on top of"
+        if over and (beside if last.first == self.subject else relates.kind in NESTED):
             return self.subject
         return i
 

@@ -18,6 +18,7 @@ from runtime.planners.lexicon import (
     ARTICLES,
     BACKDROPS,
     BASES,
+    CLOTHES,
     COLORS,
     COVERS,
     ED_NOUNS,
@@ -41,12 +42,11 @@ from runtime.planners.lexicon import (
     VERBS,
     VIEWS,
 )
-from runtime.planners.vocabulary import BARE_PLURAL, FLOCK, LONGEST_MARK, MARKS, Mark, Relates, Words
+from runtime.planners.vocabulary import BARE_PLURAL, FLOCK, LONGEST_MARK, MARKS, Mark, Words
 from runtime.text.plurals import PAIRED, is_plural, may_be_several
 
-
-# What a noun phrase is to what was said before it: something is in or on a host, next to a neighbour, has a possession.
-Role = Literal["subject", "possession", "host", "neighbour", "object"]
+# What a noun phrase is to what was said before it: something is in a container, on a host, has a possession, ...
+Role = Literal["subject", "owner", "possession", "container", "host", "neighbour", "object"]
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,18 @@ class Noun:
         if not self.is_named and not ABSTRACT.isdisjoint(word.lower() for word in self.words):
             return True
         if self.name in PARTS and not any(word.endswith(("'s", "\u2019s")) for word in before):
-            return role != "subject" or self.article in OWNED
+            return role not in ("subject", "owner") or self.article in OWNED
+        if role == "owner":
+            return self.name in SURFACES - MIRRORS
         return role != "subject" and self._is_behind(role, before)
 
     def _is_behind(self, role: Role, before: Sequence[str]) -> bool:
         """Whether it is a surface, a frame or a background to other things."""
         if self.name in FRAMES and self.article != ("a",):
             return True
-        if self.name in SURFACES and (role == "host" or role == "neighbour"):
-            return (self.name in MIRRORS and role == "host") or all(word in _PLAIN or _describes(word) for word in before)
-        if self.name in COVERS and role == "possession":
+        if self.name in SURFACES and role in ("container", "host", "neighbour"):
+            return all(word in _PLAIN or _describes(word) for word in before)
+        if self.name in (COVERS if role == "possession" else MIRRORS | CLOTHES if role == "container" else ()):
             return True
         return self.name in BACKDROPS and (not self.is_named or self.is_open or "the" in self.article)
 
@@ -108,9 +110,15 @@ SAME = re.compile(r"(?:the|an?)\s+(?:equal|same|identical)\s+number\s+of", re.IG
 TOKEN = re.compile(rf"{SAME.pattern}|close\s+up\b|{COUNT}|\w+(?:['\u2019-]\w+)*|[^\w\s]", re.IGNORECASE)
 
 
+_QUOTED = re.compile(r"(?<=\w)[\s,:]+[\"\u201c][^\"\u201c\u201d]*[\"\u201d]")  # what a sign or a title says
+_THROUGH = re.compile(
+    r"\b(view|shot|photo|picture)\s+(?:through|from|across)\s+(?:the|an?)\s+\w+\s+of\b", re.IGNORECASE
+)
+
+
 def split(prompt: str) -> list[Item]:
     """The prompt's noun phrases, and the marks between them."""
-    return _Splitter(TOKEN.findall(prompt)).split()
+    return _Splitter(TOKEN.findall(_THROUGH.sub(r"\1 of", _QUOTED.sub(" ", prompt)))).split()
 
 
 class _Splitter:
@@ -155,6 +163,8 @@ class _Splitter:
         """Whether an article or a number ends the phrase before it: not in "the two dogs" or "a bowl of the soup"."""
         if not _determines(self.lower[i]) or self.start == i or self.lower[i - 1] == "of":
             return False
+        if self.lower[i] == "the" and not _describes(self.lower[i - 1]):
+            return False  # "Thomas the Tank Engine"
         return not self._has_only(self.start, i, _determines)
 
     def _is_between_adjectives(self, i: int, length: int) -> bool:
@@ -167,7 +177,11 @@ class _Splitter:
         return described and _is_adjective(words[-1]) and self._is_adjective_of_more(after)
 
     def _is_adjective_of_more(self, i: int) -> bool:
-        return i + 1 < len(self.lower) and _is_adjective(self.lower[i]) and (self._is_plain(i + 1) or i + 2 < len(self.lower) and self.lower[i + 1] in ("and", ","))
+        return (
+            i + 1 < len(self.lower)
+            and _is_adjective(self.lower[i])
+            and (self._is_plain(i + 1) or (i + 2 < len(self.lower) and self.lower[i + 1] in ("and", ",")))
+        )
 
     def _is_verb(self, i: int) -> bool:
         word, before, is_first = self.lower[i], self.lower[self.start : i], i == 0
@@ -208,7 +222,9 @@ class _Splitter:
             return False
         word = self.lower[i]
         is_adverb = word.endswith("ly") and len(word) > 4 and word not in LY_WORDS
-        return mark_at(self.lower, i)[0] is None and not is_adverb and word != "of" and word not in VERBS - _USED_OF_NOUNS
+        return (
+            mark_at(self.lower, i)[0] is None and not is_adverb and word != "of" and word not in VERBS - _USED_OF_NOUNS
+        )
 
 
 def _after_of(words: Sequence[str]) -> Sequence[str]:

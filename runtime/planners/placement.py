@@ -168,7 +168,8 @@ class _Stacks:
         ranks = self._depth().ranks()
         order = list(self.groups)
         return [
-            [i for i in stack if ranks[order.index(i)] == rank] for rank in sorted({ranks[order.index(i)] for i in stack})
+            [i for i in stack if ranks[order.index(i)] == rank]
+            for rank in sorted({ranks[order.index(i)] for i in stack})
         ]
 
     def _join(self, relation: Relation) -> None:
@@ -282,9 +283,7 @@ def _put_beside(a: int, b: int, x: Order) -> None:
         _ = x.put_before(b, a) or x.put_before(a, b)
 
 
-def _pairs_by_side(
-    sides: Sequence[frozenset[Side]], names: tuple[Side, Side, Side]
-) -> Iterator[tuple[int, int]]:
+def _pairs_by_side(sides: Sequence[frozenset[Side]], names: tuple[Side, Side, Side]) -> Iterator[tuple[int, int]]:
     """Pairs of which the first belongs before the second, for the sides where they are."""
     place = [next((i for i, side in enumerate(names) if side in its), 1) for its in sides]
     for a, b in permutations(range(len(sides)), 2):

@@ -10,7 +10,7 @@ from runtime.errors import RealCompoError
 Kind = Literal["left of", "above", "on top of", "on", "in", "in front of", "next to"]
 Side = Literal["left", "center", "right", "top", "middle", "bottom"]
 NESTED = ("on", "in")  # of which the first lies within the second
-DEEPEST = 3  # boxes within one another, but for the outermost
+DEEPEST = 5  # boxes within one another, but for the outermost
 
 
 @dataclass(frozen=True)

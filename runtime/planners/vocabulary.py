@@ -64,12 +64,24 @@ _KINDS: tuple[tuple[Kind | Literal["between"], bool, str], ...] = (
     ("in", True, "full of, filled with, containing, contains, contain, contained"),
     ("in front of", False, "in front of, in the front of, ahead of, in front"),
     ("in front of", True, "behind, in back of, at the back of, hidden by, hidden behind, hiding behind, obscured by"),
-    ("in front of", True, "concealed by, blocked by, occluded by, covered by, beyond, hidden from view by, obstructed by"),
+    (
+        "in front of",
+        True,
+        "concealed by, blocked by, occluded by, covered by, beyond, hidden from view by, obstructed by",
+    ),
     ("next to", False, "next to, beside, besides, near, near to, close to, adjacent to, alongside, alongside of, by"),
-    ("next to", False, "on side of, on the side of, by the side of, at the side of, by side of, to the side of, at side of"),
+    (
+        "next to",
+        False,
+        "on side of, on the side of, by the side of, at the side of, by side of, to the side of, at side of",
+    ),
     ("next to", False, "on one side of, at the edge of, on the edge of, against, up against, around, surrounded by"),
     ("next to", False, "attached to, tied to, connected to, hooked to, chained to, opposite, opposite of, across from"),
-    ("next to", False, "accompanied by, followed by, facing, toward, towards, out of, outside, outside of, past, beside of"),
+    (
+        "next to",
+        False,
+        "accompanied by, followed by, facing, toward, towards, out of, outside, outside of, past, beside of",
+    ),
     ("between", False, "between, in between"),
 )
 LOOSE = {"in", "into", "by", "around", "within", "out of", "against", "toward", "towards", "past", "outside"}
@@ -92,7 +104,10 @@ def _relations() -> Iterator[tuple[str, Mark]]:
 
 def _plain() -> Iterator[tuple[str, Mark]]:
     texts: tuple[tuple[Plain, str], ...] = (
-        ("joins", "and plus or but while as_well_as & along_with together_with in_addition_to alongside_with also_with"),
+        (
+            "joins",
+            "and plus or but while as_well_as & along_with together_with in_addition_to alongside_with also_with",
+        ),
         ("owns", "holding holds hold carrying carries riding rides eating eats watching watches showing shows"),
         ("owns", "with has have had having that_has who_has containing"),
         ("ends", ". ; ! ?"),
@@ -102,7 +117,10 @@ def _plain() -> Iterator[tuple[str, Mark]]:
         ("breaks", "look_at_the_camera out_of_focus at_night on_display in_front_of_the_camera on_its_back"),
         ("skips", "from during for through across without like about as along up down off to than because if"),
         ("skips", "covered_in covered_with made_of made_from made_to_look_like in_the_shape_of shaped_like"),
-        ("skips", "wearing wears in_the_reflection_of after dressed_in dressed_as smelling instead_of because_of"),
+        (
+            "skips",
+            "depicting depicts wearing wears in_the_reflection_of after dressed_in dressed_as smelling instead_of because_of",
+        ),
         ("mutual", "each_other one_another eachother each_others"),
     )
     for mark, words in texts:

@@ -5,35 +5,134 @@ The endings are those of Quirk et al., "A Comprehensive Grammar of the English L
 
 from functools import lru_cache
 
-_MEN = "man woman fireman fisherman gentleman policeman postman salesman snowman sportsman workman"
-_IRREGULAR = {  # singular: plural
-    **{word: f"{word[:-3]}men" for word in _MEN.split()},
-    **{f"{word}fe": f"{word}ves" for word in ("kni", "li", "wi")},
-    **{f"{word}f": f"{word}ves" for word in ("cal", "el", "hal", "hoo", "lea", "loa", "scar", "shel", "thie", "wol")},
-    **{"mouse": "mice", "louse": "lice", "goose": "geese", "foot": "feet", "tooth": "teeth", "ox": "oxen"},
-    **{"child": "children", "grandchild": "grandchildren", "person": "people", "die": "dice", "penny": "pence"},
-    **{"cactus": "cacti", "fungus": "fungi", "hippopotamus": "hippopotami", "octopus": "octopi"},
-    **{"bus": "buses", "lens": "lenses", "gas": "gases", "iris": "irises", "walrus": "walruses", "virus": "viruses"},
-    **{"quiz": "quizzes", "criterion": "criteria", "matrix": "matrices", "vertex": "vertices", "axis": "axes"},
-    **{"passer-by": "passers-by", "passerby": "passersby"},
-}
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_PAIRS = [
+    "man",
+    "men",
+    "woman",
+    "women",
+    "fireman",
+    "firemen",
+    "fisherman",
+    "fishermen",
+    "gentleman",
+    "gentlemen",
+    "policeman",
+    "policemen",
+    "postman",
+    "postmen",
+    "salesman",
+    "salesmen",
+    "snowman",
+    "snowmen",
+    "sportsman",
+    "sportsmen",
+    "workman",
+    "workmen",
+    "knife",
+    "knives",
+    "life",
+    "lives",
+    "wife",
+    "wives",
+    "calf",
+    "calves",
+    "elf",
+    "elves",
+    "half",
+    "halves",
+    "hoof",
+    "hooves",
+    "leaf",
+    "leaves",
+    "loaf",
+    "loaves",
+    "scarf",
+    "scarves",
+    "shelf",
+    "shelves",
+    "bookshelf",
+    "bookshelves",
+    "thief",
+    "thieves",
+    "wolf",
+    "wolves",
+    "mouse",
+    "mice",
+    "louse",
+    "lice",
+    "goose",
+    "geese",
+    "foot",
+    "feet",
+    "tooth",
+    "teeth",
+    "ox",
+    "oxen",
+    "child",
+    "children",
+    "grandchild",
+    "grandchildren",
+    "person",
+    "people",
+    "die",
+    "dice",
+    "penny",
+    "pence",
+    "cactus",
+    "cacti",
+    "fungus",
+    "fungi",
+    "hippopotamus",
+    "hippopotami",
+    "octopus",
+    "octopi",
+    "bus",
+    "buses",
+    "lens",
+    "lenses",
+    "gas",
+    "gases",
+    "iris",
+    "irises",
+    "walrus",
+    "walruses",
+    "virus",
+    "viruses",
+    "quiz",
+    "quizzes",
+    "criterion",
+    "criteria",
+    "matrix",
+    "matrices",
+    "vertex",
+    "vertices",
+    "axis",
+    "axes",
+    "passerby",
+    "passersby",
+]
+_IRREGULAR = dict(zip(_PAIRS[::2], _PAIRS[1::2], strict=True))  # singular: plural
 _SINGULARS = {plural: word for word, plural in _IRREGULAR.items()}
-PAIRED = frozenset(
+PAIRED = _words(
     "binoculars eyeglasses glasses goggles headphones jeans leggings pants pajamas pliers scissors shorts sunglasses "
-    "tights tongs trousers tweezers".split()
+    "tights tongs trousers tweezers"
 )  # a pair of them is one
-_ALIKE = (PAIRED - {"glasses"}) | frozenset(
+_ALIKE = (PAIRED - {"glasses"}) | _words(
     "cactus chess dress glass grass tennis bus gas lens iris christmas canvas atlas pancreas series species news "
     "gymnastics mathematics physics dominoes billiards overalls works its this thus yes was has does always perhaps "
-    "whereas besides upstairs downstairs outdoors indoors sideways towards across".split()
+    "whereas besides upstairs downstairs outdoors indoors sideways towards across"
 )  # no plurals, though they end in s
-_SAME = frozenset(
+_SAME = _words(
     "sheep fish deer shrimp goldfish swordfish starfish jellyfish aircraft hovercraft spacecraft moose bison salmon "
-    "trout squid swine cattle reindeer cod tuna offspring elk".split()
+    "trout squid swine cattle reindeer cod tuna offspring elk"
 )  # several are called as one is
-_ONLY_S = frozenset(
-    "axes brownies canoes cookies hoodies movies shoes horseshoes toes zombies selfies smoothies birdies doggies "
-    "caves gloves waves doves olives hives sleeves stoves beehives curves natives slaves archives calories".split()
+_ONLY_S = _words(
+    "brownies canoes cookies hoodies movies shoes horseshoes toes zombies selfies smoothies birdies doggies"
 )  # their singular lacks but the s
 
 
