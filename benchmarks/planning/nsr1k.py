@@ -72,9 +72,9 @@ def _compares(first: tuple[int, int], second: tuple[int, int]) -> bool:
 class Spatial:
     """One object left of, right of, above ("top"), below ("bottom") or next to another.
 
-    Any pair of regions of the two will do. LayoutGPT's own layouts carry bare names, and it takes the region whose name
-    is closest in spelling ("strict" is that rule, word for word); phrases have adjectives, so that a region whose phrase
-    has the name among its words is the object's too.
+    Any pair of regions of the two will do. LayoutGPT's own layouts carry bare names, and it takes the regions whose
+    name is closest in spelling: "strict" is that rule. Phrases have adjectives, so that here a region whose phrase has
+    the name among its words is the object's, too.
     """
 
     prompt: str
@@ -122,7 +122,7 @@ def _closest(name: str, phrases: Sequence[str]) -> list[int]:
 
 def relation_of(first: Box, second: Box) -> str:
     """Where the first box's centre lies of the second's: within 45 degrees of a side, or else "diagonal"."""
-    x, y = ((a + b - c - d) / 2 for a, b, c, d in zip(first[:2], first[2:], second[:2], second[2:], strict=True))
+    x, y = (((a + b) - (c + d)) / 2 for a, b, c, d in zip(first[:2], first[2:], second[:2], second[2:], strict=True))
     distance = math.hypot(x, y)
     if distance == 0:
         return "diagonal"

@@ -17,10 +17,7 @@ from runtime.text.plurals import singular
 APART = 0.1  # IoU of boxes that lie beside each other, at most
 OVERLAPS = 0.5  # IoU from which one object is before another, at full score
 NEAR = 150 / 512  # of the image
-NUMBERS = {word: n for n, word in enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight"], 1)} | {
-    "a": 1,
-    "an": 1,
-}
+NUMBERS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8}
 SIDES = {  # of the phrase: along which axis, and in which direction, the first lies from the second
     "on the left of": (0, -1),
     "on the right of": (0, 1),
@@ -56,7 +53,7 @@ class Pair:
 
     def _holds(self, first: Region, second: Region) -> bool:
         a, b = first.bounding_box(), second.bounding_box()
-        offset = [(a[i] + a[i + 2] - b[i] - b[i + 2]) / 2 for i in (0, 1)]
+        offset = [((a[i] + a[i + 2]) - (b[i] + b[i + 2])) / 2 for i in (0, 1)]
         if self.type in SIDES:
             axis, sign = SIDES[self.type]
             return sign * offset[axis] > abs(offset[1 - axis]) and overlap(a, b) < APART

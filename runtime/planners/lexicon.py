@@ -75,7 +75,8 @@ SCENERY = _words(
     "race trip break food liquid ketchup mustard frosting icing vegetation greenery foliage outdoors indoors outside "
     "inside nature wild building buildings skyscraper skyscrapers tower towers"
 )
-LONE_SCENERY = _words("light lights")  # unless a noun says which: "traffic light"
+LIGHTS = _words("light lights")  # scenery, but for lamps
+LAMPS = _words("traffic street stop warning ceiling pendant flash head tail night lamp desk string christmas")
 SURFACES = _words(
     "window windows windowsill windowsills sill ledge ledges branch branches tree-branch limb limbs twig hook hooks "
     "counter counters countertop rack racks pole poles mirror mirrors stripe stripes camera counter-top tabletop "

@@ -43,7 +43,7 @@ def _check_count(count: int, prompt: str) -> None:
         )
     if count > MAX_REGIONS:
         raise RealCompoError(
-            f"the prompt names {count} objects; a layout has room for {MAX_REGIONS}: ask for fewer, or leave out a number"
+            f"the prompt names {count} objects; a layout has room for {MAX_REGIONS}: ask for fewer"
         )
 
 

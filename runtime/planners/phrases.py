@@ -27,7 +27,8 @@ from runtime.planners.lexicon import (
     GROUPS,
     ING_MODIFIERS,
     ING_NOUNS,
-    LONE_SCENERY,
+    LAMPS,
+    LIGHTS,
     LY_WORDS,
     MEDIA,
     MIRRORS,
@@ -80,7 +81,7 @@ class Noun:
         if self.points:
             return False
         before = [word.lower() for word in self.words[: self.head]]
-        if self.name in SCENERY | VIEWS or (self.name in LONE_SCENERY and all(map(_is_adjective, before))):
+        if self.name in SCENERY | VIEWS or (self.name in LIGHTS and LAMPS.isdisjoint(before)):
             return True
         if self.name in AMOUNTS and self.words[-1].lower() in SCENERY | BACKDROPS:
             return True

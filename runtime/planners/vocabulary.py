@@ -1,4 +1,4 @@
-"""The marks that divide a sentence for the offline planner: relations, the image's sides, conjunctions, prepositions."""
+"""The marks that divide a sentence for the offline planner: relations, the image's sides, conjunctions and the like."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,28 +102,24 @@ def _relations() -> Iterator[tuple[str, Mark]]:
         yield from ((text, Relates(kind, swapped, text in LOOSE)) for text in texts.split(", "))
 
 
+_TEXTS: tuple[tuple[Plain, str], ...] = (
+    ("joins", "and plus or but while as_well_as & along_with together_with in_addition_to alongside_with also_with"),
+    ("owns", "with has have had having that_has who_has holding holds hold carrying carries riding rides eating eats"),
+    ("owns", "watching watches showing shows"),
+    ("ends", ". ; ! ?"),
+    ("breaks", " ".join((AUXILIARIES | ADVERBS) - {"has", "have", "had", "having"})),
+    ("breaks", "that which who where when whose there right there's that's here's it_is on_its_back on_display"),
+    ("breaks", "at_the_camera at_a_camera looking_at_the_camera looks_at_the_camera look_at_the_camera at_night"),
+    ("breaks", "out_of_focus in_front_of_the_camera"),
+    ("skips", "from during for through across without like about as along up down off to than because if after"),
+    ("skips", "covered_in covered_with made_of made_from made_to_look_like in_the_shape_of shaped_like instead_of"),
+    ("skips", "depicting depicts wearing wears dressed_in dressed_as smelling because_of in_the_reflection_of"),
+    ("mutual", "each_other one_another eachother each_others"),
+)
+
+
 def _plain() -> Iterator[tuple[str, Mark]]:
-    texts: tuple[tuple[Plain, str], ...] = (
-        (
-            "joins",
-            "and plus or but while as_well_as & along_with together_with in_addition_to alongside_with also_with",
-        ),
-        ("owns", "holding holds hold carrying carries riding rides eating eats watching watches showing shows"),
-        ("owns", "with has have had having that_has who_has containing"),
-        ("ends", ". ; ! ?"),
-        ("breaks", " ".join((AUXILIARIES | ADVERBS) - {"has", "have", "had", "having"})),
-        ("breaks", "that which who where when whose there right"),
-        ("breaks", "there's that's here's it_is at_the_camera at_a_camera looking_at_the_camera looks_at_the_camera"),
-        ("breaks", "look_at_the_camera out_of_focus at_night on_display in_front_of_the_camera on_its_back"),
-        ("skips", "from during for through across without like about as along up down off to than because if"),
-        ("skips", "covered_in covered_with made_of made_from made_to_look_like in_the_shape_of shaped_like"),
-        (
-            "skips",
-            "depicting depicts wearing wears in_the_reflection_of after dressed_in dressed_as smelling instead_of because_of",
-        ),
-        ("mutual", "each_other one_another eachother each_others"),
-    )
-    for mark, words in texts:
+    for mark, words in _TEXTS:
         yield from ((word.replace("_", " "), mark) for word in words.split())
     yield "at", Relates("next to", loose=True)
 
