@@ -42,9 +42,7 @@ def _check_count(count: int, prompt: str) -> None:
             "a cube', or use --planner chat"
         )
     if count > MAX_REGIONS:
-        raise RealCompoError(
-            f"the prompt names {count} objects; a layout has room for {MAX_REGIONS}: ask for fewer"
-        )
+        raise RealCompoError(f"the prompt names {count} objects; a layout has room for {MAX_REGIONS}: ask for fewer")
 
 
 # What the object of a relation is to its subject.

@@ -194,7 +194,7 @@ class _Splitter:
             if goes_on and (word in ING_MODIFIERS or not has_noun):
                 return not before and not is_first and word not in ING_MODIFIERS
             return (bool(before) and before[-1] not in ARTICLES) or (not before and not is_first)
-        if word in VERBS:
+        if word in VERBS and not word.endswith("ed"):
             return has_noun or not goes_on or not before
         if word.endswith("ly") and len(word) > 4 and word not in LY_WORDS:
             return True

@@ -192,6 +192,67 @@ def test_objects(prompt: str, phrases: list[str]) -> None:
     assert [region.phrase for region in layout.regions] == phrases
 
 
+@pytest.mark.parametrize(
+    ("prompt", "phrases"),
+    [
+        ("A view of a house with two clocks on it.", ["a house", "clock", "clock"]),
+        ("a close up of two bears", ["bear"] * 2),
+        ("A black and white picture of a stop sign.", ["a stop sign"]),
+        ("herd of five zebras grazing in a field", ["zebra"] * 5),
+        ("A lone giraffe grazes freely in the open field.", ["a lone giraffe"]),
+        ("a black and white cat", ["a black and white cat"]),
+        ("an orange and a red ball", ["an orange", "a red ball"]),
+        ("three deer drove past", ["deer"] * 3),
+        ("two knives, three people and seven sheep", ["knife"] * 2 + ["person"] * 3 + ["sheep"] * 7),
+        ("eight phones rang simultaneously", ["phone"] * 8),
+        ("two birds fly over the sea", ["bird"] * 2),
+        ("a snow covered car near a dining table", ["a snow covered car", "a dining table"]),
+        ("a cat lays down next to a broken down bus", ["a cat", "a broken down bus"]),
+        ("a dog that is reading", ["a dog"]),
+        ("a giraffe hidden by a phone", ["a giraffe", "a phone"]),
+        ("a fish on side of a cup", ["a fish", "a cup"]),
+        ("Thomas the Tank Engine. A pig", ["Thomas the Tank Engine", "a pig"]),
+        ("the hood of a red car", ["a red car"]),
+        ('a sign that says "no dogs" beside a cat', ["a sign", "a cat"]),
+        ("a beach", ["a beach"]),
+        ("two cars and the same number of dogs", ["car"] * 2 + ["dog"] * 2),
+        ("more cats than dogs", ["cat"] * 3 + ["dog"] * 2),
+        ("four cars with a few buses, the number of cars is more than that of buses", ["car"] * 4 + ["bus"] * 3),
+        ("two cars with a few buses, the number of cars is more than that of buses", ["car"] * 2 + ["bus"]),
+        ("four cars and a few buses. The number of cars is less than that of buses", ["car"] * 4 + ["bus"] * 5),
+    ],
+)
+def test_english_as_people_write_it(prompt: str, phrases: list[str]) -> None:
+    layout = plan(prompt)
+    assert_sound(layout)
+    assert [region.phrase.lower() for region in layout.regions] == [phrase.lower() for phrase in phrases]
+
+
+def test_counts_that_contradict_a_comparison() -> None:
+    with pytest.raises(RealCompoError, match="contradict each other: 2 'cat' cannot be more than, or as, 3 'dog'"):
+        plan("two cats and three dogs, the number of cats is more than that of dogs")
+
+
+def test_what_is_on_it() -> None:
+    layout = plan("a desk that has a keyboard and two cups on it")
+    desk = one(layout, "desk")
+    assert all(is_within(box, desk) for box in boxes_of(layout, "keyboard") + boxes_of(layout, "cup"))
+
+
+@pytest.mark.parametrize("relation", ["behind", "hidden by"])
+def test_what_is_behind_overlaps_on_a_lower_layer(relation: str) -> None:
+    layout = plan(f"a cat {relation} a dog with a hat on it")
+    cat, dog, hat = layout.regions
+    assert cat.layer < dog.layer < hat.layer
+    a, b = cat.bounding_box(), dog.bounding_box()
+    assert min(a[2], b[2]) > max(a[0], b[0]) and min(a[3], b[3]) > max(a[1], b[1])
+
+
+def test_a_relation_of_all_that_is_listed() -> None:
+    layout = plan("a cat, a fox and a pig left of a dog")
+    assert all(is_left(one(layout, word), one(layout, "dog")) for word in ("cat", "fox", "pig"))
+
+
 def one(layout: Layout, word: str) -> Box:
     (box,) = boxes_of(layout, word)
     return box
@@ -358,20 +419,22 @@ def test_split_fills_its_area_once(count: int) -> None:
         ("balls dishes boxes buses houses horses", "ball dish box bus house horse"),
         ("cherries pies cookies tomatoes shoes", "cherry pie cookie tomato shoe"),
         ("glass bus grass sheep is", "glass bus grass sheep is"),
+        ("mice people knives leaves Women benchs", "mouse person knife leaf Woman bench"),
     ],
 )
 def test_singulars(plurals: str, singulars: str) -> None:
     assert [singular(word) for word in plurals.split()] == singulars.split()
 
 
-def test_json_is_read_back_as_it_was(tmp_path: Path) -> None:
-    layout = plan('zwei "Bälle" left of a Würfel')
+@pytest.mark.parametrize("prompt", ['zwei "Bälle" left of a Würfel', "a cat behind a dog"])
+def test_json_is_read_back_as_it_was(tmp_path: Path, prompt: str) -> None:
+    layout = plan(prompt)
     path = tmp_path / "layout.json"
     path.write_text(layout_json(layout), encoding="ascii")
     read = Layout.from_file(path)
     assert read.prompt == layout.prompt
-    assert [(region.phrase, region.box) for region in read.regions] == [
-        (region.phrase, region.box) for region in layout.regions
+    assert [(region.phrase, region.box, region.layer) for region in read.regions] == [
+        (region.phrase, region.box, region.layer) for region in layout.regions
     ]
 
 
