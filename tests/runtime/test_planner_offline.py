@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.tabletop.scenes import CATEGORIES, holds, sample_scene
@@ -131,6 +131,7 @@ def trees(draw: st.DrawFn) -> tuple[list[int], list[tuple[int, str, int]]]:
     return counts, [(i, draw(names), draw(st.integers(0, i - 1))) for i in range(1, n)]
 
 
+@settings(deadline=None)
 @given(trees())
 @example(([1] * 5, [(1, "right of", 0), (2, "right of", 0), (3, "right of", 1), (4, "next to", 1)]))
 def test_every_relation_holds_between_all_objects(tree: tuple[list[int], list[tuple[int, str, int]]]) -> None:
@@ -383,6 +384,7 @@ COUNTS = [
 SALAD = [" ".join(words) for words in MARKS] + COUNTS + ["the", "it", "a photo of", *NOUNS, *PLURALS]
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(SALAD), max_size=25).map(" ".join)))
 @example(", ".join(f"a thing{i}" for i in range(29)) + " and a ball on the left")
 @example(" above ".join(f"a ball{i} left of a cube{i}" for i in range(15)))
