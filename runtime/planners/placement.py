@@ -9,7 +9,7 @@ higher layer.
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from itertools import combinations, permutations
+from itertools import combinations, pairwise, permutations, product
 
 from runtime.layouts.geometry import Box
 from runtime.planners.order import Order
@@ -23,6 +23,7 @@ STEP = 0.2  # by how much of its height what is behind something is higher
 APART = 0.75  # size of what is behind something where it may not overlap that
 # What a box has room for inside, in fractions of it.
 WITHIN: Mapping[Kind, Box] = {"on": (0.06, 0.02, 0.94, 0.6), "in": (0.1, 0.06, 0.9, 0.9)}
+SHARED: Mapping[Kind, Box] = {"on": (0.06, 0.02, 0.94, 0.46), "in": (0.1, 0.5, 0.9, 0.94)}  # where there are both
 ALONE_ON: Box = (0.04, 0.06, 0.5, 0.66)  # room for a single thing, off the middle, which it would hide
 COLUMNS: tuple[Side, Side, Side] = ("left", "center", "right")
 ROWS: tuple[Side, Side, Side] = ("top", "middle", "bottom")
@@ -121,16 +122,32 @@ class _Scene:
     def _place_within(self, i: int, members: Sequence[int], boxes: Sequence[Box], counts: Mapping[int, int]) -> Boxes:
         """What lies within a group, dealt out over its boxes."""
         found: Boxes = {}
-        for kind, its_room in WITHIN.items():
-            direct = [j for j in members if self._nests.host(j) == i and self._nests.kind(j) == kind]
-            inside = [j for child in direct for j in self._nests.within(child)]
-            for k, box in enumerate(boxes if inside else ()):
-                dealt = {j: len(range(k, counts[j], len(boxes))) for j in inside}
-                some = {j: count for j, count in dealt.items() if count}
-                room = ALONE_ON if kind == "on" and sum(some.get(j, 0) for j in direct) == 1 else its_room
-                for j, placed in (self.place(list(some), _part(box, room), some) if some else {}).items():
+        inner = [j for j in members if j != i and i in self._nests.chain(j)]
+        shares = self._deal(i, inner, counts, len(boxes))
+        kinds = {self._nests.kind(j) for j in inner if self._nests.host(j) == i}
+        for k, box in enumerate(boxes):
+            for kind in kinds:
+                some = {j: shares[j][k] for j in inner if shares[j][k] and self._nests.kind(self._child(j, i)) == kind}
+                single = sum(count for j, count in some.items() if self._nests.host(j) == i) == 1
+                for j, placed in (
+                    self.place(list(some), _part(box, _room(kind, kinds, single)), some) if some else {}
+                ).items():
                     found.setdefault(j, []).extend(placed)
         return found
+
+    def _child(self, j: int, i: int) -> int:
+        """What lies directly in group i, and is group j or holds it."""
+        chain = self._nests.chain(j)
+        return chain[chain.index(i) - 1]
+
+    def _deal(self, i: int, inner: Sequence[int], counts: Mapping[int, int], boxes: int) -> dict[int, list[int]]:
+        """How many of each inner group each of a host's boxes gets: with those that hold them, where others do."""
+        shares: dict[int, list[int]] = {}
+        for j in sorted(inner, key=lambda j: len(self._nests.chain(j))):
+            host = self._nests.host(j)
+            held = [k for k in range(boxes) if host == i or host is None or host not in shares or shares[host][k]]
+            shares[j] = [len(range(held.index(k), counts[j], len(held))) if k in held else 0 for k in range(boxes)]
+        return shares
 
     def _place_component(self, groups: Mapping[int, Group], relations: Sequence[Relation], area: Box) -> Boxes:
         """Boxes of the groups in the cells of a grid; those that nothing puts apart share one."""
@@ -140,11 +157,12 @@ class _Scene:
         boxes: Boxes = {}
         for stack, cell in zip(stacks.members, cells, strict=True):
             if len(stack) > 1:
-                boxes |= _overlapping(stacks.by_depth(stack), groups, cell)
+                ranks = stacks.by_depth(stack)
+                boxes |= _overlapping(ranks, groups, cell)
+                self._overlaps += [pair for front, back in pairwise(ranks) for pair in product(front, back)]
             else:
                 (i,) = stack
                 boxes[i] = _objects(i, groups[i], stacks.said, cell)
-        self._overlaps += stacks.overlaps
         return boxes
 
 
@@ -202,6 +220,13 @@ class _Stacks:
             latest -= reached
             reached |= latest
         return b in reached
+
+
+def _room(kind: Kind, kinds: AbstractSet[Kind], single: bool) -> Box:
+    """Where in a host's box things of a kind have room."""
+    if len(kinds) > 1:
+        return SHARED[kind]
+    return ALONE_ON if kind == "on" and single else WITHIN[kind]
 
 
 def _components(groups: Mapping[int, Group], relations: Sequence[Relation]) -> list[list[int]]:
@@ -341,8 +366,9 @@ def _overlapping(ranks: Sequence[Sequence[int]], groups: Mapping[int, Group], ce
         place = _part(area, (across, top, 1 - across, top + size * front))
         for i, part in zip(members, split(len(members), place, in_a_row=True), strict=True):
             cells = split(groups[i].count, part)
-            alone = len(members) == len(cells) == 1
-            boxes[i] = [_rounded(place)] if alone else [_fit(one, 0.5, False, 1.0) for one in cells]
+            margin = MARGIN if len(members) > 1 else 0.0
+            whole = _rounded(_part(part, (margin, 0, 1 - margin, 1)))  # as high as what stands beside it
+            boxes[i] = [whole] if len(cells) == 1 else [_fit(one, 0.0 if rank else 1.0, False, 1.0) for one in cells]
     return boxes
 
 
