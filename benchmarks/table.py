@@ -44,6 +44,7 @@ BENCHMARKS = {
         Benchmark("gradients", "engines/tabletop --plot outputs/gradients.png", reported=True),
         Benchmark("gallery", "engines/tabletop --out outputs/gallery.png"),
         Benchmark("roofline", "engines/tabletop --gpu h100", reported=True),
+        Benchmark("planning", "prompts/*.txt --planner offline --json outputs/planning.json", reported=True),
         Benchmark("report", "outputs/*.json --out outputs/report.html"),
     )
 }

@@ -37,6 +37,7 @@ class Region:
         tokens: the indices of the prompt's tokens that speak of the object, instead of those that its words match.
         label: the object's class in a segmentation: its id, or its name in ADE20K, which is kept as the id. A region
             that has no other place gets one from its layout: the pixels of this class in `Layout.segmentation`.
+        layer: which regions are nearer: where two overlap, the one of the higher layer covers the other.
 
     Raises:
         RealCompoError: a place that is missing, given twice, empty, or outside the image, or an unknown label.
@@ -48,6 +49,7 @@ class Region:
     keypoints: Sequence[Keypoint] | None = None
     tokens: Sequence[int] | None = None
     label: int | str | None = None
+    layer: int = 0
 
     def __post_init__(self) -> None:
         if not self.phrase.strip():
@@ -186,7 +188,7 @@ def _region_from_file(region: RegionFile, i: int, path: Path) -> Region:
         mask = _inside(path.parent, region.mask, "mask")
         openpose = _inside(path.parent, region.openpose, "openpose")
         keypoints = region.keypoints if openpose is None else read_openpose(openpose, region.person, region.frame)
-        return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label)
+        return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label, region.layer)
 
 
 @contextmanager

@@ -58,6 +58,10 @@ class RegionFile(_Strict):
             "layout's segmentation has of the class."
         ),
     ] = None
+    layer: Annotated[
+        int,
+        Field(description="Which regions are nearer: where two overlap, the one of the higher layer covers the other."),
+    ] = 0
     tokens: Annotated[
         list[int] | None,
         Field(description="Indices of the prompt's tokens that speak of the object, instead of those its words match."),

@@ -56,6 +56,7 @@ def _numbers(region: Region) -> dict[str, Any]:
         "keypoints": None if region.keypoints is None else [point and _rounded(point) for point in region.keypoints],
         "tokens": None if region.tokens is None else list(region.tokens),
         "label": region.label,
+        "layer": region.layer or None,
     }
     return {name: value for name, value in found.items() if value is not None}
 

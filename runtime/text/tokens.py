@@ -13,6 +13,7 @@ from tokenizers import Encoding, Tokenizer
 from runtime.bundle.manifest import Manifest
 from runtime.errors import RealCompoError
 from runtime.layouts.layout import Layout, Region
+from runtime.text.plurals import plurals
 
 ARTICLES = {"a", "an", "the"}
 
@@ -96,7 +97,7 @@ def warn_of_losses(prompt: Prompt) -> None:
 def region_tokens(prompt: Prompt, layout: Layout, max_tokens: int, one: bool = False) -> list[tuple[int, ...]]:
     """The token indices of every region: its own, or those that its phrase's words cover in the prompt.
 
-    The words are sought side by side, in any case, without leading articles, singulars also as regular plurals. The
+    The words are sought side by side, in any case, without leading articles, singulars also as plurals. The
     k-th region of a phrase takes the k-th place where it occurs; regions beyond the last place share that.
 
     Args:
@@ -183,10 +184,7 @@ def _occurrences(words: list[Word], phrase: tuple[str, ...]) -> list[tuple[int, 
 
 
 def _same_word(word: str, wanted: str) -> bool:
-    plurals = {f"{wanted}s", f"{wanted}es"}
-    if wanted.endswith("y"):
-        plurals.add(f"{wanted[:-1]}ies")
-    return word == wanted or word in plurals
+    return word == wanted or word in plurals(wanted)
 
 
 def _check_tokens(region: Region, tokens: Sequence[int], max_tokens: int) -> tuple[int, ...]:
