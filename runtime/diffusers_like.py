@@ -97,7 +97,7 @@ class RealCompoPipeline:
         try:
             output = self.realcompo(
                 prompt,
-                layout=Layout([Region(*pair) for pair in zip(gligen_phrases, map(tuple, gligen_boxes), strict=True)]),
+                layout=Layout([_region(*pair) for pair in zip(gligen_phrases, gligen_boxes, strict=True)]),
                 negative_prompt=negative_prompt or "",
                 num_images=num_images_per_prompt,
                 steps=num_inference_steps,
@@ -155,6 +155,13 @@ class RealCompoPipeline:
                 raise _Interrupted(latents)
 
         return call
+
+
+def _region(phrase: str, box: Sequence[float]) -> Region:
+    if len(box) != 4:
+        raise RealCompoError(f"the gligen box of {phrase!r} is {list(box)}; give x0, y0, x1, y1")
+    x0, y0, x1, y1 = box
+    return Region(phrase, box=(x0, y0, x1, y1))
 
 
 def _randn(shape: tuple[int, ...], generator: Generator | Sequence[Generator] | None) -> Tensor:

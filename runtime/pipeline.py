@@ -153,7 +153,7 @@ class RealCompo:
         request, options, _ = self._read(prompt, negative_prompt, layout, num_images, knobs)
         self._draw(_noise(request, options.seed, None), None, coefficients, options)
         prompts = self._texts.tokenize([prompt, negative_prompt] if options.guided else [prompt])
-        make_regions([prompts[prompt]] * num_images, request.layouts, self.manifest)
+        make_regions([prompts[prompt]] * num_images, request.layouts, self.manifest, options)
         return [loss for text in prompts.values() for loss in losses(text)]
 
     def decode(self, latents: Tensor) -> list[Image]:

@@ -20,6 +20,7 @@ from benchmarks.serving.process import Served, served
 from benchmarks.serving.soak import soak
 from runtime import Layout, RealCompo, Region
 from runtime.bundle.manifest import read_manifest
+from runtime.errors import RealCompoError
 
 PROMPT = "a red ball and a blue cube"
 BOXES = {"a red ball": (0.08, 0.50, 0.46, 0.88), "a blue cube": (0.56, 0.12, 0.94, 0.50)}
@@ -78,8 +79,8 @@ def measure(bundle: Path, settings: Settings, report: Report = lambda what: None
     threads = torch.get_num_threads()
     with served(bundle, settings.max_queue, settings.max_batch, threads) as server:
         clients = Clients(server, body, SEEDS)
-        lone = _lone(clients, library, settings, report)
-        saturated = _saturated(clients, library, settings, report)
+        lone = _lone(clients, library, settings, wanted, report)
+        saturated = _saturated(clients, library, settings, wanted, report)
         rates = [_rate(clients, share, saturated["throughput"], settings, report) for share in SHARES]
         overload = _overload(server, clients, saturated["throughput"], settings, wanted, report)
         soaked = soak(server, body, settings.soak, report)
@@ -96,12 +97,15 @@ def measure(bundle: Path, settings: Settings, report: Report = lambda what: None
     }
 
 
-def _lone(clients: Clients, library: Library, settings: Settings, report: Report) -> dict[str, float]:
+def _lone(
+    clients: Clients, library: Library, settings: Settings, wanted: dict[int, str], report: Report
+) -> dict[str, float]:
     """What one client waits for besides its run, and beside a call of the library."""
     report("one client")
     clients.ask(0)
     library.seconds(1)
     pairs = [(clients.ask(k), library.seconds(1)) for k in range(10 * settings.rounds)]
+    _check([reply for reply, _ in pairs], wanted)
     return {
         "outside_run_ms": 1000 * median(reply.seconds - reply.run for reply, _ in pairs),
         "run_vs_library": median(reply.run / seconds for reply, seconds in pairs),
@@ -110,7 +114,9 @@ def _lone(clients: Clients, library: Library, settings: Settings, report: Report
     }
 
 
-def _saturated(clients: Clients, library: Library, settings: Settings, report: Report) -> dict[str, Any]:
+def _saturated(
+    clients: Clients, library: Library, settings: Settings, wanted: dict[int, str], report: Report
+) -> dict[str, Any]:
     """Twice as many clients as fit into a run, beside the library at that batch size, in turns."""
     pairs, batches = [], list[int]()
     for k in range(settings.rounds):
@@ -121,6 +127,7 @@ def _saturated(clients: Clients, library: Library, settings: Settings, report: R
         started = time.perf_counter()
         replies = clients.in_turns(2 * settings.max_batch, settings.seconds)
         pairs.append((len(replies) / (time.perf_counter() - started), settings.max_batch / fmean(calls)))
+        _check(replies, wanted)
         batches += [reply.batch for reply in replies]
     return {
         "throughput": median(served for served, _ in pairs),
@@ -134,6 +141,15 @@ def _rate(clients: Clients, share: float, throughput: float, settings: Settings,
     report(f"{share:.0%} of the throughput")
     replies = clients.at_rate(share * throughput, settings.seconds * settings.rounds)
     return {"share": share, "rate": share * throughput, **summary(replies)}
+
+
+def _check(replies: Sequence[Reply], wanted: dict[int, str]) -> None:
+    """Raises: RealCompoError: below saturation, a request that is not drawn as the library draws it."""
+    for reply in replies:
+        if reply.status != 200:
+            raise RealCompoError(f"the server answers {reply.status} to seed {reply.seed}, so nothing is timed")
+        if reply.digest != wanted[reply.seed]:
+            raise RealCompoError(f"seed {reply.seed} is another picture than the library's, so nothing is timed")
 
 
 def summary(replies: Sequence[Reply]) -> dict[str, Any]:
