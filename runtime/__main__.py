@@ -1,4 +1,4 @@
-"""The command line: `python -m runtime generate | plan | show | convert | schema`."""
+"""The command line: `python -m runtime generate | plan | show | convert | serve | schema`."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
 from runtime.cli import knob_values, knobs_on_command_line, plain_errors, with_options
 from runtime.denoising.loop import Callback
-from runtime.knobs import check_count, check_range
+from runtime.knobs import check_count, check_range, knobs_of
 from runtime.layouts.formats.boxes import FORMS
 from runtime.layouts.formats.kind import Choices, Size
 from runtime.layouts.formats.reading import read_tools_layout
@@ -36,6 +36,7 @@ from runtime.pipeline import COEFFICIENTS
 from runtime.planners import PLANNERS, make_planner
 from runtime.presets import PRESETS, preset_knobs
 from runtime.request import every_knob
+from runtime.serving.settings import Settings
 from runtime.spatial.control_images import CONTROL_KINDS, control_picture
 from runtime.text.tokens import mentions
 from runtime.writing import (
@@ -77,12 +78,35 @@ Examples:
     python -m runtime convert boxes.json --from comfyui --boxes xywh --size 640x480 --phrase cat --out layout.json
 """
 
+SERVE_EXAMPLES = """
+Examples:
+
+    python -m runtime serve engines/tabletop
+
+    python -m runtime serve engines/tabletop --host 0.0.0.0 --port 80 --api-key-file keys.txt --max-batch 4
+"""
+
+LOCAL = "127.0.0.1"
 BLANK = "#e8e8e8"  # what regions are drawn on
 PLAN_SIDE = 512  # pixels of `plan`'s picture
 MOST_PIXELS, STEEPEST = 8192, 8  # a side of `show`'s picture, and how much longer one may be than the other
 
 PLANNER_HELP = f"Planner: {' or '.join(PLANNERS)}, which parse the prompt or ask the model of OPENAI_MODEL."
 KNOBS = every_knob()
+SETTINGS = knobs_of(Settings)
+
+Backend = Annotated[
+    str,
+    typer.Option(
+        help="Library that runs the engines: auto (the bundle's plans if they run here, or else onnx), "
+        f"{', '.join(BACKENDS[1:])}."
+    ),
+]
+Device = Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or cuda:N.")]
+SecondStream = Annotated[
+    bool,
+    typer.Option("--second-stream", help="Run both models' TensorRT plans side by side; takes more GPU memory."),
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -128,18 +152,9 @@ def generate(
             help="Folder to write trace pictures to: regions, weights at every step, region maps and the loss."
         ),
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="Library that runs the engines: auto (the bundle's plans if they run here, or else onnx), "
-            f"{', '.join(BACKENDS[1:])}."
-        ),
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or cuda:N.")] = "auto",
-    second_stream: Annotated[
-        bool,
-        typer.Option("--second-stream", help="Run both models' TensorRT plans side by side; takes more GPU memory."),
-    ] = False,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    second_stream: SecondStream = False,
     **knobs: Any,
 ) -> None:
     """Draw a prompt, each object where the layout puts it. The last line printed is the picture's path."""
@@ -283,6 +298,27 @@ def convert(
             typer.echo(path)
 
 
+@app.command(epilog=SERVE_EXAMPLES)
+@with_options(SETTINGS)
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `python -m export build` wrote.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; without keys one of this machine alone.")] = LOCAL,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File with the keys that clients may send, one a line.")
+    ] = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    second_stream: SecondStream = False,
+    **settings: Any,
+) -> None:
+    """Answer requests over HTTP, OpenAI's images API, and show a page to draw boxes on. Stop it with Ctrl-C."""
+    with plain_errors():
+        with _needing("serve"):
+            from runtime.serving.command import serve as answer
+        answer(bundle, host, port, api_key_file, backend, device, second_stream, knob_values(SETTINGS, settings))
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of layout.json."""
@@ -362,7 +398,7 @@ def _check_size(height: int, width: int, control: str | None) -> None:
 
 def _prepare_traces(folder: Path, paths: list[Path]) -> None:
     check_folder(folder)
-    with _needing_matplotlib("--traces"):
+    with _needing("cli", "--traces"):
         from runtime.trace_pictures import picture_files
     for file in picture_files(folder, len(paths)):
         check_writable(file)
@@ -371,11 +407,11 @@ def _prepare_traces(folder: Path, paths: list[Path]) -> None:
 
 
 @contextmanager
-def _needing_matplotlib(what: str) -> Iterator[None]:
+def _needing(extra: str, what: str | None = None) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise RealCompoError(f"{what} needs {error.name}; pip install 'realcompo[cli]'") from error
+        raise RealCompoError(f"{what or extra} needs {error.name}; pip install 'realcompo[{extra}]'") from error
 
 
 def _write_traces(
@@ -389,7 +425,7 @@ def _write_traces(
 
 
 def _prepare_figures() -> None:
-    with _needing_matplotlib("a picture of a layout"):
+    with _needing("cli", "a picture of a layout"):
         import runtime.layouts.pictures  # noqa: F401
 
 

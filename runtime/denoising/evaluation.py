@@ -4,8 +4,8 @@ It reads and writes tensors that stay where they are and takes no number of its 
 function runs as it is on a CPU and as one CUDA graph on a GPU.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,6 +49,10 @@ class State:
 
     def tensors(self) -> list[Tensor]:
         return [self.history, self.coefficients, self.skipped, *self.numbers]
+
+    def keep(self, images: Sequence[int]) -> "State":
+        """The state of these of the B images, in memory of its own but for what all share."""
+        return replace(self, history=self.history[:, images], coefficients=self.coefficients[images])
 
 
 @dataclass(frozen=True)

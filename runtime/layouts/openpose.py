@@ -1,7 +1,8 @@
 """OpenPose's people: read from its JSON files, and drawn as openpose ControlNets were trained to see them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -179,10 +180,18 @@ def _middle(a: Keypoint, b: Keypoint) -> Keypoint:
 
 
 def _read_frame(path: Path, number: int | None) -> Frame:
+    with _of_file(path):
+        frames = parse_json(decoded(path.read_bytes()))
+    frame = _chosen(frames, number)
+    with _of_file(path):
+        return validated(Frame, frame)
+
+
+@contextmanager
+def _of_file(path: Path) -> Iterator[None]:
+    """Say of what is wrong in the file that it is the region's openpose."""
     try:
-        return validated(Frame, _chosen(parse_json(decoded(path.read_bytes())), number))
-    except FieldError:
-        raise
+        yield
     except OSError as error:
         raise FieldError("openpose", f"cannot read {path}: {error.strerror}") from error
     except RealCompoError as error:
