@@ -21,6 +21,7 @@ class Sampling:
     coefficient_scale: float = 1e6
     update_every: int = 1
     regions: RegionKind = "box"
+    form: str = "paper"
 
 
 def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling, **options: Any) -> Iterator[Output]:
@@ -35,6 +36,7 @@ def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling, **opti
             guidance_scale=sampling.guidance_scale,
             **{
                 "seed": start,
+                "form": sampling.form,
                 "coefficient_scale": sampling.coefficient_scale,
                 "update_every": sampling.update_every,
                 **options,

@@ -18,11 +18,15 @@ def hand_over(benchmark: str, found: dict[str, Any], machine: dict[str, Any], fi
         machine: `machine.describe()` from before the work, for its load says who else was at work.
         file: the `--json` option.
     """
-    command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-    result = {"benchmark": benchmark, "command": command, "machine": machine, **found}
+    result = {"benchmark": benchmark, "command": command_line(), "machine": machine, **found}
     if file:
         write_file(file, json.dumps(result, indent=1).encode() + b"\n")
     print(json.dumps(result))
+
+
+def command_line() -> str:
+    """The command that is running."""
+    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
 
 
 def write_picture(file: Path, png: bytes) -> None:

@@ -33,6 +33,7 @@ class Section:
     about: str
     keys: tuple[Key, ...] = ()
     figure: Picture | None = None
+    pictures: tuple[Picture, ...] = ()  # below the figure, each under its caption
     grids: tuple[Grid, ...] = ()
     details: tuple[Grid, ...] = ()  # folded away
     note: str = ""

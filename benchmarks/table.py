@@ -40,9 +40,12 @@ BENCHMARKS = {
     for row in (
         Benchmark("latency", "engines/tabletop --json outputs/latency.json", reported=True),
         Benchmark("quality", "engines/tabletop --scenes 200", reported=True),
+        Benchmark("study", "engines/tabletop --json outputs/study.json", reported=True),
         Benchmark("gradients", "engines/tabletop --plot outputs/gradients.png", reported=True),
         Benchmark("gallery", "engines/tabletop --out outputs/gallery.png"),
         Benchmark("roofline", "engines/tabletop --gpu h100", reported=True),
+        Benchmark("planning", "prompts/*.txt --planner offline --json outputs/planning.json", reported=True),
+        Benchmark("serving", "engines/tabletop --seconds 5"),
         Benchmark("report", "outputs/*.json --out outputs/report.html"),
     )
 }

@@ -37,8 +37,8 @@ from export.plans.plan_options import (
 )
 from export.plans.to_engine import build_plan
 from export.provenance import build_command, located, own_models
-from export.publish import name_graph, name_plan, publish, publish_part, write_tokenizers
-from export.resume import finished, reason
+from export.publish import name_plan, publish, publish_part, store_graph, write_tokenizers
+from export.resume import finished, reason, recommended_before
 from export.spatial import KINDS, open_checkpoints, share_unet
 from export.staging import check_space, disk_errors, scratch_folder
 from runtime.bundle.manifest import (
@@ -156,6 +156,7 @@ def build(
             built = _build_parts(parts, kept, job)
             files = write_tokenizers(tokenizers.values(), scratch, out)
             manifest = _manifest(_pair_spec(digests, job), built, files, shared, job)
+            manifest = manifest.model_copy(update={"recommended": recommended_before(manifest, out)})
             publish(manifest, scratch, out, [part.sidecar for part in parts], used)
     return manifest
 
@@ -195,14 +196,14 @@ def _build_parts(parts: list[Part], kept: dict[Role, EngineSpec], job: _Job) -> 
             continue
         why = "--force was given" if job.options.force else reason(part, job.out)
         job.report(part.role, "exporting", f"again, because {why}" if why else "")
-        engines[part.role] = _build_part(part, job)
+        engines[part.role] = _build_part(part, list(engines.values()), job)
         publish_part(engines[part.role], part.sidecar, job.scratch, job.out)
         job.report(part.role, "built")
     return engines
 
 
-def _build_part(part: Part, job: _Job) -> EngineSpec:
-    """Export, verify and build one part in the scratch folder."""
+def _build_part(part: Part, earlier: Sequence[EngineSpec], job: _Job) -> EngineSpec:
+    """Export, verify and build one part in the scratch folder; the earlier ones are in the bundle's."""
     precision = part.engine.precision(job.options.precision, job.geometry)
     exported = _export_part(part, precision, job)
     release_memory()  # verifying and building the plan want it
@@ -213,14 +214,14 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
         exported.expected, exported.tested[0], exported.takes, job.geometry.vocabulary, job.scratch
     )
     check_errors(part.role, errors, precision)
-    graph = name_graph(part.role, exported.files)
+    plan = _build_plan(part, exported.files, job.plan, job) if job.plan else None
     return EngineSpec(
         role=part.role,
         model=part.engine.model,
         alone=part.engine.alone,
         key=part.key,
-        graph=graph,
-        plan=_build_plan(part, graph, job.plan, job) if job.plan else None,
+        graph=store_graph(part.role, exported.files, earlier, job.out),
+        plan=plan,
         inputs=part.signature.inputs,
         outputs=part.signature.outputs,
         precision=precision,
@@ -230,8 +231,8 @@ def _build_part(part: Part, job: _Job) -> EngineSpec:
     )
 
 
-def _build_plan(part: Part, graph: Sequence[FileSpec], options: PlanOptions, job: _Job) -> PlanSpec:
-    files, path = [job.scratch / file.name for file in graph], job.scratch / f"{part.role}.engine"
+def _build_plan(part: Part, files: Sequence[Path], options: PlanOptions, job: _Job) -> PlanSpec:
+    path = job.scratch / f"{part.role}.engine"
     tell, rows = partial(job.report, part.role, "building plan"), part.engine.rows(options.batch)
     return name_plan(part.role, build_plan(files, part.signature, options, rows, path, tell), job.scratch)
 
@@ -323,4 +324,5 @@ def _manifest(
         zero_negative=model.zero_negative,
         max_tokens=geometry.max_tokens,
         scheduler=geometry.scheduler,
+        recommended=None,
     )

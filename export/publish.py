@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from export.checkpoints.prepare import CONVERTED, LORAS, RANDOM_WEIGHTS, SINGLE_FILES
-from export.external_data import rename_external_data
+from export.external_data import external_files, rename_external_data, store_weights
 from runtime.bundle.manifest import (
     MANIFEST,
     EngineSpec,
@@ -33,7 +33,7 @@ _TOKENIZERS = ("tokenizer", "tokenizer_2")
 _DIGITS = 12
 _PART = rf"({'|'.join(get_args(Role))})-[0-9a-f]{{{_DIGITS}}}"
 _OURS = re.compile(
-    rf"{_PART}\.(onnx|onnx\.data|onnx_data|engine|json)"
+    rf"{_PART}\.(onnx|onnx\.data|engine|json)"
     rf"|({'|'.join(_TOKENIZERS)})(-[0-9a-f]{{{_DIGITS}}})?\.json"
     rf"|\.({_PART}|manifest)\.json\..+"  # half written by an older version
 )
@@ -47,17 +47,31 @@ _PREPARED = {
 }
 
 
-def name_graph(role: Role, files: Sequence[Path]) -> tuple[FileSpec, ...]:
-    """Rename a graph's files after what they hold: the external data first, for the graph tells its name.
+def store_graph(
+    role: Role, files: Sequence[Path], earlier: Iterable[EngineSpec] = (), folder: Path | None = None
+) -> tuple[FileSpec, ...]:
+    """Store a graph's weights apart, unless an earlier engine has them, and name its files after what they hold.
 
     Args:
-        files: the .onnx file, and its external data if it has any.
+        files: the .onnx file, and its external data if it has any; they are replaced.
+        earlier: engines whose files are in `folder`.
+
+    Returns:
+        The graph, its own weights if it has any, and the earlier engines' files that it refers to.
     """
-    graph, *data = files
-    named = {file.name: _renamed(file, f"{role}-", ".onnx.data") for file in data}
-    if any(old != spec.name for old, spec in named.items()):
-        rename_external_data(graph, {old: spec.name for old, spec in named.items()})
-    return _renamed(graph, f"{role}-", ".onnx"), *named.values()
+    graph, *before = files
+    own, there = graph.with_name(f"{role}.weights"), list(earlier)
+    store_weights(graph, own, [(folder or graph.parent) / engine.graph[0].name for engine in there])
+    for file in before:
+        file.unlink()
+    used = external_files(graph)
+    published = {file.name: file for engine in there for file in engine.graph if file.name in used}
+    weights = [_renamed(own, f"{role}-", ".onnx.data")] if own.name in used else []
+    if weights:
+        rename_external_data(graph, {own.name: weights[0].name})
+    else:
+        own.unlink()
+    return _renamed(graph, f"{role}-", ".onnx"), *weights, *published.values()
 
 
 def name_plan(role: Role, plan: PlanSpec, folder: Path) -> PlanSpec:
@@ -79,8 +93,7 @@ def write_tokenizers(contents: Iterable[bytes], scratch: Path, out: Path) -> dic
 
 def publish_part(engine: EngineSpec, sidecar: str, scratch: Path, out: Path) -> None:
     """Move a finished part out of the scratch folder; its sidecar, which comes last, says that it is whole."""
-    for file in engine_files(engine):
-        _place(scratch / file.name, out)
+    _place_files(engine_files(engine), scratch, out)
     write_atomically(scratch / sidecar, engine.model_dump_json(indent=2).encode() + b"\n")
     _place(scratch / sidecar, out)
 
@@ -94,9 +107,7 @@ def publish(
         sidecars: of this build's parts.
         prepared: folders that this build has used.
     """
-    for file in bundle_files(manifest):
-        if (scratch / file.name).is_file():
-            _place(scratch / file.name, out)
+    _place_files(bundle_files(manifest), scratch, out)
     write_manifest(scratch, manifest)
     _place(scratch / MANIFEST, out)
     remove_stale(out, {*(file.name for file in bundle_files(manifest)), *sidecars}, prepared)
@@ -149,6 +160,14 @@ def _present(out: Path) -> dict[str, str]:
     with suppress(OSError, ValueError):  # there is none, or none that can be read
         json.loads((out / MANIFEST).read_bytes(), object_hook=collect)
     return named
+
+
+def _place_files(files: Iterable[FileSpec], scratch: Path, out: Path) -> None:
+    """Move those that the scratch folder has; what the bundle has already, such as unchanged weights, stays there."""
+    for file in files:
+        made, there = scratch / file.name, out / file.name
+        if made.is_file() and not (there.is_file() and sha256_of(there) == file.sha256):
+            _place(made, out)
 
 
 def _place(file: Path, out: Path) -> None:

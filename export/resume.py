@@ -1,11 +1,21 @@
-"""What an earlier build left of a part, and why a part must be built again."""
+"""What an earlier build left of a part, why a part must be built again, and what a study said of an earlier bundle."""
 
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from export.parts import HASH, Part
-from runtime.bundle.manifest import EngineSpec, FileSpec, engine_files, sha256_of
+from runtime.bundle.manifest import (
+    EngineSpec,
+    FileSpec,
+    Manifest,
+    RecommendedSpec,
+    bundle_files,
+    engine_files,
+    read_manifest,
+    sha256_of,
+)
+from runtime.errors import RealCompoError
 
 
 def finished(part: Part, out: Path) -> EngineSpec | None:
@@ -23,6 +33,15 @@ def reason(part: Part, out: Path) -> str | None:
     if engine.key == part.key:
         return "its files are missing or have changed"
     return ", ".join(_changes(engine.depends, part.depends)) or "it is from an older version of the exporter"
+
+
+def recommended_before(manifest: Manifest, out: Path) -> RecommendedSpec | None:
+    """What a study has stored in the present bundle, if it has the same files as the new one."""
+    try:
+        present = read_manifest(out)
+    except RealCompoError:
+        return None
+    return present.recommended if bundle_files(present) == bundle_files(manifest) else None
 
 
 def _changes(before: dict[str, str], now: dict[str, str]) -> list[str]:

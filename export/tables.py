@@ -1,6 +1,7 @@
 """What a bundle holds, as tables on the terminal."""
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -8,7 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from export.checkpoints.files import WeightsFile
-from runtime.bundle.manifest import EngineSpec, Manifest, TensorSpec, engine_files, read_manifest
+from runtime.bundle.manifest import (
+    FileSpec,
+    Manifest,
+    RecommendedSpec,
+    TensorSpec,
+    bundle_files,
+    engine_files,
+    read_manifest,
+)
 from runtime.errors import RealCompoError
 from runtime.messages import shown
 from runtime.words import Precision
@@ -21,8 +30,8 @@ def summary(folder: Path) -> tuple[str, ...]:
     except RealCompoError as error:
         return str(error), "", "", "", ""
     height, width = manifest.image_size
-    size = sum(_engine_bytes(folder, engine) for engine in manifest.engines.values())
-    return manifest.pair.name, manifest.backend, manifest.precision, f"{width}x{height}", _megabytes(size)
+    size = _megabytes(_bytes(folder, bundle_files(manifest)))
+    return manifest.pair.name, manifest.backend, manifest.precision, f"{width}x{height}", size
 
 
 def bundle_table(manifest: Manifest) -> Table:
@@ -41,6 +50,8 @@ def bundle_table(manifest: Manifest) -> Table:
             "UNet", "one engine for both models, with the same weights: the text-to-image one is told of no layout"
         )
     table.add_row("made by", f"python -m export {shlex.join(manifest.command)}")
+    if manifest.recommended:
+        table.add_row("recommended", recommended_text(manifest.recommended))
     table.add_row("backend", f"{manifest.backend}, {manifest.precision}, batch {':'.join(map(str, manifest.batch))}")
     table.add_row(
         "image", f"{_shape(manifest.image_size)} pixels (height x width), at most {manifest.max_regions} regions"
@@ -55,12 +66,21 @@ def bundle_table(manifest: Manifest) -> Table:
     return table
 
 
+def recommended_text(recommended: RecommendedSpec) -> str:
+    """How to draw, why, and what found that out."""
+    knobs = ", ".join(f"{name}={value}" for name, value in recommended.knobs.items())
+    return f"{knobs}\n{escape(recommended.why)}\nfound by {escape(recommended.command)}"
+
+
 def engine_table(folder: Path, manifest: Manifest) -> Table:
-    """Each engine's precision, size on disk and errors."""
+    """Each engine's precision, its size on disk but for weights that one above has too, and its errors."""
     table = Table("engine", "precision", "size", "relative error against PyTorch; 8-bit: fp32", title="Engines")
+    above: set[str] = set()
     for role, engine in manifest.engines.items():
         precision = " ".join(filter(None, (engine.precision, engine.quantization)))
-        table.add_row(role, precision, _megabytes(_engine_bytes(folder, engine)), figures(engine.verification))
+        own = [file for file in engine_files(engine) if file.name not in above]
+        above |= {file.name for file in own}
+        table.add_row(role, precision, _megabytes(_bytes(folder, own)), figures(engine.verification))
     return table
 
 
@@ -117,9 +137,8 @@ def weights_table(file: WeightsFile) -> Table:
     return table
 
 
-def _engine_bytes(folder: Path, engine: EngineSpec) -> int:
-    paths = [folder / file.name for file in engine_files(engine)]
-    return sum(path.stat().st_size for path in paths if path.is_file())
+def _bytes(folder: Path, files: Iterable[FileSpec]) -> int:
+    return sum(path.stat().st_size for file in files if (path := folder / file.name).is_file())
 
 
 def figures(errors: dict[str, float]) -> str:

@@ -1,7 +1,8 @@
-"""The command line: `python -m runtime generate | plan | show | schema`."""
+"""The command line: `python -m runtime generate | plan | show | convert | serve | schema`."""
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -19,15 +20,25 @@ from PIL import Image
 
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
-from runtime.cli import knob_values, plain_errors, with_options
+from runtime.cli import knob_values, knobs_on_command_line, plain_errors, with_options
 from runtime.denoising.loop import Callback
-from runtime.knobs import check_count, check_range
+from runtime.knobs import check_count, check_range, knobs_of
+from runtime.layouts.formats.boxes import FORMS
+from runtime.layouts.formats.kind import Choices, Size
+from runtime.layouts.formats.reading import read_tools_layout
+from runtime.layouts.formats.table import FORMATS
+from runtime.layouts.layout import PLACES
 from runtime.layouts.schema import layout_schema
+from runtime.layouts.writing import layout_files, layout_json
+from runtime.messages import some_of
 from runtime.output import Output
 from runtime.pipeline import COEFFICIENTS
-from runtime.planners import PLANNERS, layout_json, make_planner
+from runtime.planners import PLANNERS, make_planner
+from runtime.presets import PRESETS, preset_knobs
 from runtime.request import every_knob
+from runtime.serving.settings import Settings
 from runtime.spatial.control_images import CONTROL_KINDS, control_picture
+from runtime.text.tokens import mentions
 from runtime.writing import (
     check_apart,
     check_folder,
@@ -57,13 +68,45 @@ Examples:
 
     python -m runtime plan --prompt "a cat on a chair" --planner chat --base-url http://localhost:11434/v1 --model qwen3
 """
+CONVERT_EXAMPLES = """
+Examples:
 
+    python -m runtime convert instances.json --from coco --entry 42 --prompt "a cat on a chair" --out layout.json
+
+    python -m runtime convert answer.txt --from lmd --out layout.json
+
+    python -m runtime convert boxes.json --from comfyui --boxes xywh --size 640x480 --phrase cat --out layout.json
+"""
+
+SERVE_EXAMPLES = """
+Examples:
+
+    python -m runtime serve engines/tabletop
+
+    python -m runtime serve engines/tabletop --host 0.0.0.0 --port 80 --api-key-file keys.txt --max-batch 4
+"""
+
+LOCAL = "127.0.0.1"
 BLANK = "#e8e8e8"  # what regions are drawn on
 PLAN_SIDE = 512  # pixels of `plan`'s picture
 MOST_PIXELS, STEEPEST = 8192, 8  # a side of `show`'s picture, and how much longer one may be than the other
 
 PLANNER_HELP = f"Planner: {' or '.join(PLANNERS)}, which parse the prompt or ask the model of OPENAI_MODEL."
 KNOBS = every_knob()
+SETTINGS = knobs_of(Settings)
+
+Backend = Annotated[
+    str,
+    typer.Option(
+        help="Library that runs the engines: auto (the bundle's plans if they run here, or else onnx), "
+        f"{', '.join(BACKENDS[1:])}."
+    ),
+]
+Device = Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or cuda:N.")]
+SecondStream = Annotated[
+    bool,
+    typer.Option("--second-stream", help="Run both models' TensorRT plans side by side; takes more GPU memory."),
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -76,6 +119,7 @@ def main() -> None:
 @app.command(epilog=EXAMPLES)
 @with_options(KNOBS)
 def generate(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="Folder that `python -m export build` wrote.")],
     out: Annotated[
         Path,
@@ -95,24 +139,22 @@ def generate(
         str | None,
         typer.Option(help=f"Start of the fusing coefficients: {', '.join(COEFFICIENTS)}. Default: {COEFFICIENTS[0]}."),
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Options to draw with, but for those given: {', '.join(PRESETS)}, which `python -m benchmarks study "
+            "--save` stored in the bundle."
+        ),
+    ] = None,
     traces: Annotated[
         Path | None,
         typer.Option(
             help="Folder to write trace pictures to: regions, weights at every step, region maps and the loss."
         ),
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="Library that runs the engines: auto (the bundle's plans if they run here, or else onnx), "
-            f"{', '.join(BACKENDS[1:])}."
-        ),
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or cuda:N.")] = "auto",
-    second_stream: Annotated[
-        bool,
-        typer.Option("--second-stream", help="Run both models' TensorRT plans side by side; takes more GPU memory."),
-    ] = False,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    second_stream: SecondStream = False,
     **knobs: Any,
 ) -> None:
     """Draw a prompt, each object where the layout puts it. The last line printed is the picture's path."""
@@ -128,6 +170,9 @@ def generate(
         pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream)
         height, width = pipe.manifest.image_size
         check_picture(out, (width, height))
+        values = knob_values(KNOBS, knobs)
+        if preset is not None:
+            values = preset_knobs(preset, pipe.manifest, knobs_on_command_line(context, values))
         with progress_bar() as callback:
             output = pipe(
                 wanted,
@@ -137,7 +182,7 @@ def generate(
                 coefficients=coefficients,
                 trace=traces is not None,
                 callback=callback,
-                **knob_values(KNOBS, knobs),
+                **values,
             )
         if traces:
             _write_traces(traces, output, wanted, placed, pipe.manifest.maps.resolution)
@@ -212,6 +257,68 @@ def show(
         typer.echo(out)
 
 
+@app.command(epilog=CONVERT_EXAMPLES)
+def convert(
+    file: Annotated[Path, typer.Argument(help="Another tool's layout.")],
+    out: Annotated[Path, typer.Option(help="File layout.json to write; pictures of masks are put beside it.")],
+    tool: Annotated[
+        str | None,
+        typer.Option("--from", help=f"Whose it is: {', '.join(FORMATS)}. Default: told where it can be but one's."),
+    ] = None,
+    entry: Annotated[
+        str | None,
+        typer.Option(help="Which of the file's pictures: a name or number that the file has, or a place, from 0."),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(help="WIDTHxHEIGHT that coordinates count in: 640x480 pixels, 1x1 fractions, 1000x1000."),
+    ] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(help=f"What a box's four numbers are, where the file leaves it open: {', '.join(FORMS)}."),
+    ] = None,
+    place: Annotated[
+        str | None, typer.Option(help=f"What to take of objects that have several: {', '.join(PLACES)}. Default: box.")
+    ] = None,
+    phrase: Annotated[
+        list[str] | None, typer.Option(help="An object's phrase, instead of the file's; repeat it, one an object.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="Text to draw, instead of the file's.")] = None,
+) -> None:
+    """Convert another tool's layout to ours. The last line printed is the layout's path."""
+    with plain_errors():
+        check_writable(out)
+        if out.exists() and out.samefile(file):
+            raise RealCompoError(f"{out} is the file to convert; give --out another name")
+        choices = Choices(entry, _read_size(size), boxes, place, tuple(phrase or ()), prompt)
+        placed = read_tools_layout(file, tool, choices)
+        _warn_of_phrases(placed)
+        for path, content in layout_files(placed, out).items():
+            write_file(path, content)
+            typer.echo(path)
+
+
+@app.command(epilog=SERVE_EXAMPLES)
+@with_options(SETTINGS)
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `python -m export build` wrote.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; without keys one of this machine alone.")] = LOCAL,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File with the keys that clients may send, one a line.")
+    ] = None,
+    backend: Backend = "auto",
+    device: Device = "auto",
+    second_stream: SecondStream = False,
+    **settings: Any,
+) -> None:
+    """Answer requests over HTTP, OpenAI's images API, and show a page to draw boxes on. Stop it with Ctrl-C."""
+    with plain_errors():
+        with _needing("serve"):
+            from runtime.serving.command import serve as answer
+        answer(bundle, host, port, api_key_file, backend, device, second_stream, knob_values(SETTINGS, settings))
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of layout.json."""
@@ -256,6 +363,28 @@ def _choose_prompt(prompt: str | None, layout: Layout | None) -> str:
     return layout.prompt
 
 
+def _read_size(text: str | None) -> Size | None:
+    """Of WIDTHxHEIGHT."""
+    if text is None:
+        return None
+    try:
+        width, height = (float(side) for side in text.lower().split("x"))
+    except ValueError as error:
+        raise RealCompoError(f"--size {text} is no size; give WIDTHxHEIGHT, as in 640x480") from error
+    return width, height
+
+
+def _warn_of_phrases(layout: Layout) -> None:
+    """Drawing needs phrases that the prompt has, or tokens."""
+    lost = [
+        one.phrase for one in layout.regions if one.tokens is None and not mentions(layout.prompt or "", one.phrase)
+    ]
+    if layout.prompt is None:
+        warnings.warn("the layout has no prompt; give --prompt, to this command or to generate", stacklevel=2)
+    elif lost:
+        warnings.warn(f"the prompt does not have {some_of(lost)}; mend the phrase or the prompt", stacklevel=2)
+
+
 def _numbered(out: Path, count: int) -> list[Path]:
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(count)]
 
@@ -269,7 +398,7 @@ def _check_size(height: int, width: int, control: str | None) -> None:
 
 def _prepare_traces(folder: Path, paths: list[Path]) -> None:
     check_folder(folder)
-    with _needing_matplotlib("--traces"):
+    with _needing("cli", "--traces"):
         from runtime.trace_pictures import picture_files
     for file in picture_files(folder, len(paths)):
         check_writable(file)
@@ -278,11 +407,11 @@ def _prepare_traces(folder: Path, paths: list[Path]) -> None:
 
 
 @contextmanager
-def _needing_matplotlib(what: str) -> Iterator[None]:
+def _needing(extra: str, what: str | None = None) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise RealCompoError(f"{what} needs {error.name}; pip install 'realcompo[cli]'") from error
+        raise RealCompoError(f"{what or extra} needs {error.name}; pip install 'realcompo[{extra}]'") from error
 
 
 def _write_traces(
@@ -296,7 +425,7 @@ def _write_traces(
 
 
 def _prepare_figures() -> None:
-    with _needing_matplotlib("a picture of a layout"):
+    with _needing("cli", "a picture of a layout"):
         import runtime.layouts.pictures  # noqa: F401
 
 

@@ -38,6 +38,12 @@ def knob_values(knobs: Mapping[str, Knob], given: Mapping[str, Any]) -> dict[str
     }
 
 
+def knobs_on_command_line(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the values of knobs, those that the user has given."""
+    sources = {name: context.get_parameter_source(name) for name in values}
+    return {name: value for name, value in values.items() if (source := sources[name]) and source.name != "DEFAULT"}
+
+
 def _parameter(knob: Knob) -> inspect.Parameter:
     default = None if _is_many(knob) else knob.default
     annotation: Any = Annotated[_type(knob), typer.Option(help=_help(knob))]
@@ -48,8 +54,7 @@ def _help(knob: Knob) -> str:
     """typer adds the default of what can be given but once."""
     if not _is_many(knob):
         return f"{knob.help} Default: {knob.unset}." if knob.unset else knob.help
-    default = ", ".join(knob.default) if isinstance(knob.default, Sequence) else f"{knob.default:g}"
-    return f"{knob.help} Repeat it for several. Default: {default}."
+    return f"{knob.help} Repeat it for several. Default: {knob.unset or f'{knob.default:g}'}."
 
 
 def _is_many(knob: Knob) -> bool:

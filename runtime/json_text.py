@@ -9,43 +9,65 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from runtime.errors import RealCompoError
+from runtime.errors import FieldError, RealCompoError
 
 M = TypeVar("M", bound=BaseModel)
 LONGEST_NAME = 60  # characters of a field's name that an error shows
-UNION = ("int", "str")  # what pydantic adds to the place of a value that may be either
+UNION = ("int", "float", "str")  # what pydantic adds to the place of a value that may be either
 MOST_DIGITS = 300  # of an integer: a float has no more
+
+
+class NotJson(RealCompoError):
+    """A text that is no JSON at all."""
 
 
 def read_json(model: type[M], content: bytes) -> M:
     """A model of a file's bytes: UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
-        RealCompoError: no JSON, a name given twice, a number that is none, or a wrong field; it names the field.
+        RealCompoError: no JSON, a name given twice, or a number that is none.
+        FieldError: a wrong field; the message names it too.
     """
-    text = _decoded(content)
-    _check(text)
+    text = decoded(content)
+    parse_json(text)
+    return _validated(model, text)
+
+
+def validated(model: type[M], value: Any) -> M:
+    """A model of a part of a JSON value.
+
+    Raises:
+        RealCompoError: a wrong field; the message names it.
+    """
+    return _validated(model, json.dumps(value))
+
+
+def _validated(model: type[M], text: str) -> M:
     try:
         return model.model_validate_json(text, strict=True)  # strict: a number in quotes is a mistake
     except ValidationError as error:
-        raise RealCompoError(_said(error.errors(include_url=False)[0], model)) from error
+        first = error.errors(include_url=False)[0]
+        field = _field(first)
+        raise FieldError(field, f"{field or 'the file'}: {_problem(first, model)}") from error
 
 
-def _decoded(content: bytes) -> str:
+def decoded(content: bytes) -> str:
+    """A file's text: UTF-8, UTF-16 or UTF-32, with or without a byte order mark."""
     try:
         return content.decode(json.detect_encoding(content))
     except UnicodeDecodeError as error:
         raise _bad(f"it is not {error.encoding} text, from byte {error.start} on; save it as UTF-8") from error
 
 
-def _check(text: str) -> None:
-    """Refuse what pydantic's own parser takes the last of, or takes for infinity."""
+def parse_json(text: str) -> Any:
+    """A text's value; refuses what pydantic's own parser takes the last of, or takes for infinity."""
     try:
-        json.loads(
+        return json.loads(
             text, object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite, parse_int=_short_integer
         )
     except json.JSONDecodeError as error:
-        raise _bad(f"Invalid JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
+        place = f"at line {error.lineno} column {error.colno}"
+        raise NotJson(f"the file: Invalid JSON: {error.msg} {place}") from error
     except RecursionError as error:
         raise _bad("Invalid JSON: it is nested too deeply") from error
 
@@ -80,12 +102,15 @@ def _short_integer(number: str) -> int:
     return int(number)
 
 
-def _said(error: ErrorDetails, model: type[BaseModel]) -> str:
-    field = ".".join(_cut(str(part)) for part in error["loc"] if part not in UNION) or "the file"
+def _field(error: ErrorDetails) -> str:
+    return ".".join(_cut(str(part)) for part in error["loc"] if part not in UNION)
+
+
+def _problem(error: ErrorDetails, model: type[BaseModel]) -> str:
     if error["type"] != "extra_forbidden":
-        return f"{field}: {error['msg'].removeprefix('Value error, ')}"
+        return error["msg"].removeprefix("Value error, ")
     close = get_close_matches(str(error["loc"][-1]), sorted(set(_names(model.model_json_schema()))), n=1)
-    return f"{field}: unknown field; {f'did you mean {close[0]}?' if close else 'leave it out'}"
+    return f"unknown field; {f'did you mean {close[0]}?' if close else 'leave it out'}"
 
 
 def _names(schema: dict[str, Any]) -> Iterator[str]:

@@ -1,31 +1,35 @@
 """RealCompo (arXiv 2402.12908): one denoising run over two models, balanced per pixel."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL.Image import Image
-from torch import Generator, Tensor
+from torch import Tensor
 
 from runtime.backends import Engines, load_engines
 from runtime.bundle.manifest import Manifest, check_files, how_to_rebuild, read_manifest
-from runtime.denoising.balancer import Regions
-from runtime.denoising.loop import Callback, Course, Denoiser
+from runtime.denoising.balancer import Regions, attention_loss
+from runtime.denoising.evaluation import Change
+from runtime.denoising.loop import Callback, Course, Denoiser, Tell
 from runtime.denoising.models import Conditions
-from runtime.denoising.numbers import make_numbers
+from runtime.denoising.noise import Noise, seeded
+from runtime.denoising.numbers import make_numbers, numbers_at
 from runtime.errors import RealCompoError
-from runtime.knobs import check_count
 from runtime.layouts.layout import Layout
-from runtime.options import Options
-from runtime.output import Output, to_images
+from runtime.options import Options, Work
+from runtime.output import Output, TraceStep, to_images
+from runtime.presets import preset_knobs
 from runtime.request import Request, make_regions, make_request, pad_regions, read_knobs, with_knobs
 from runtime.sampling import make_table
 from runtime.spatial import kind_of, needed_roles
 from runtime.stats import Stats
 from runtime.text.encoder import TextEncoder
-from runtime.text.tokens import PromptEncoder, open_tokenizers
+from runtime.text.tokens import PromptEncoder, losses, open_tokenizers
 from runtime.turns import Turns
+from runtime.words import MODELS, Model
 
 COEFFICIENTS = ("normal", "equal")  # how they may start: as the paper draws them, or half of each model
 
@@ -85,14 +89,16 @@ class RealCompo:
         *,
         layout: Layout | Sequence[Layout] | None = None,
         negative_prompt: str | Sequence[str] = "",
-        num_images: int = 1,
+        num_images: int | Sequence[int] = 1,
+        seeds: Sequence[int] | None = None,
         latents: Tensor | None = None,
         coefficients: Tensor | str | None = None,
-        trace: bool = False,
+        trace: bool | Tell = False,
         callback: Callback | None = None,
+        change_gradient: Change | None = None,
         **knobs: Any,
     ) -> Output:
-        """Draw B = prompts * num_images images of (H,W) = `manifest.image_size`.
+        """Draw B images of (H,W) = `manifest.image_size`: `num_images` for each prompt.
 
         Args:
             prompt: one, or a list for a batch.
@@ -100,54 +106,135 @@ class RealCompo:
                 Only `gradient="text_to_image"` does without; it shows one to the trace alone.
             negative_prompt: what to steer away from; one, or one for each prompt. An empty one is zeros to an SDXL that
                 was trained so, as diffusers has it where none is given.
-            num_images: images for each prompt.
-            latents: (B,4,h,w) float32 to start from instead of drawn ones. The seed draws those of all images at once,
-                as diffusers does, then the coefficients, then the fresh noise of samplers that add it.
+            num_images: images for each prompt; one number, or one for each prompt.
+            seeds: one for each prompt, instead of `seed`: a prompt's images then start as if it were drawn alone.
+            latents: (B,4,h,w) float32 to start from instead of drawn ones. The seed draws those of all its images at
+                once, as diffusers does, then the coefficients, then the fresh noise of samplers that add it.
             coefficients: what to start from: `normal`, the default, is drawn from N(0, 1) as in the paper; `equal` is
-                half of each model; or (B,2,h,w) float32, text-to-image first.
-            trace: record what the balancer saw; see `TraceStep`.
+                half of each model; or (B,2,h,w) float32, text-to-image first. A `coefficient_seed` draws one pair of
+                maps for all images.
+            trace: record what the balancer saw; see `TraceStep`. A function is told each entry at once instead.
             callback: called after each evaluation with its number (from 1), how many there are, the latents and the
-                coefficients; what it raises ends the run. It cannot draw with this pipeline.
-            knobs: those of `runtime.options.Options`, and the strengths of the bundle's kind of spatial model.
+                coefficients; what it raises ends the run. It cannot draw with this pipeline, but call `decode`. Unless
+                it returns None, the run goes on with those images alone whose numbers in these latents it returns.
+            change_gradient: for experiments such as placebos: what it makes of the gradient (B,2,h,w) of all images,
+                of the same shape, is what their coefficients move down. Torch operations alone, as a CUDA graph has it.
+            knobs: those of `runtime.options.Options`, and the strengths of the bundle's kind of spatial model. Those of
+                `runtime.options.FORMS` are as in their `form` where they are None.
 
         Raises:
             RealCompoError: an argument out of its range, or a layout that does not fit the prompt or the bundle.
             TypeError: an unknown argument.
         """
-        check_count("num_images", num_images)
+        request, options, course = self._read(prompt, negative_prompt, layout, num_images, knobs)
+        noise, stats, seen = _noise(request, options.seed, seeds), Stats(), list[TraceStep]()
+        tell = seen.append if trace is True else trace or None
+        with self._turns.take(), torch.no_grad(), self._streams.own():
+            start = self._draw(noise, latents, coefficients, options)
+            conditions = self._prepare(request, options, stats)
+            final = self._denoiser.run(course, *start, conditions, noise, stats, tell, callback, change_gradient)
+            return Output(self._decode(final, stats), final, seen, stats)
+
+    def check(
+        self,
+        prompt: str,
+        *,
+        layout: Layout | None = None,
+        negative_prompt: str = "",
+        num_images: int = 1,
+        coefficients: str | None = None,
+        **knobs: Any,
+    ) -> list[str]:
+        """What a call with these arguments would warn of in the prompts, known before any engine runs.
+
+        Raises:
+            RealCompoError: as a call does, but for what only making control images shows.
+        """
+        request, options, _ = self._read(prompt, negative_prompt, layout, num_images, knobs)
+        self._draw(_noise(request, options.seed, None), None, coefficients, options)
+        prompts = self._texts.tokenize([prompt, negative_prompt] if options.guided else [prompt])
+        make_regions([prompts[prompt]] * num_images, request.layouts, self.manifest, options)
+        return [loss for text in prompts.values() for loss in losses(text)]
+
+    def decode(self, latents: Tensor) -> list[Image]:
+        """The images of latents (B,4,h,w) as they are now, also within a callback."""
+        with self._turns.join(), torch.no_grad(), self._streams.own():
+            return self._decode(latents, Stats())
+
+    def _read(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str],
+        layout: Layout | Sequence[Layout] | None,
+        num_images: int | Sequence[int],
+        knobs: Mapping[str, Any],
+    ) -> tuple[Request, Options, Course]:
+        request = make_request(prompt, negative_prompt, layout, num_images)
         options, strengths = read_knobs(knobs, self._kind)
         course = self._plan(options, strengths)
         if layout is None and options.needs_layout:
             raise RealCompoError(
                 f"gradient={options.gradient!r} needs a layout; only gradient='text_to_image' does without"
             )
-        request, stats = make_request(prompt, negative_prompt, layout, num_images), Stats()
+        return request, options, course
+
+    def region_maps(
+        self, prompt: str | Sequence[str], *, layout: Layout | Sequence[Layout], latents: Tensor, timestep: float
+    ) -> dict[Model, Tensor]:
+        """Where each model looks for each region in given latents: attention (B,R,P) of the region's tokens, R being
+        the most regions of an image and P the pixels of `manifest.maps.resolution`, row by row.
+
+        Args:
+            prompt: one for each image, and `layout` likewise.
+            latents: (B,4,h,w) float32, as noisy as the models know them at that timestep, such as those of a picture
+                that noise was added to.
+            timestep: the training timestep.
+
+        Raises:
+            RealCompoError: latents of another shape, or a layout that does not fit the prompt or the bundle.
+        """
+        options, strengths = read_knobs({"guidance_scale": 1.0}, self._kind)
+        request = make_request(prompt, "", layout, 1)
+        expected = (len(request.prompts), *self.manifest.latent_shape)
+        if latents.shape != expected:
+            raise RealCompoError(f"latents has shape {tuple(latents.shape)}; these images take {expected}")
         with self._turns.take(), torch.no_grad(), self._streams.own():
-            generator = _seeded(options.seed)
-            start = self._draw(len(request.prompts), generator, latents, coefficients, options.fixed_weight)
-            conditions = self._prepare(request, options, stats)
-            final, seen = self._denoiser.run(course, *start, conditions, generator, stats, trace, callback)
-            return Output(self._decode(final, stats), final, seen, stats)
+            conditions = self._prepare(request, options, Stats())
+            numbers = numbers_at(timestep, self._spatial.scales(strengths, 1)[0], self.device)
+            work, given = Work(MODELS, guided=False, gradient=None), latents.to(self.device, torch.float32)
+            predictions = self._denoiser.models(conditions).predict(given, numbers, work)
+            found = {model: attention_loss(made.maps, *conditions.regions) for model, made in predictions.items()}
+        return {model: attention.region_maps[:, : conditions.most_regions] for model, attention in found.items()}
+
+    def recommended(self, **given: Any) -> dict[str, Any]:
+        """The knobs of the way to draw that a study chose for this bundle, with those given instead of its own:
+        `pipe(prompt, layout=layout, **pipe.recommended(steps=30))`.
+
+        Raises:
+            RealCompoError: no study has been stored in this bundle.
+        """
+        return preset_knobs("recommended", self.manifest, given)
 
     def _plan(self, options: Options, strengths: Any) -> Course:
         table = make_table(options.sampler, options.steps, self.manifest.scheduler)
-        works = options.works(len(table), switch_step=round(self._kind.alone * options.steps))
-        scales = self._spatial.scales(strengths, len(table))
-        return Course(table, works, make_numbers(table, options, scales, self.device))
+        works = options.works(table, switch_step=round(self._kind.alone * options.steps))
+        scales, pixels = self._spatial.scales(strengths, len(table)), math.prod(self.manifest.latent_shape[1:])
+        return Course(table, works, make_numbers(table, options, scales, pixels, self.device))
 
     def _draw(
         self,
-        count: int,
-        generator: Generator,
+        noise: Noise,
         latents: Tensor | None,
         coefficients: Tensor | str | None,
-        fixed_weight: float | None,
+        options: Options,
     ) -> tuple[Tensor, Tensor]:
         """Starting latents (B,4,h,w) and coefficients (B,2,h,w): the caller's, or drawn."""
         channels, height, width = self.manifest.latent_shape
-        drawn = torch.randn((count, channels, height, width), generator=generator)
-        drawn_coefficients = torch.randn((count, 2, height, width), generator=generator)
-        started = _start_coefficients(coefficients, drawn_coefficients, fixed_weight)
+        drawn = noise.draw(channels, height, width)
+        drawn_coefficients = noise.draw(2, height, width)
+        if options.coefficient_seed is not None:
+            drawn_coefficients = _shared_coefficients(options.coefficient_seed, drawn_coefficients)
+        started = _start_coefficients(coefficients, drawn_coefficients, options.fixed_weight)
         return self._given("latents", latents, drawn), self._given("coefficients", started, drawn_coefficients)
 
     def _given(self, name: str, given: Tensor | None, drawn: Tensor) -> Tensor:
@@ -163,7 +250,7 @@ class RealCompo:
             phrases = self._spatial.phrases(layouts) if options.needs_layout else []
             encoded = self._texts.encode([*request.prompts, *negatives], phrases, stats)
             texts = self._texts.rows(encoded, negatives, request.prompts)
-        regions = make_regions([encoded.prompts[text] for text in request.prompts], layouts, self.manifest)
+        regions = make_regions([encoded.prompts[text] for text in request.prompts], layouts, self.manifest, options)
         if options.needs_layout:
             spatial = self._spatial.condition(layouts, encoded.pooled, options.guided, stats)
         else:
@@ -189,8 +276,16 @@ def _start_coefficients(given: Tensor | str | None, drawn: Tensor, fixed_weight:
     return torch.zeros_like(drawn) if given == "equal" else drawn
 
 
-def _seeded(seed: int) -> Generator:
-    try:
-        return Generator().manual_seed(seed)
-    except (RuntimeError, ValueError) as error:
-        raise RealCompoError(f"seed={seed} is out of range; use 0 to {2**63 - 1}") from error
+def _noise(request: Request, seed: int, seeds: Sequence[int] | None) -> Noise:
+    if seeds is None:
+        return Noise([seeded("seed", seed)], [len(request.prompts)])
+    if len(seeds) != len(request.counts):
+        raise RealCompoError(f"{len(seeds)} seeds for {len(request.counts)} prompts; give one each")
+    return Noise([seeded("seeds", one) for one in seeds], request.counts)
+
+
+def _shared_coefficients(seed: int, drawn: Tensor) -> Tensor:
+    """One pair of maps for all of B images, in place of those drawn. The authors' code draws the spatial one first."""
+    generator = seeded("coefficient_seed", seed)
+    spatial, text = (torch.randn(drawn.shape[-2:], generator=generator) for _ in range(2))
+    return torch.stack([text, spatial]).expand_as(drawn)

@@ -12,8 +12,8 @@ from torch.nn.functional import pad
 
 from runtime.bundle.manifest import Manifest
 from runtime.denoising.balancer import Regions
-from runtime.errors import RealCompoError
-from runtime.knobs import Knob, Knobs, knobs_of, make
+from runtime.errors import FieldError, RealCompoError
+from runtime.knobs import Knob, Knobs, check_count, knobs_of, make
 from runtime.layouts.layout import Layout
 from runtime.options import Options
 from runtime.spatial import KINDS, strength_knobs
@@ -32,18 +32,19 @@ class Request:
     prompts: tuple[str, ...]
     negative_prompts: tuple[str, ...]
     layouts: tuple[Layout, ...]
+    counts: tuple[int, ...]  # of each prompt's images, side by side; B together
 
 
 def make_request(
     prompt: str | Sequence[str],
     negative_prompt: str | Sequence[str],
     layout: Layout | Sequence[Layout] | None,
-    num_images: int,
+    num_images: int | Sequence[int],
 ) -> Request:
     """Spread prompts and layouts over the images: `num_images` for each prompt, side by side.
 
     Raises:
-        RealCompoError: lists whose lengths do not go together.
+        RealCompoError: lists whose lengths do not go together, or a number of images below 1.
     """
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     negatives = [negative_prompt] * len(prompts) if isinstance(negative_prompt, str) else list(negative_prompt)
@@ -52,15 +53,25 @@ def make_request(
         raise RealCompoError("prompt is an empty list; give at least one")
     if len(negatives) != len(prompts):
         raise RealCompoError(f"{len(negatives)} negative prompts for {len(prompts)} prompts; give one, or one each")
-    images = len(prompts) * num_images
-    if len(layouts) not in (len(prompts), images):
+    counts = _counts(num_images, len(prompts))
+    if len(layouts) not in (len(prompts), sum(counts)):
         raise RealCompoError(
-            f"{len(layouts)} layouts for {len(prompts)} prompts and {images} images; give one, or one each"
+            f"{len(layouts)} layouts for {len(prompts)} prompts and {sum(counts)} images; give one, or one each"
         )
-    return Request(_repeat(prompts, images), _repeat(negatives, images), _repeat(layouts, images))
+    placed = tuple(layouts) if len(layouts) == sum(counts) else _repeat(layouts, counts)
+    return Request(_repeat(prompts, counts), _repeat(negatives, counts), placed, counts)
 
 
-def make_regions(prompts: Sequence[Prompt], layouts: Sequence[Layout], manifest: Manifest) -> Regions:
+def _counts(num_images: int | Sequence[int], prompts: int) -> tuple[int, ...]:
+    counts = (num_images,) * prompts if isinstance(num_images, int) else tuple(num_images)
+    if len(counts) != prompts:
+        raise RealCompoError(f"{len(counts)} numbers of images for {prompts} prompts; give one, or one each")
+    for count in counts:
+        check_count("num_images", count)
+    return counts
+
+
+def make_regions(prompts: Sequence[Prompt], layouts: Sequence[Layout], manifest: Manifest, options: Options) -> Regions:
     """The layouts as the balancer takes them, R being the most regions of an image.
 
     Raises:
@@ -69,14 +80,14 @@ def make_regions(prompts: Sequence[Prompt], layouts: Sequence[Layout], manifest:
     """
     resolution, most = manifest.maps.resolution, max(len(layout.regions) for layout in layouts)
     if most > manifest.max_regions:
-        raise RealCompoError(f"the layout has {most} regions; this bundle takes at most {manifest.max_regions}")
+        raise FieldError("regions", f"the layout has {most} regions; this bundle takes at most {manifest.max_regions}")
     masks = torch.zeros(len(layouts), most, math.prod(resolution))
     tokens = torch.zeros(len(layouts), most, manifest.max_tokens)
     weights = torch.zeros(len(layouts), most)
     for b, (prompt, layout) in enumerate(zip(prompts, layouts, strict=True)):
-        indices = region_tokens(prompt, layout, manifest.max_tokens)
+        indices = region_tokens(prompt, layout, manifest.max_tokens, options.one_token)
         for r, region in enumerate(layout.regions):
-            masks[b, r] = torch.from_numpy(region.mask_at(resolution)).flatten()
+            masks[b, r] = torch.from_numpy(region.mask_at(resolution, options.hard_regions)).flatten()
             tokens[b, r, list(indices[r])] = 1
             weights[b, r] = 1
     return Regions(masks, tokens, weights)
@@ -146,5 +157,5 @@ def _check_unused(given: Mapping[str, Any], other: SpatialKind, kind: SpatialKin
     )
 
 
-def _repeat(items: Sequence[T], images: int) -> tuple[T, ...]:
-    return tuple(item for item in items for _ in range(images // len(items)))
+def _repeat(items: Sequence[T], counts: Sequence[int]) -> tuple[T, ...]:
+    return tuple(item for item, count in zip(items, counts, strict=True) for _ in range(count))

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Lock, get_ident
 
 from runtime.errors import RealCompoError
@@ -34,6 +34,12 @@ class Turns:
             yield
         finally:
             self._hand_on()
+
+    @contextmanager
+    def join(self) -> Iterator[None]:
+        """As `take`, but part of this thread's turn if it has it."""
+        with nullcontext() if self._held_by == get_ident() else self.take():
+            yield
 
     def _wait(self) -> None:
         gate = Lock()

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.eager.settings import Form
 from benchmarks.eager.texts import Texts
-from runtime.layouts.layout import Layout
+from runtime.layouts.layout import Layout, Region
 from runtime.spatial.control_images import control_image
 from runtime.text.tokens import region_tokens
 from runtime.words import MAX_REGIONS
@@ -60,7 +61,9 @@ def draw_controls(layouts: Sequence[Layout], kinds: Iterable[str], size: tuple[i
     return torch.stack(drawn)
 
 
-def find_regions(texts: Texts, prompts: Sequence[str], layouts: Sequence[Layout], map_size: tuple[int, int]) -> Regions:
+def find_regions(
+    texts: Texts, prompts: Sequence[str], layouts: Sequence[Layout], map_size: tuple[int, int], form: Form
+) -> Regions:
     """float32, on the CPU; the masks at `map_size` (height,width)."""
     most = max(len(layout.regions) for layout in layouts)
     masks, tokens, weights = (
@@ -69,10 +72,21 @@ def find_regions(texts: Texts, prompts: Sequence[str], layouts: Sequence[Layout]
     for b, (prompt, layout) in enumerate(zip(prompts, layouts, strict=True)):
         found = region_tokens(texts.align(prompt), layout, texts.max_tokens)
         for r, (region, indices) in enumerate(zip(layout.regions, found, strict=True)):
-            masks[b, r] = torch.from_numpy(region.mask_at(map_size)).flatten()
-            tokens[b, r, list(indices)] = 1
+            masks[b, r] = _mask(region, map_size, form.hard_regions).flatten()
+            tokens[b, r, list(indices if region.tokens or not form.one_token else indices[-1:])] = 1
             weights[b, r] = 1
     return Regions(masks, tokens, weights)
+
+
+def _mask(region: Region, map_size: tuple[int, int], hard: bool) -> Tensor:
+    """(height,width) in 0..1; if hard, 1 in a box as the authors' `get_loss` slices it, and 0 outside."""
+    if not hard or region.mask is not None:
+        cover = torch.from_numpy(region.mask_at(map_size))
+        return (cover >= 0.5).float() if hard else cover
+    (x0, y0, x1, y1), (height, width) = region.bounding_box(), map_size
+    mask = torch.zeros(map_size)
+    mask[int(height * y0) : int(height * y1), int(width * x0) : int(width * x1)] = 1
+    return mask
 
 
 def cat_rows(first: Rows, second: Rows) -> Rows:

@@ -16,6 +16,14 @@ def fuse(outputs: Sequence[Tensor], coefficients: Tensor) -> Tensor:
     return (weights * torch.stack(list(outputs), dim=1)).sum(1)
 
 
+def seeded_coefficients(seed: int, size: tuple[int, int]) -> Tensor:
+    """Coefficients (1,2,h,w) as the authors' code draws them: the spatial model's first, after a seed of their own."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        spatial, text = torch.randn(1, 1, *size), torch.randn(1, 1, *size)
+    return torch.cat([text, spatial], dim=1)
+
+
 def attention_loss(maps: Tensor, regions: Regions) -> Tensor:
     """The share of each region's attention outside its mask, summed over regions: maps (B,P,L) -> (B,)."""
     attention = torch.einsum("bpl,brl->brp", maps, regions.tokens)  # tokens' sum: a share is the same of their mean

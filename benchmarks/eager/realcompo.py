@@ -5,6 +5,7 @@ UNets. It shares no code with the runtime's denoising or the exporter's graphs, 
 right as well as how fast they are. In a pair, text-to-image comes first and spatial second.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,12 @@ from torch import Tensor
 from benchmarks.eager.conditions import Regions, Rows, cat_rows, draw_controls, find_regions, place_objects
 from benchmarks.eager.loading import Parts, caster, load_parts
 from benchmarks.eager.maps import find_map_layers, recording
-from benchmarks.eager.method import attention_loss, ddim_step, fuse
-from benchmarks.eager.settings import DEFAULTS, Settings, make_scheduler
+from benchmarks.eager.method import attention_loss, ddim_step, fuse, seeded_coefficients
+from benchmarks.eager.settings import DEFAULTS, Form, Settings, make_scheduler
 from runtime.layouts.layout import Layout
 from runtime.words import MODELS, Model
 
+PAPER_AREA = 64 * 64  # pixels of the paper's latents, to which its scale belongs; others' gradients are per that area
 LOSS_SCALE = 2.0**10  # lifts fp16 gradients above underflow; a power of two changes nothing in the other types
 
 
@@ -43,12 +45,13 @@ class Run:
     conditional: Rows  # of B rows
     told: Rows  # the conditional ones; if guided, B unconditional ones before them
     regions: Regions
+    pixels: int  # of the latents
 
-    @property
-    def rates(self) -> list[float]:
-        """rho_i of each evaluation."""
-        count = len(self.scheduler.timesteps)
-        return (self.settings.coefficient_scale * torch.linspace(1, 0.5, count, dtype=torch.float64).sqrt()).tolist()
+    def rate(self, i: int) -> float:
+        """rho_i of evaluation i."""
+        counts = [self.settings.count(i) for i in range(len(self.scheduler.timesteps))]
+        decay = torch.linspace(1, 0.5, counts[-1] + 1, dtype=torch.float64).sqrt()
+        return self.settings.coefficient_scale * decay[counts[i]].item() * self.pixels / PAPER_AREA
 
 
 class Evaluation(NamedTuple):
@@ -109,12 +112,18 @@ class EagerRealCompo:
         prompts: Sequence[str],
         layouts: Sequence[Layout],
         latents: Tensor,
-        coefficients: Tensor,
+        coefficients: Tensor | None = None,
         settings: Settings = DEFAULTS,
         negative_prompts: Sequence[str] | None = None,
     ) -> Result:
-        """Denoise latents (B,4,h,w), fused by coefficients (B,2,h,w), one prompt and layout for each image."""
+        """Denoise latents (B,4,h,w), fused by coefficients (B,2,h,w), one prompt and layout for each image.
+
+        Raises:
+            ValueError: no coefficients, and a form that has no seed of its own for them.
+        """
         run = self.prepare(prompts, layouts, settings, negative_prompts)
+        if coefficients is None:
+            coefficients = self._draw_coefficients(settings.form.coefficient_seed, len(prompts))
         latents, coefficients = (start.to(self.device, self.state_dtype) for start in (latents, coefficients))
         evaluations = []
         for i, timestep in enumerate(run.scheduler.timesteps.tolist()):
@@ -147,7 +156,8 @@ class EagerRealCompo:
         )
         if settings.guided:
             told = cat_rows(self._unconditional(conditional, negative_prompts or [""] * len(prompts)), conditional)
-        return Run(settings, scheduler, conditional, told, self._find_regions(prompts, layouts))
+        regions = self._find_regions(prompts, layouts, settings.form)
+        return Run(settings, scheduler, conditional, told, regions, math.prod(self.latent_size))
 
     def trial_loss(
         self, run: Run, outputs: Sequence[Tensor], latents: Tensor, coefficients: Tensor, timestep: int
@@ -172,16 +182,14 @@ class EagerRealCompo:
     ) -> tuple[Tensor, Evaluation]:
         """The model output (B,4,h,w) to step with, and what led to it."""
         settings, after, gradient, loss = run.settings, coefficients, None, None
-        if i < settings.first_balanced:
-            output = self._predict(run, "spatial", latents, timestep).guided
-            return output, Evaluation(timestep, latents, coefficients, after, gradient, loss)
-        predictions = None if settings.form.repeats_forwards else self._predict_both(run, latents, timestep)
+        models, repeats = settings.predicted(i), settings.form.repeats_forwards
+        predictions = None if repeats else self._predict_all(run, models, latents, timestep)
         if settings.updates(i):
             outputs = self._outputs_to_try(run, predictions, latents, timestep)
             gradient, loss = self._differentiate(run, outputs, latents, coefficients, timestep)
-            after = coefficients - run.rates[i] * gradient
-        predictions = predictions or self._predict_both(run, latents, timestep)
-        output = fuse([prediction.guided for prediction in predictions], after)
+            after = coefficients - run.rate(i) * gradient
+        guided = [each.guided for each in predictions or self._predict_all(run, models, latents, timestep)]
+        output = guided[-1] if settings.alone(i) else fuse(guided, after)
         return output, Evaluation(timestep, latents, coefficients, after, gradient, loss)
 
     def _outputs_to_try(
@@ -189,9 +197,9 @@ class EagerRealCompo:
     ) -> list[Tensor]:
         """Both models' outputs (B,4,h,w) for the trial step, predicted here if they are not known."""
         if run.settings.form.trial_guidance:
-            return [prediction.guided for prediction in predictions or self._predict_both(run, latents, timestep)]
+            return [each.guided for each in predictions or self._predict_all(run, MODELS, latents, timestep)]
         if predictions:
-            return [prediction.conditional for prediction in predictions]
+            return [each.conditional for each in predictions]
         return [self._run_unet(run, model, latents, timestep, run.conditional) for model in MODELS]
 
     def _differentiate(
@@ -204,8 +212,8 @@ class EagerRealCompo:
             (gradient,) = torch.autograd.grad(LOSS_SCALE * loss.sum(), leaf)
         return gradient / LOSS_SCALE, loss.detach()
 
-    def _predict_both(self, run: Run, latents: Tensor, timestep: int) -> list[Prediction]:
-        return [self._predict(run, model, latents, timestep) for model in MODELS]
+    def _predict_all(self, run: Run, models: Sequence[Model], latents: Tensor, timestep: int) -> list[Prediction]:
+        return [self._predict(run, model, latents, timestep) for model in models]
 
     def _predict(self, run: Run, model: Model, latents: Tensor, timestep: int) -> Prediction:
         """Classifier-free guidance (arXiv 2207.12598), all rows in one call."""
@@ -215,11 +223,15 @@ class EagerRealCompo:
         unconditional, conditional = self._run_unet(run, model, torch.cat([latents] * 2), timestep, run.told).chunk(2)
         return Prediction(conditional, unconditional + run.settings.guidance_scale * (conditional - unconditional))
 
-    def _see(self, run: Run, model: Model, latents: Tensor, timestep: int) -> Tensor:
-        """A model's attention maps (B,P,L), averaged over heads and layers, of the conditional rows."""
+    def layer_maps(self, run: Run, model: Model, latents: Tensor, timestep: int) -> dict[str, Tensor]:
+        """A model's attention maps (B,P,L) of each map layer, averaged over heads, of the conditional rows."""
         with recording(self.unets[model], self.map_layers) as maps:
             self._run_unet(run, model, latents, timestep, run.conditional)
-        return torch.stack([maps[layer] for layer in self.map_layers]).mean(0)
+        return {layer: maps[layer] for layer in self.map_layers}
+
+    def _see(self, run: Run, model: Model, latents: Tensor, timestep: int) -> Tensor:
+        """A model's attention maps (B,P,L), averaged over heads and layers, of the conditional rows."""
+        return torch.stack(list(self.layer_maps(run, model, latents, timestep).values())).mean(0)
 
     def _run_unet(self, run: Run, model: Model, latents: Tensor, timestep: int, rows: Rows) -> Tensor:
         """(N,4,h,w) -> (N,4,h,w)."""
@@ -257,6 +269,11 @@ class EagerRealCompo:
     def _draw_controls(self, layouts: Sequence[Layout]) -> Tensor:
         return draw_controls(layouts, self.controlnets, self.texts.image_size).to(self.device, self.dtype)
 
-    def _find_regions(self, prompts: Sequence[str], layouts: Sequence[Layout]) -> Regions:
-        found = find_regions(self.texts, prompts, layouts, self.map_size)
+    def _draw_coefficients(self, seed: int | None, count: int) -> Tensor:
+        if seed is None:
+            raise ValueError("give coefficients (B,2,h,w): only a form with a coefficient_seed draws its own")
+        return seeded_coefficients(seed, self.latent_size).expand(count, -1, -1, -1)
+
+    def _find_regions(self, prompts: Sequence[str], layouts: Sequence[Layout], form: Form) -> Regions:
+        found = find_regions(self.texts, prompts, layouts, self.map_size, form)
         return Regions(*(part.to(self.device, self.state_dtype) for part in found))

@@ -26,7 +26,7 @@ LAYOUT = Layout(
 )
 SEED = 0
 STOCK = "stock"  # the contender that all are compared with
-# At the paper's 1e6 a rounding error grows from step to step and parity would say nothing; the work is the same.
+# At large ones a rounding error grows from step to step, and parity would say nothing; the work is the same.
 COEFFICIENT_SCALE = 3e4
 
 
@@ -34,15 +34,17 @@ class Mode(NamedTuple):
     """A way of the runtime to draw."""
 
     about: str
+    options: dict[str, Any]
     batched: bool = False  # as of a contender
 
 
 MODES = {
-    "text_to_image": Mode("text-to-image model alone"),
-    "spatial": Mode("spatial model alone"),
-    "none": Mode("RealCompo, coefficients as drawn"),
-    "surrogate": Mode("RealCompo, surrogate gradient", batched=True),
-    "exact": Mode("RealCompo, the paper's gradient", batched=True),
+    "text_to_image": Mode("text-to-image model alone", {"gradient": "text_to_image"}),
+    "spatial": Mode("spatial model alone", {"gradient": "spatial"}),
+    "none": Mode("RealCompo, coefficients as drawn", {"gradient": "none"}),
+    "surrogate": Mode("RealCompo, surrogate gradient", {"gradient": "surrogate"}, batched=True),
+    "exact": Mode("RealCompo, the paper's gradient", {"gradient": "exact"}, batched=True),
+    "released": Mode("RealCompo, the released code's form", {"gradient": "exact", "form": "released"}),
 }
 
 
@@ -259,7 +261,7 @@ def _load_runtime(target: Target, mode: str, backend: str) -> Drawer:
             latents=case.latents,
             coefficients=case.coefficients,
             coefficient_scale=COEFFICIENT_SCALE,
-            gradient=mode,
+            **MODES[mode].options,
         )
         stats = output.stats
         rows = Rows(*(sum(stats.rows[role] for role in roles) for roles in worked))
@@ -275,9 +277,8 @@ def _open_bundle(target: Target, backend: str) -> RealCompo:
 
 
 def _runtime(mode: str, backend: str, name: str) -> Contender:
-    about, batched = MODES[mode]
-    load = partial(_load_runtime, mode=mode, backend=backend)
-    return Contender(name, f"{about}; engines, {backend}", load, batched=batched)
+    about, load = f"{MODES[mode].about}; engines, {backend}", partial(_load_runtime, mode=mode, backend=backend)
+    return Contender(name, about, load, batched=MODES[mode].batched)
 
 
 BASELINES = (
@@ -285,7 +286,7 @@ BASELINES = (
     Contender("stock_spatial", "diffusers' GLIGEN pipeline", _load_stock_spatial),
     Contender("eager", "RealCompo in eager PyTorch, the paper's form", partial(_load_eager, released=False)),
     Contender(
-        "eager_released", "the same with the released code's work", partial(_load_eager, released=True), most_rounds=1
+        "eager_released", "the same, the released code's form", partial(_load_eager, released=True), most_rounds=1
     ),
 )
 COMPILED = Contender("stock_compiled", "the stock pipeline, torch.compile", partial(_load_stock, compiled=True))

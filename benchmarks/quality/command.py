@@ -10,7 +10,7 @@ from rich.console import Console
 from benchmarks import machine
 from benchmarks.drawing import Sampling
 from benchmarks.grids import show
-from benchmarks.options import CoefficientScale, GuidanceScale, JsonFile, Sampler, Steps, UpdateEvery
+from benchmarks.options import CoefficientScale, Form, GuidanceScale, JsonFile, Sampler, Steps, UpdateEvery
 from benchmarks.quality.measure import MODES, as_row, measure
 from benchmarks.quality.tables import quality_grid
 from benchmarks.results import hand_over
@@ -33,6 +33,7 @@ def quality(
     sampler: Sampler = "dpm++2m",
     guidance_scale: GuidanceScale = 2.5,
     batch: Annotated[int, typer.Option(min=1, help="Number of images drawn together, 1 or more.")] = 8,
+    form: Form = "paper",
     coefficient_scale: CoefficientScale = 1e6,
     update_every: UpdateEvery = 1,
     regions: Annotated[
@@ -43,12 +44,12 @@ def quality(
     """Score each way of combining the models on scenes with layouts: what is there, where, and how realistic."""
     with plain_errors():
         before = machine.describe()
-        sampling = Sampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every, regions)
+        sampling = Sampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every, regions, form)
         rows, modes = [], mode or list(MODES)
         with Console(stderr=True).status("loading the bundle") as status:
             for name, scores in measure(bundle, scenes, modes, sampling):
                 rows.append(as_row(name, scores))
                 show([quality_grid(name, {category: asdict(row) for category, row in scores.items()})])
                 status.update(f"{len(rows)} of {len(modes)} modes scored")
-        found = {"scenes": scenes, "steps": steps, "sampler": sampler, "regions": regions, "rows": rows}
+        found = {"scenes": scenes, "steps": steps, "sampler": sampler, "regions": regions, "form": form, "rows": rows}
         hand_over("quality", found, before, json_file)

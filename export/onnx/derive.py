@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from export.publish import name_graph, name_plan, publish, write_tokenizers
+from export.publish import publish, write_tokenizers
 from runtime.bundle.manifest import EngineSpec, Manifest, ModelSpec, PairSpec, engine_files
 from runtime.errors import RealCompoError
 from runtime.words import Role
@@ -19,9 +19,7 @@ def copy_engine(bundle: Path, engine: EngineSpec, scratch: Path) -> EngineSpec:
     """The engine, its files in the scratch folder."""
     for file in engine_files(engine):
         shutil.copyfile(bundle / file.name, scratch / file.name)
-    graph = name_graph(engine.role, [scratch / file.name for file in engine.graph])
-    plan = name_plan(engine.role, engine.plan, scratch) if engine.plan else None
-    return engine.model_copy(update={"graph": graph, "plan": plan})
+    return engine
 
 
 def publish_derived(

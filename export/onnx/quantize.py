@@ -26,7 +26,7 @@ from export.graphs.engine import Signature
 from export.onnx.derive import check_apart, copy_engine, publish_derived
 from export.plans.plan_options import BuilderOptions, plan_options
 from export.plans.to_engine import build_plan
-from export.publish import name_graph, name_plan
+from export.publish import name_plan, store_graph
 from export.staging import disk_errors, scratch_folder
 from runtime import Layout, RealCompo
 from runtime.backends import load_engines
@@ -168,7 +168,7 @@ def _quantize_engine(
     errors = _errors(path, held_out)
     _check_errors(spec.role, mode, errors)
     data = path.with_name(f"{path.name}_data")  # Model Optimizer's name for what does not fit
-    files = name_graph(spec.role, [path, data] if data.is_file() else [path])
+    files = store_graph(spec.role, [path, data] if data.is_file() else [path])
     plan = _rebuild_plan(spec, spec.plan, [scratch / file.name for file in files]) if spec.plan else None
     changed = {"key": key, "graph": files, "plan": plan, "quantization": mode, "verification": errors}
     return spec.model_copy(update=changed)

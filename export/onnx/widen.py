@@ -5,7 +5,7 @@ fp32, as tensor cores do, which add up products of bf16 in fp32 and round once.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +14,11 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from export.onnx.derive import check_apart, copy_engine, publish_derived
 from export.onnx.to_onnx import EXTERNAL_DATA_BYTES
-from export.publish import name_graph
+from export.publish import store_graph
 from export.staging import disk_errors, scratch_folder
 from runtime.bundle.manifest import EngineSpec, Manifest, check_files, read_manifest
 from runtime.errors import RealCompoError
+from runtime.words import Role
 
 _LEFT_ALONE = ("Cast", "Constant")  # these ONNX Runtime has in bf16
 
@@ -35,17 +36,19 @@ def widen_bundle(bundle: Path, out: Path) -> Manifest:
     check_files(bundle, manifest)
     command = "widen", str(bundle.resolve())
     with scratch_folder(out, command) as scratch, disk_errors(out):
-        engines = {role: _widen_engine(bundle, engine, scratch) for role, engine in manifest.engines.items()}
+        engines: dict[Role, EngineSpec] = {}
+        for role, engine in manifest.engines.items():
+            engines[role] = _widen_engine(bundle, engine, list(engines.values()), scratch)
         changed = manifest.model_copy(update={"backend": "onnx", "command": command})
         return publish_derived(bundle, changed, engines, scratch, out)
 
 
-def _widen_engine(bundle: Path, engine: EngineSpec, folder: Path) -> EngineSpec:
+def _widen_engine(bundle: Path, engine: EngineSpec, earlier: Sequence[EngineSpec], folder: Path) -> EngineSpec:
     graphs = engine.model_copy(update={"plan": None})
     if engine.precision != "bf16":
         return copy_engine(bundle, graphs, folder)
     files = widen_file(bundle / engine.graph[0].name, folder)
-    return graphs.model_copy(update={"graph": name_graph(engine.role, files)})
+    return graphs.model_copy(update={"graph": store_graph(engine.role, files, earlier)})
 
 
 @contextmanager

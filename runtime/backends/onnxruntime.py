@@ -13,6 +13,7 @@ from runtime.backends.devices import parse_device
 from runtime.bundle.manifest import EngineSpec, Manifest, TensorSpec, how_to_rebuild
 from runtime.errors import RealCompoError
 
+PACKED_BYTES = 1_500_000_000  # of a graph: packing the weights of larger ones copies much and gains nothing
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
@@ -135,9 +136,9 @@ def _open_session(
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors: its warnings are about graph details that no user can mend
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # seven idle pools would starve torch's
-    if len(spec.graph) > 1:  # weights of their own file: so large that packing them copies much and gains nothing
-        options.add_session_config_entry("session.disable_prepacking", "1")
     try:
+        if sum((folder / file.name).stat().st_size for file in spec.graph) > PACKED_BYTES:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # its exceptions share no base class
         raise RealCompoError(_why_not(path, error, spec, folder, manifest)) from error

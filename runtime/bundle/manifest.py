@@ -67,7 +67,7 @@ class EngineSpec(_Spec):
     model: Model | None = None  # whose work it does at every step; None of an engine that runs once an image
     alone: bool = False  # whether it also works with no engine beside it
     key: str  # hash of all that the part depends on; a part whose key is unchanged is not built again
-    graph: tuple[FileSpec, ...]  # the .onnx file first, then its external data
+    graph: tuple[FileSpec, ...]  # the .onnx file first, then the files of its weights, some of which others have too
     plan: PlanSpec | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -131,6 +131,14 @@ class SpatialSpec(_Spec):
     controls: tuple[str, ...] = ()  # what each ControlNet reads, in their order: `runtime.spatial.control_images`
 
 
+class RecommendedSpec(_Spec):
+    """The way to draw that `python -m benchmarks study --save` chose for this bundle."""
+
+    knobs: dict[str, bool | int | float | str]  # of a call
+    why: str
+    command: str  # that chose it
+
+
 class Manifest(_Spec):
     format_version: int
     command: tuple[str, ...]  # what follows `python -m export` to make the bundle, but for --out
@@ -152,6 +160,7 @@ class Manifest(_Spec):
     zero_negative: bool = False  # an empty negative prompt is told as zeros
     max_tokens: int
     scheduler: dict[str, Any]  # diffusers' scheduler config
+    recommended: RecommendedSpec | None = None
 
     @property
     def tokenizers(self) -> list[FileSpec]:
@@ -202,8 +211,9 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def bundle_files(manifest: Manifest) -> list[FileSpec]:
-    """Every file that the manifest names."""
-    return [*manifest.tokenizers, *(file for engine in manifest.engines.values() for file in engine_files(engine))]
+    """Every file that the manifest names, once: engines share weights."""
+    files = (*manifest.tokenizers, *(file for engine in manifest.engines.values() for file in engine_files(engine)))
+    return list({file.name: file for file in files}.values())
 
 
 def engine_files(engine: EngineSpec) -> list[FileSpec]:

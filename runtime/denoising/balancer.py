@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-SURROGATE_UNIT = 1e-6
+SURROGATE_UNIT = 1e-6  # about the exact gradient's size at a pixel of the paper's latents
+PAPER_PIXELS = 64 * 64  # of the latents that the paper's scale of 1e6 was made for: 512x512 pixels of Stable Diffusion
 
 
 class Regions(NamedTuple):
@@ -68,19 +69,18 @@ def surrogate_gradient(
 ) -> Tensor:
     """The gradient (B,2,h,w) of the mixed maps' loss with respect to the coefficients.
 
-    The exact gradient passes through a UNet and a small sampling step and comes out near 1e-6 a pixel, which the
-    paper's scale of 1e6 undoes. This one does not, and would saturate the softmax at once. It is returned per unit of
-    area instead of per pixel (times h*w), so that it is of order 1 at any resolution, and times 1e-6, which brings it
-    to the order of magnitude that the paper's scale was made for: at 1e6 a step moves coefficients by some tenths.
-    Unlike a division by its own norm, this lets the gradient fade where the models agree or the loss is met, rather
-    than blow up what is left.
+    The exact gradient passes through a UNet and a small sampling step and comes out near 1e-6 a pixel of the paper's
+    latents, which the paper's scale of 1e6 undoes. This one does not, and would saturate the softmax at once. It is
+    returned in the unit that makes it 1e-6 a pixel of those latents where the loss's gradient per unit of area is 1:
+    at a scale of 1e6 a step moves coefficients by some tenths, at any resolution (`step_size`). Unlike a division by
+    its own norm, this lets the gradient fade where the models agree or the loss is met, rather than blow up what is
+    left.
     """
     with torch.enable_grad():
         leaf = coefficients.detach().requires_grad_()
         loss = mixed_attention(leaf, maps_text, maps_spatial, regions, resolution).loss
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-    height, width = coefficients.shape[-2:]
-    return gradient * (height * width * SURROGATE_UNIT)
+    return gradient * (PAPER_PIXELS * SURROGATE_UNIT)
 
 
 def exact_gradient(coefficients: Tensor, noise_text: Tensor, noise_spatial: Tensor, cotangent: Tensor) -> Tensor:
@@ -103,6 +103,11 @@ def drop_non_finite(gradient: Tensor) -> tuple[Tensor, Tensor]:
     return gradient.masked_fill(broken[:, None, None, None], 0), broken.sum()
 
 
-def step_size(i: int, steps: int, scale: float) -> float:
-    """How far a gradient moves the coefficients at row i: rho_i = scale * sqrt(linspace(1.0, 0.5, steps)[i])."""
-    return scale * math.sqrt(1 - 0.5 * i / max(steps - 1, 1))
+def step_size(i: int, steps: int, scale: float, pixels: int) -> float:
+    """How far a gradient moves the coefficients at step i: rho_i = scale * sqrt(linspace(1.0, 0.5, steps)[i]).
+
+    The loss is made of shares, whatever the resolution, so a coefficient's gradient is as small as its pixel's share of
+    the image. Times the latents' `pixels` it is that of a unit of area, and a scale means the same at every size. It is
+    divided by the paper's pixels, so that the paper's scale stays what it is there.
+    """
+    return scale * math.sqrt(1 - 0.5 * i / max(steps - 1, 1)) * pixels / PAPER_PIXELS

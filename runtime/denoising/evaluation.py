@@ -4,8 +4,8 @@ It reads and writes tensors that stay where they are and takes no number of its 
 function runs as it is on a CPU and as one CUDA graph on a GPU.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from runtime.options import Work
 from runtime.sampling.tables import advance, start_history
 from runtime.stats import Stats
 from runtime.words import MODELS, Model
+
+Change = Callable[[Tensor], Tensor]  # what the coefficients' gradient (B,2,h,w) is replaced by, of the same shape
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,10 @@ class State:
     def tensors(self) -> list[Tensor]:
         return [self.history, self.coefficients, self.skipped, *self.numbers]
 
+    def keep(self, images: Sequence[int]) -> "State":
+        """The state of these of the B images, in memory of its own but for what all share."""
+        return replace(self, history=self.history[:, images], coefficients=self.coefficients[images])
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -64,16 +70,26 @@ def start_state(latents: Tensor, coefficients: Tensor, numbers: Numbers) -> Stat
     return State(start_history(latents), coefficients.clone(), skipped, Numbers(*(part.clone() for part in numbers)))
 
 
-def evaluate(models: Models, state: State, work: Work, map_resolution: tuple[int, int], traced: bool) -> Evaluation:
+def evaluate(
+    models: Models,
+    state: State,
+    work: Work,
+    map_resolution: tuple[int, int],
+    traced: bool,
+    change: Change | None = None,
+) -> Evaluation:
     """Carry the state over one evaluation."""
     predictions = models.predict(state.latents, state.numbers, work)
-    attention = _attention(models, state, predictions, map_resolution) if traced else None
+    drawing = {model: predictions[model] for model in work.models}
+    attention = _attention(models, state, drawing, map_resolution) if traced else None
     gradient = coefficient_gradient(models, state, predictions, work, map_resolution)
     if gradient is not None:
         gradient, broken = drop_non_finite(gradient)
         state.skipped.add_(broken)
+        if change:
+            gradient = change(gradient)
         state.coefficients.sub_(state.numbers.step_size * gradient)
-    advance(state.history, _combine(predictions, state.coefficients), state.numbers.weights)
+    advance(state.history, _combine(drawing, state.coefficients), state.numbers.weights)
     return Evaluation(attention, gradient, models.stats)
 
 
@@ -107,7 +123,7 @@ def _exact_gradient(models: Models, state: State, text: Prediction, spatial: Pre
 def _attention(
     models: Models, state: State, predictions: Mapping[Model, Prediction], map_resolution: tuple[int, int]
 ) -> Attention:
-    """What the balancer sees of the models at work."""
+    """What the balancer sees of the models that draw."""
     maps, regions = [prediction.maps for prediction in predictions.values()], models.conditions.regions
     if len(maps) == 1:
         return attention_loss(maps[0], *regions)

@@ -1,26 +1,29 @@
 """A run: evaluations one after the other, on tensors that stay where they are, as CUDA graphs where there are any."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from runtime.backends import Engines
 from runtime.bundle.manifest import Manifest
 from runtime.denoising.balancer import fusing_weights
 from runtime.denoising.capture import Graphs, TorchGraph
-from runtime.denoising.evaluation import Evaluation, State, evaluate, start_state
+from runtime.denoising.evaluation import Change, Evaluation, State, evaluate, start_state
 from runtime.denoising.models import Conditions, Models
+from runtime.denoising.noise import Noise
 from runtime.denoising.numbers import Numbers
+from runtime.errors import RealCompoError
 from runtime.options import Work
 from runtime.output import TraceStep
 from runtime.sampling.tables import Table
 from runtime.stats import Stats
 
-Callback = Callable[[int, int, Tensor, Tensor], None]
+Callback = Callable[[int, int, Tensor, Tensor], Sequence[int] | None]
+Tell = Callable[[TraceStep], None]
 
 
 @dataclass(frozen=True)
@@ -65,35 +68,43 @@ class Denoiser:
         latents: Tensor,
         coefficients: Tensor,
         conditions: Conditions,
-        generator: Generator,
+        noise: Noise,
         stats: Stats,
-        trace: bool,
+        tell: Tell | None,
         callback: Callback | None,
-    ) -> tuple[Tensor, list[TraceStep]]:
-        """The final latents (B,4,h,w), and the trace if asked for.
+        change: Change | None = None,
+    ) -> Tensor:
+        """The final latents (B,4,h,w) of the images that the callback kept.
 
         Args:
             latents: (B,4,h,w) to start from, as drawn from N(0, 1).
             coefficients: (B,2,h,w) to start from, text-to-image first.
-            generator: draws fresh noise for samplers that add it.
+            noise: of all B images, also of those that are no longer kept; for samplers that add fresh noise.
+            tell: is told what the balancer saw.
+            change: of the coefficients' gradient.
         """
         start = start_state(latents * course.table.start, coefficients, course.numbers.at(0))
         workspace = self._workspace(start, conditions)
-        state, seen = workspace.state, []
+        kept, traced = list(range(len(latents))), tell is not None
         with stats.stage("denoise"):
             for i, (step, work) in enumerate(zip(course.table, course.works, strict=True)):
+                state = workspace.state
                 state.numbers.become(course.numbers.at(i))
                 if step.fresh:
-                    state.fresh.copy_(torch.randn(latents.shape, generator=generator))
-                evaluation = workspace.graphs.run((work, trace), partial(self._evaluate, workspace, work, trace))
+                    state.fresh.copy_(noise.draw(*latents.shape[1:])[kept])
+                piece = partial(self._evaluate, workspace, work, traced, change)
+                evaluation = workspace.graphs.run((work, traced, change), piece)
                 stats.add(evaluation.stats)
-                if trace:
-                    seen.append(_trace_step(step.timestep, workspace, work, evaluation))
+                if tell:
+                    tell(_trace_step(step.timestep, workspace, work, evaluation))
                 if callback:
-                    callback(i + 1, len(course.table), state.latents.clone(), state.coefficients.clone())
-            skipped = int(state.skipped)  # asking earlier would make every step wait for the GPU
+                    chosen = callback(i + 1, len(course.table), state.latents.clone(), state.coefficients.clone())
+                    if chosen is not None:
+                        workspace = self._narrow(workspace, chosen)
+                        kept = [kept[image] for image in chosen]
+            skipped = int(workspace.state.skipped)  # asking earlier would make every step wait for the GPU
         _warn_of_skipped(stats, skipped)
-        return state.latents.clone(), seen
+        return workspace.state.latents.clone()
 
     def models(self, conditions: Conditions) -> Models:
         """Both models, told of these conditions."""
@@ -109,8 +120,14 @@ class Denoiser:
         self._workspaces[key].begin(state, conditions)
         return self._workspaces[key]
 
-    def _evaluate(self, workspace: Workspace, work: Work, trace: bool) -> Evaluation:
-        return evaluate(self.models(workspace.conditions), workspace.state, work, self._map_resolution, trace)
+    def _narrow(self, workspace: Workspace, images: Sequence[int]) -> Workspace:
+        """Where the run goes on with these of its images alone."""
+        if not images:
+            raise RealCompoError("the callback keeps no image; to end a run, raise an exception of your own")
+        return self._workspace(workspace.state.keep(images), workspace.conditions.keep(images))
+
+    def _evaluate(self, workspace: Workspace, work: Work, trace: bool, change: Change | None) -> Evaluation:
+        return evaluate(self.models(workspace.conditions), workspace.state, work, self._map_resolution, trace, change)
 
 
 def _warn_of_skipped(stats: Stats, count: int) -> None:

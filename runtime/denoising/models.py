@@ -1,7 +1,7 @@
 """The two models at work: engines with what they are told in one run, unconditional and conditional rows together."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from runtime.denoising.balancer import Regions
 from runtime.denoising.numbers import Numbers
 from runtime.options import Work
 from runtime.runner import Runner
-from runtime.spatial.kind import Call, Condition, Tensors
+from runtime.spatial.kind import Call, Condition, Tensors, keep_rows
 from runtime.stats import Stats
 from runtime.words import Model, Role
 
@@ -43,6 +43,12 @@ class Conditions:
     def tensors(self) -> list[Tensor]:
         return [*self.texts.values(), *self.spatial.tensors(), *self.regions]
 
+    def keep(self, images: Sequence[int]) -> "Conditions":
+        """What the models are told of these of the B images."""
+        count, regions = len(self.regions.weights), Regions(*(part[images] for part in self.regions))
+        texts = {name: keep_rows(tensor, images, count) for name, tensor in self.texts.items()}
+        return replace(self, texts=texts, spatial=self.spatial.keep(images, count), regions=regions)
+
 
 @dataclass(frozen=True)
 class Models:
@@ -53,9 +59,9 @@ class Models:
     stats: Stats = field(default_factory=Stats)
 
     def predict(self, latents: Tensor, numbers: Numbers, work: Work) -> dict[Model, Prediction]:
-        """What each model at work says of latents (B,4,h,w)."""
+        """What each model that is asked says of latents (B,4,h,w)."""
         rows = torch.cat([latents, latents]) if work.guided else latents
-        outputs = self._run(PREDICTION_ROLES, work.models, rows, numbers)
+        outputs = self._run(PREDICTION_ROLES, work.asked, rows, numbers)
         return {model: _prediction(output, numbers, work.guided) for model, output in outputs.items()}
 
     def loss_gradient(self, latents: Tensor, numbers: Numbers, work: Work) -> Tensor:

@@ -34,11 +34,24 @@ class Numbers(NamedTuple):
             own.copy_(other)
 
 
+def numbers_at(timestep: float, spatial_scales: tuple[float, ...], device: torch.device) -> Numbers:
+    """Those of an evaluation that only looks, and takes no step."""
+    none = torch.zeros(1, device=device)
+    return Numbers(
+        timestep=none + timestep,
+        weights=none,
+        trial=none,
+        step_size=none,
+        spatial_scales=torch.tensor([spatial_scales], dtype=torch.float32, device=device),
+        guidance_scale=none + 1,
+    )
+
+
 def make_numbers(
-    table: Table, options: Options, spatial_scales: Sequence[tuple[float, ...]], device: torch.device
+    table: Table, options: Options, spatial_scales: Sequence[tuple[float, ...]], pixels: int, device: torch.device
 ) -> Numbers:
-    """Those of a whole run."""
-    count = len(table)
+    """Those of a whole run on latents of so many pixels."""
+    counts = options.counts(table)
 
     def floats(values: Sequence[float] | Sequence[tuple[float, ...]] | Tensor) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32).to(device)
@@ -47,7 +60,7 @@ def make_numbers(
         timestep=floats([step.timestep for step in table]),
         weights=floats(history_weights(table)),
         trial=floats([step.trial for step in table]),
-        step_size=floats([step_size(i, count, options.coefficient_scale) for i in range(count)]),
+        step_size=floats([step_size(i, counts[-1] + 1, options.coefficient_scale, pixels) for i in counts]),
         spatial_scales=floats(spatial_scales),
-        guidance_scale=floats([options.guidance_scale] * count),
+        guidance_scale=floats([options.guidance_scale] * len(table)),
     )

@@ -1,12 +1,14 @@
 """Opening the files of pictures: the right way up, one picture, and what it is made of."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from runtime.errors import FieldError
 
@@ -67,8 +69,15 @@ class Picture:
 
     @property
     def stencil(self) -> np.ndarray | None:
-        """The alpha, uint8 (H,W), of a picture that is white and nothing else."""
-        return self.alpha if self.alpha is not None and self.rgba[..., :3].min() == 255 else None
+        """The alpha, uint8 (H,W), of a picture that is white and nothing else, or one colour where it is seen at all.
+
+        Not of black: a hole in a black picture is a mask too.
+        """
+        if self.alpha is None:
+            return None
+        seen = self.rgba[..., :3][self.alpha > 0]
+        is_one_colour = seen.size > 0 and (seen == seen[0]).all() and seen.max() > COLOUR_NOISE
+        return self.alpha if is_one_colour else None
 
     @property
     def palette(self) -> np.ndarray | None:
@@ -83,21 +92,41 @@ def open_picture(source: Image.Image | Path | str, what: str) -> Picture:
     Raises:
         FieldError: it cannot be read, has several frames or no pixel, or its colours are of a kind that is not read.
     """
-    image = source if isinstance(source, Image.Image) else _load(source, what)
+    image = source if isinstance(source, Image.Image) else load_picture(source, what)
     if image.mode not in MODES or not image.width * image.height:
         raise FieldError(what, f"the {what} is {image.mode} of {image.size}; save it as a grey or RGB PNG")
     return Picture(image, lossy=image.format in LOSSY)
 
 
-def _load(source: Path | str, what: str) -> Image.Image:
+def load_picture(
+    source: Path | str | BytesIO,
+    what: str,
+    formats: tuple[str, ...] | None = None,
+    check_size: Callable[[tuple[int, int]], None] = lambda size: None,
+) -> Image.Image:
+    """The picture in a file, or in bytes as it has them, loaded and the right way up.
+
+    Args:
+        formats: those that are read; None: all that Pillow knows.
+        check_size: raises FieldError of a (width, height) that is not to be decoded.
+
+    Raises:
+        FieldError: it cannot be read, or has several frames.
+    """
+    name = f"the {what}" if isinstance(source, BytesIO) else f"the {what} {source}"
     try:
         with warnings.catch_warnings(action="ignore"):  # what Pillow says of files is not for our users
-            file = Image.open(source)
+            file = Image.open(source, formats=formats)
+            check_size(file.size)
             frames = getattr(file, "n_frames", 1)
             image = ImageOps.exif_transpose(file)  # which loads it
             image.format = file.format
+    except FieldError:
+        raise
+    except UnidentifiedImageError as error:
+        raise FieldError(what, f"cannot read {name}: it is no {' or '.join(formats or ['picture'])}") from error
     except Exception as error:  # a damaged file makes Pillow's readers raise whatever it likes
-        raise FieldError(what, f"cannot read the {what} {source}: {' '.join(str(error).split())[:100]}") from error
+        raise FieldError(what, f"cannot read {name}: {' '.join(str(error).split())[:100]}") from error
     if frames > 1:
-        raise FieldError(what, f"the {what} {source} has {frames} frames; save one of them as a PNG")
+        raise FieldError(what, f"{name} has {frames} frames; save one of them as a PNG")
     return image

@@ -19,6 +19,15 @@ def coverage(edges: np.ndarray, cells: int) -> np.ndarray:
     return np.maximum(np.minimum(ends, grid[1:]) - np.maximum(starts, grid[:-1]), 0) * cells
 
 
+def whole_cells(box: Box, resolution: tuple[int, int]) -> np.ndarray:
+    """A box of cells, its edges rounded down: (height, width) float32, 1 inside and 0 outside."""
+    height, width = resolution
+    left, top, right, bottom = (int(edge * cells) for edge, cells in zip(box, (width, height) * 2, strict=True))
+    inside = np.zeros(resolution, dtype=np.float32)
+    inside[top:bottom, left:right] = 1
+    return inside
+
+
 def extent(covered: np.ndarray) -> tuple[float, float]:
     """Where a line of pixels starts and ends to be covered, in fractions."""
     indices = np.flatnonzero(covered)

@@ -7,12 +7,13 @@ from PIL import Image
 
 from runtime.errors import FieldError
 from runtime.layouts.files import Picture, open_picture
-from runtime.layouts.palette import UNLABELLED
-from runtime.layouts.suspects import DEPTH, LABELS, MASK, refuse
+from runtime.layouts.palette import UNLABELLED, ade20k
+from runtime.layouts.suspects import COLOURED_LABELS, DEPTH, LABELS, MASK, refuse
 
 ImageSource = np.ndarray | Image.Image | Path | str
 
 ID_MODES = ("P", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of one whole number a pixel
+COLOUR_MODES = ("RGB", "RGBA")
 
 
 def read_mask(source: ImageSource, phrase: str) -> np.ndarray:
@@ -81,6 +82,8 @@ def _mask_values(picture: Picture) -> np.ndarray:
 
 
 def _ids(picture: Picture) -> np.ndarray:
+    if picture.is_coloured and picture.image.mode in COLOUR_MODES:
+        return _ids_of_colours(picture)
     if picture.image.mode not in ID_MODES:
         raise FieldError(
             "segmentation",
@@ -89,6 +92,12 @@ def _ids(picture: Picture) -> np.ndarray:
         )
     refuse(picture, "segmentation", LABELS)
     return picture.values
+
+
+def _ids_of_colours(picture: Picture) -> np.ndarray:
+    """Of a map in ADE20K's colours, as OneFormer, UniFormer and the segmentation ControlNets' annotators paint it."""
+    refuse(picture, "segmentation", COLOURED_LABELS)
+    return ade20k().ids_of(picture.rgba[..., :3])
 
 
 def _depth_values(picture: Picture) -> np.ndarray:

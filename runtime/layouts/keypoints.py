@@ -8,7 +8,7 @@ import numpy as np
 from runtime.errors import FieldError
 from runtime.layouts.geometry import Box, Keypoint
 
-BODIES = (18, 25)  # keypoints of COCO and BODY_25
+BODIES = (17, 18, 25)  # keypoints of COCO itself, of OpenPose's COCO, which adds the neck, and of BODY_25
 SENTINELS = ((0, 0), (-1, -1))  # what tools write for a point that is not seen
 PIXELS_FROM = 1.5  # half of a person's coordinates are below this in fractions, and above it in pixels
 CENTRED = 0.3  # a pose has more coordinates than this share below 0 where they run from -1 to 1,

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import FieldError, RealCompoError
-from runtime.layouts.geometry import Box, Keypoint, coverage, extent, pixel_edges
+from runtime.layouts.formats.table import conversion_of
+from runtime.layouts.geometry import Box, Keypoint, coverage, extent, pixel_edges, whole_cells
 from runtime.layouts.images import ImageSource, read_depth, read_labels, read_mask
 from runtime.layouts.keypoints import box_around, clean
 from runtime.layouts.openpose import read_openpose
+from runtime.layouts.other_tools import OtherTools
 from runtime.layouts.palette import class_id
-from runtime.layouts.schema import RegionFile, read_layout_file
+from runtime.layouts.schema import LayoutFile, RegionFile, read_layout_file
+from runtime.layouts.wrong_boxes import check_boxes, other_boxes
 
 PLACES = ("box", "mask", "keypoints")
 
@@ -29,11 +32,12 @@ class Region:
         mask: over the whole image at any resolution: a PIL image, the path of one, or a numpy array (H,W) of bool,
             of float in 0..1 or of uint8 in 0..255.
         keypoints: (x, y) each, in fractions, or None for one that is not seen, as are (0, 0) and (-1, -1) of a body's
-            18 or 25, and kept so; the region is what the image has of the box around them, and points may lie outside
-            it. `read_openpose` reads them from a file.
+            17, 18 or 25, and kept so; the region is what the image has of the box around them, and points may lie
+            outside it. `read_openpose` reads them from a file.
         tokens: the indices of the prompt's tokens that speak of the object, instead of those that its words match.
         label: the object's class in a segmentation: its id, or its name in ADE20K, which is kept as the id. A region
             that has no other place gets one from its layout: the pixels of this class in `Layout.segmentation`.
+        layer: which regions are nearer: where two overlap, the one of the higher layer covers the other.
 
     Raises:
         RealCompoError: a place that is missing, given twice, empty, or outside the image, or an unknown label.
@@ -45,6 +49,7 @@ class Region:
     keypoints: Sequence[Keypoint] | None = None
     tokens: Sequence[int] | None = None
     label: int | str | None = None
+    layer: int = 0
 
     def __post_init__(self) -> None:
         if not self.phrase.strip():
@@ -80,8 +85,14 @@ class Region:
         (top, bottom), (left, right) = (extent(self.mask.max(axis=axis) >= 0.5) for axis in (1, 0))
         return left, top, right, bottom
 
-    def mask_at(self, resolution: tuple[int, int]) -> np.ndarray:
-        """How much of each cell the region covers: (height, width) float32 in 0..1, exact."""
+    def mask_at(self, resolution: tuple[int, int], hard: bool = False) -> np.ndarray:
+        """How much of each cell the region covers: (height, width) float32 in 0..1, exact; or, if hard, 0 or 1.
+
+        A hard box has its edges rounded down to cells, as in the authors' code, so a small one may have no cell. A hard
+        mask has the cells of which it covers half.
+        """
+        if hard:
+            return self._hard_mask(resolution)
         height, width = resolution
         if isinstance(self.mask, np.ndarray):
             rows, columns = (pixel_edges(size) for size in self.mask.shape)
@@ -91,9 +102,14 @@ class Region:
             cover = coverage(np.array([y0, y1]), height).T @ coverage(np.array([x0, x1]), width)
         return np.asarray(cover.clip(0, 1), dtype=np.float32)
 
+    def _hard_mask(self, resolution: tuple[int, int]) -> np.ndarray:
+        if self.mask is not None:
+            return (self.mask_at(resolution) >= 0.5).astype(np.float32)
+        return whole_cells(self.bounding_box(), resolution)
+
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class Layout(OtherTools):
     """The regions of one image, the prompt where a file gave it, and what ControlNets see of the image.
 
     Args:
@@ -130,10 +146,11 @@ class Layout:
         """Read a layout.json. Paths in it are relative to its folder and stay inside it.
 
         Raises:
-            RealCompoError: the file is missing or damaged, or a field is wrong; the message names it.
+            RealCompoError: the file is missing, damaged or another tool's, or a field is wrong; the message names it.
         """
         path = Path(path)
-        file = read_layout_file(path)
+        file = _read(path)
+        check_boxes([region.box for region in file.regions], path)
         regions = [_region_from_file(region, i, path) for i, region in enumerate(file.regions)]
         with _fields_of(path):
             segmentation = _inside(path.parent, file.segmentation, "segmentation")
@@ -154,12 +171,24 @@ class Layout:
         return replace(region, mask=mask)
 
 
+def _read(path: Path) -> LayoutFile:
+    """The file; of another tool's, the refusal says how it is converted."""
+    try:
+        return read_layout_file(path)
+    except RealCompoError as error:
+        if conversion := conversion_of(path):
+            raise RealCompoError(conversion) from error
+        if ".bbox: unknown field" in f"{error}":
+            raise RealCompoError(f"{error} {other_boxes(path)}") from error
+        raise
+
+
 def _region_from_file(region: RegionFile, i: int, path: Path) -> Region:
     with _fields_of(path, f"regions.{i}"):
         mask = _inside(path.parent, region.mask, "mask")
         openpose = _inside(path.parent, region.openpose, "openpose")
-        keypoints = region.keypoints if openpose is None else read_openpose(openpose, region.person)
-        return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label)
+        keypoints = region.keypoints if openpose is None else read_openpose(openpose, region.person, region.frame)
+        return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label, region.layer)
 
 
 @contextmanager

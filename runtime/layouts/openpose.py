@@ -1,7 +1,8 @@
 """OpenPose's people: read from its JSON files, and drawn as openpose ControlNets were trained to see them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
 from runtime.errors import FieldError, RealCompoError
-from runtime.json_text import read_json
+from runtime.json_text import decoded, parse_json, validated
 from runtime.layouts.geometry import Keypoint, Point
-from runtime.layouts.keypoints import BODIES, check_distance, check_origin, in_pixels, not_seen
+from runtime.layouts.keypoints import check_distance, check_origin, in_pixels, not_seen
 
 # COCO-18: nose, neck, right shoulder, elbow, wrist, the left ones, right hip, knee, ankle, the left ones, right eye,
 # left eye, right ear, left ear. A limb has the colour of its place in this list, a keypoint that of its index.
@@ -26,6 +27,11 @@ COLORS = (
     *((0, 0, 255), (85, 0, 255), (170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85)),
 )
 COCO_18_IN_BODY_25 = (*range(8), *range(9, 19))  # BODY_25 has the hips' middle at 8, and feet after the ears
+# COCO-17: nose, left eye, right eye, left ear, right ear, then left before right: shoulders, elbows, wrists, hips,
+# knees, ankles. It has no neck, which OpenPose puts halfway between the shoulders.
+COCO_18_IN_COCO_17 = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
+SHOULDERS_OF_COCO_17 = (5, 6)
+WRITTEN = (18, 25)  # keypoints of a person in OpenPose's files
 LIMB_BRIGHTNESS = 0.6
 # Half a limb's thickness and a dot's radius: OpenCV draws 4 pixels to either side of the middle one, where the shorter
 # side of the picture is 512.
@@ -34,12 +40,16 @@ FEW = 6  # seen points, below which they do not tell their unit alone
 LEAST_RADIUS = 0.75  # or a dot could fall between pixels' centres
 
 
-class _Person(BaseModel):
-    pose_keypoints_2d: list[float | None]
+class Person(BaseModel):
+    """Someone in a frame: x, y and confidence of each keypoint; None of whom no body is seen, but a hand or a face."""
+
+    pose_keypoints_2d: list[float | None] | None
 
 
-class _Frame(BaseModel):
-    people: list[_Person]
+class Frame(BaseModel):
+    """What OpenPose and DWPose write of one picture."""
+
+    people: list[Person]
     canvas_width: float | None = Field(None, ge=0)  # 0: not known
     canvas_height: float | None = Field(None, ge=0)
 
@@ -49,22 +59,66 @@ class _Frame(BaseModel):
         """ComfyUI saves a list of frames."""
         if isinstance(data, list) and len(data) != 1:
             raise ValueError(f"it has {len(data)} frames; give a file of one")
-        return data[0] if isinstance(data, list) else data
+        data = data[0] if isinstance(data, list) else data
+        is_edited = isinstance(data, dict) and "people" not in data and "keypoints" in data
+        return _of_editor(data) if is_edited else data
 
 
-def read_openpose(path: Path | str, person: int = 0) -> list[Keypoint]:
+def _of_editor(data: dict[str, Any]) -> dict[str, Any]:
+    """openpose-editor's width, height and keypoints, 18 points [x, y] a person, as OpenPose has them."""
+    points = data["keypoints"]
+    if not isinstance(points, list) or not points:
+        raise ValueError("keypoints is no list of points [x, y]")
+    if isinstance(points[0], list) and points[0] and isinstance(points[0][0], list):
+        people = points
+    elif len(points) % 18:
+        raise ValueError(f"it has {len(points)} keypoints; give 18 a person")
+    else:
+        people = [points[i : i + 18] for i in range(0, len(points), 18)]
+    flat = [
+        {"pose_keypoints_2d": [number for point in _list(person) for number in _triple(point)]} for person in people
+    ]
+    return {"people": flat, "canvas_width": data.get("width"), "canvas_height": data.get("height")}
+
+
+def _list(person: Any) -> list[Any]:
+    if not isinstance(person, list):
+        raise ValueError("keypoints has a person who is no list of points")
+    return person
+
+
+def _triple(point: Any) -> list[Any]:
+    if point is None:
+        return [0, 0, 0]
+    if not isinstance(point, list) or len(point) != 2:
+        raise ValueError("keypoints has one that is no [x, y]")
+    return [*point, 1]
+
+
+def read_openpose(path: Path | str, person: int = 0, frame: int | None = None) -> list[Keypoint]:
     """A person's keypoints from OpenPose's JSON, in fractions of the canvas: 18 (COCO) or 25 (BODY_25).
 
-    Where most of the person's coordinates are too large for fractions, all are pixels of `canvas_width` and
-    `canvas_height`. Confidence 0, null, (0, 0) and (-1, -1) mean not seen. A point outside the canvas stays there.
+    A file of several frames needs the number of one. Where most of the person's coordinates are too large for
+    fractions, all are pixels of `canvas_width` and `canvas_height`. Confidence 0, null, (0, 0) and (-1, -1) mean not
+    seen. A point outside the canvas stays there.
 
     Raises:
-        FieldError: the file is missing or damaged, lacks the person or the canvas, or a keypoint is no place.
+        FieldError: the file is missing or damaged, lacks the person, frame or canvas, or a keypoint is no place.
     """
-    frame = _read_frame(Path(path))
+    return keypoints_of(_read_frame(Path(path), frame), person, f"{path}")
+
+
+def keypoints_of(frame: Frame, person: int, name: str) -> list[Keypoint]:
+    """As `read_openpose`, of a frame of that name.
+
+    Raises:
+        FieldError: it lacks the person or the canvas, or a keypoint is no place.
+    """
     if not 0 <= person < len(frame.people):
-        raise FieldError("person", f"{path} has {len(frame.people)} people; there is no person {person}")
-    where = f"{path}: people.{person}.pose_keypoints_2d"
+        raise FieldError("person", f"{name} has {len(frame.people)} people; there is no person {person}")
+    where = f"{name}: people.{person}.pose_keypoints_2d"
+    if frame.people[person].pose_keypoints_2d is None:
+        raise FieldError("person", f"{where} is null: no body was seen of that person; give another")
     body = _triples(frame.people[person], where)
     seen = _seen(body)
     points = body[:, :2] / _canvas(frame, _of_its_unit(frame, body[seen, :2]), where)
@@ -72,19 +126,21 @@ def read_openpose(path: Path | str, person: int = 0) -> list[Keypoint]:
     return [(x, y) if visible else None for (x, y), visible in zip(points.tolist(), seen, strict=True)]
 
 
-def _triples(person: _Person, where: str) -> np.ndarray:
+def _triples(person: Person, where: str) -> np.ndarray:
     """x, y and confidence of each keypoint: (18 or 25, 3); NaN where the file has null."""
-    values = np.array(person.pose_keypoints_2d, dtype=np.float64)
-    if len(values) not in [3 * count for count in BODIES]:
+    values = np.array(person.pose_keypoints_2d or (), dtype=np.float64)
+    if len(values) not in [3 * count for count in WRITTEN]:
         raise FieldError("openpose", f"{where} has {len(values)} numbers; give x, y, confidence of 18 or 25 keypoints")
     return values.reshape(-1, 3)
 
 
-def _of_its_unit(frame: _Frame, seen: np.ndarray) -> np.ndarray:
+def _of_its_unit(frame: Frame, seen: np.ndarray) -> np.ndarray:
     """Points (N,2) that tell the unit of a person's seen ones: those alone, or with everybody's if they are few."""
     if len(seen) >= FEW:
         return seen
-    bodies = [_triples(one, f"people.{i}.pose_keypoints_2d") for i, one in enumerate(frame.people)]
+    bodies = [
+        _triples(one, f"people.{i}.pose_keypoints_2d") for i, one in enumerate(frame.people) if one.pose_keypoints_2d
+    ]
     return np.concatenate([body[_seen(body), :2] for body in bodies])
 
 
@@ -109,20 +165,50 @@ def draw_people(people: Sequence[Sequence[Keypoint]], size: tuple[int, int]) -> 
 
 
 def coco_18(keypoints: Sequence[Keypoint]) -> list[Keypoint]:
-    """18 keypoints as they are, 25 without those that COCO-18 lacks."""
-    return [keypoints[i] for i in COCO_18_IN_BODY_25] if len(keypoints) == 25 else list(keypoints)
+    """18 keypoints as they are, 25 without those that COCO-18 lacks, COCO's own 17 in its order and with a neck."""
+    if len(keypoints) == 25:
+        return [keypoints[i] for i in COCO_18_IN_BODY_25]
+    if len(keypoints) != 17:
+        return list(keypoints)
+    neck = _middle(*(keypoints[i] for i in SHOULDERS_OF_COCO_17))
+    return [neck if i is None else keypoints[i] for i in COCO_18_IN_COCO_17]
 
 
-def _read_frame(path: Path) -> _Frame:
+def _middle(a: Keypoint, b: Keypoint) -> Keypoint:
+    """None where either is not seen."""
+    return None if a is None or b is None else ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
+
+
+def _read_frame(path: Path, number: int | None) -> Frame:
+    with _of_file(path):
+        frames = parse_json(decoded(path.read_bytes()))
+    frame = _chosen(frames, number)
+    with _of_file(path):
+        return validated(Frame, frame)
+
+
+@contextmanager
+def _of_file(path: Path) -> Iterator[None]:
+    """Say of what is wrong in the file that it is the region's openpose."""
     try:
-        return read_json(_Frame, path.read_bytes())
+        yield
     except OSError as error:
         raise FieldError("openpose", f"cannot read {path}: {error.strerror}") from error
     except RealCompoError as error:
         raise FieldError("openpose", f"{path}: {error}") from error
 
 
-def _canvas(frame: _Frame, seen: np.ndarray, where: str) -> Point:
+def _chosen(frames: Any, number: int | None) -> Any:
+    """One of a list of frames, as ComfyUI and its DWPose save them; one alone needs no number."""
+    several = frames if isinstance(frames, list) else [frames]
+    if number is None and len(several) != 1:
+        raise FieldError("frame", f"the file has {len(several)} frames; say which in the region's frame, from 0")
+    if number is not None and not 0 <= number < len(several):
+        raise FieldError("frame", f"the file has {len(several)} frames; there is no frame {number}")
+    return several[number or 0]
+
+
+def _canvas(frame: Frame, seen: np.ndarray, where: str) -> Point:
     """What to divide coordinates by, told from seen points (N,2): the canvas's size if they are pixels, or 1."""
     if not in_pixels(seen):
         check_origin(seen, "openpose", where)

@@ -37,6 +37,19 @@ class Palette:
         table[: len(self.colors)] = self.colors
         return table[labels]
 
+    def ids_of(self, colours: np.ndarray) -> np.ndarray:
+        """The class ids, uint8 (H,W), of colours (H,W,3) uint8: of a colour of several classes the first; UNLABELLED of
+        black and of what no class has. The inverse of `paint`."""
+        table, places = np.unique(_numbers(self.colors), return_index=True)
+        wanted = _numbers(colours)
+        found = np.searchsorted(table, wanted).clip(max=len(table) - 1)
+        return np.where(table[found] == wanted, places[found], UNLABELLED).astype(np.uint8)
+
+
+def _numbers(colours: np.ndarray) -> np.ndarray:
+    """Colours (...,3) as one number each: (...)."""
+    return colours.astype(np.int64) @ np.array([65536, 256, 1])
+
 
 @cache
 def ade20k() -> Palette:

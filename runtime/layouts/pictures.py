@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from runtime.layouts.geometry import Keypoint
+from runtime.layouts.keypoints import BODIES
 from runtime.layouts.layout import Layout, Region
 from runtime.layouts.openpose import COLORS, LIMBS, coco_18
 
@@ -98,7 +99,7 @@ def _grid(region: Region) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _pose(axes: Axes, keypoints: Sequence[Keypoint], width: float) -> None:
     """Limbs in OpenPose's colours where the points are a body of its own, and a dot a point."""
-    if len(keypoints) in (18, 25):
+    if len(keypoints) in BODIES:
         body = coco_18(keypoints)
         for (start, end), color in zip(LIMBS, COLORS, strict=False):  # one colour more than limbs
             if (a := body[start]) is not None and (b := body[end]) is not None:

@@ -39,7 +39,8 @@ class RegionFile(_Strict):
         Field(
             description="[x, y] each, in fractions, null where not seen; outside 0 to 1 is outside the image. The "
             "region is the image's part of the box around them. openpose ControlNets take 18 in the order of "
-            "OpenPose's COCO, or 25 in that of BODY_25; of these, [0, 0] and [-1, -1] are not seen either."
+            "OpenPose's COCO, 25 in that of BODY_25, or 17 in COCO's own; of these, [0, 0] and [-1, -1] are not seen "
+            "either."
         ),
     ] = None
     openpose: Annotated[
@@ -47,6 +48,9 @@ class RegionFile(_Strict):
         Field(description="JSON file as OpenPose writes it, with the keypoints; in the layout's folder or below."),
     ] = None
     person: Annotated[int, Field(description="Which of the openpose file's people.", ge=0)] = 0
+    frame: Annotated[
+        int | None, Field(description="Which of the openpose file's frames, where it has several.", ge=0)
+    ] = None
     label: Annotated[
         Label | None,
         Field(
@@ -54,6 +58,10 @@ class RegionFile(_Strict):
             "layout's segmentation has of the class."
         ),
     ] = None
+    layer: Annotated[
+        int,
+        Field(description="Which regions are nearer: where two overlap, the one of the higher layer covers the other."),
+    ] = 0
     tokens: Annotated[
         list[int] | None,
         Field(description="Indices of the prompt's tokens that speak of the object, instead of those its words match."),
@@ -65,6 +73,8 @@ class RegionFile(_Strict):
             raise ValueError("keypoints and openpose are both given; give one")
         if self.openpose is None and "person" in self.model_fields_set:
             raise ValueError("person is given without openpose, the file that has the people")
+        if self.openpose is None and self.frame is not None:
+            raise ValueError("frame is given without openpose, the file that has the frames")
         return self
 
 

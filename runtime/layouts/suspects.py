@@ -18,6 +18,7 @@ MOST_BLENDS = 2  # classes that only stand between a lower and a higher one; int
 BRIGHT = 150  # of 255: ids of ADE20K end below, and depth does not
 GREY = (0.1, 0.9)  # what is neither black nor white
 FAINT = 8  # of 255: a span that is one value to the eye
+MOST_UNKNOWN = 0.25  # of a coloured map's pixels, that blending and compression change
 METRES = 65535 // 3  # 16 bits of millimetres end below, and pictures of estimators above
 
 
@@ -135,6 +136,23 @@ def _painted(picture: Picture) -> str | None:
     return None
 
 
+def _other_colours(picture: Picture) -> str | None:
+    """What is not in ADE20K's colours alone: another palette, a photograph, or a map that was blended or compressed."""
+    colours = picture.rgba[..., :3]
+    unknown = (ade20k().ids_of(colours) == UNLABELLED) & colours.any(axis=-1)
+    if not unknown.any():
+        return None
+    if unknown.mean() < MOST_UNKNOWN:
+        return (
+            f"is in ADE20K's colours but for {unknown.mean():.2%} of its pixels, as blending makes them; save it as a "
+            "PNG, resized to the nearest pixel"
+        )
+    return (
+        f"has pixels that are {picture.image.mode}, not class ids or ADE20K's colours; save it as a palette or grey "
+        "PNG, id = class"
+    )
+
+
 def _is_ade20k(colours: np.ndarray) -> bool:
     classes = {(0, 0, 0), *map(tuple, ade20k().colors.tolist())}
     return bool(colours.any()) and all(tuple(colour) in classes for colour in colours.tolist())
@@ -153,4 +171,5 @@ def _shown(value: np.generic) -> str:
 
 MASK = (_colours, _alpha, _one_value, _shades)
 DEPTH = (_colours, _alpha, _one_value, _mask, _faint, _classes, _metres)
+COLOURED_LABELS = (_lossy, _alpha, _other_colours)
 LABELS = (_lossy, _one_value, _mask, _painted, _many_classes, _blended)

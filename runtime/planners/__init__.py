@@ -4,7 +4,6 @@ A file is read by `Layout.from_file`; `runtime.planners.offline` parses the prom
 language model.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -43,13 +42,3 @@ def check_prompt(prompt: str) -> None:
         prompt.encode()
     except UnicodeEncodeError as error:
         raise RealCompoError(f"the prompt {prompt!a} is not UTF-8 text, from character {error.start} on") from error
-
-
-def layout_json(layout: Layout) -> str:
-    """A layout of boxes as `Layout.from_file` reads it, one region a line, in ASCII."""
-    regions = [
-        json.dumps({"phrase": region.phrase, "box": [round(edge, 4) for edge in region.bounding_box()]})
-        for region in layout.regions
-    ]
-    lines = ",\n".join(f"    {region}" for region in regions)
-    return f'{{\n  "prompt": {json.dumps(layout.prompt)},\n  "regions": [\n{lines}\n  ]\n}}'

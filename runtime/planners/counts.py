@@ -30,6 +30,13 @@ PHRASES: dict[str, int] = {
     "a baker's dozen of": 13,
     **{f"{scale}s of": 2 * size for scale, size in SCALES.items()},
 }
+_OPEN = (
+    frozenset(PHRASES)
+    - {"no", "half a", "half an", "both", "a couple of", "a pair of", "a duo of", "a trio of"}
+    - {
+        *("a quartet of", "a half dozen", "half a dozen", "a score of", "a baker's dozen", "a baker's dozen of"),
+    }
+)
 QUALIFIERS = (
     *("at least", "at most", "no more than", "no fewer than", "no less than", "more than", "less than", "fewer than"),
     *("as many as", "up to", "exactly", "precisely", "only", "about", "approximately", "roughly", "nearly", "almost"),
@@ -88,6 +95,11 @@ def count_of(text: str) -> int | None:
     if (known := PHRASES.get(" ".join(words))) is not None:
         return known
     return max(math.floor(min(_value(words), MOST) + 0.5), 1) if _value(words) else 0
+
+
+def is_vague(text: str) -> bool:
+    """Whether a count leaves open how many: "a few" does."""
+    return " ".join(text.lower().split()) in _OPEN
 
 
 def _value(words: tuple[str, ...]) -> float:

@@ -1,58 +1,52 @@
-"""Groups of objects and their spatial relations to boxes that do not overlap.
+"""Groups of objects and their spatial relations to boxes.
 
 Along each axis the relations are a partial order of the groups. Its ranks are the columns and rows of a grid, so that
-what is left of something lies in a column before it; groups that no relation joins each get a part of the image.
+what is left of something lies in a column before it; groups that no relation joins each get a part of the image. What
+is in or on something lies within its box. What is in front of something shares its cell, overlaps it and lies on a
+higher layer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from itertools import combinations, permutations
-from typing import Literal
+from itertools import combinations, pairwise, permutations, product
 
-from runtime.errors import RealCompoError
 from runtime.layouts.geometry import Box
-
-Kind = Literal["left of", "above", "on", "in front of", "next to"]  # others are these with the groups swapped
-Side = Literal["left", "center", "right", "top", "middle", "bottom"]
+from runtime.planners.order import Order
+from runtime.planners.relations import Group, Kind, Nests, Relation, Side, contradiction
 
 CANVAS: Box = (0.04, 0.04, 0.96, 0.96)
 MARGIN = 0.06  # of a cell, on each side of its box
 SLIMMEST = 1.3  # at most, one side of a box to the other
-FAR = 0.75  # size of what is behind something
+FAR = 0.9  # size of what is behind something, to that
+STEP = 0.2  # by how much of its height what is behind something is higher
+APART = 0.75  # size of what is behind something where it may not overlap that
+# What a box has room for inside, in fractions of it.
+WITHIN: Mapping[Kind, Box] = {"on": (0.06, 0.02, 0.94, 0.6), "in": (0.1, 0.06, 0.9, 0.9)}
+SHARED: Mapping[Kind, Box] = {"on": (0.06, 0.02, 0.94, 0.46), "in": (0.1, 0.5, 0.9, 0.94)}  # where there are both
+ALONE_ON: Box = (0.04, 0.06, 0.5, 0.66)  # room for a single thing, off the middle, which it would hide
 COLUMNS: tuple[Side, Side, Side] = ("left", "center", "right")
 ROWS: tuple[Side, Side, Side] = ("top", "middle", "bottom")
 
 
 @dataclass(frozen=True)
-class Relation:
-    """Group `first` is `kind` group `second`, by index."""
+class Placed:
+    """A group's boxes, and their layer: the higher covers the lower."""
 
-    kind: Kind
-    first: int
-    second: int
-
-
-@dataclass(frozen=True)
-class Group:
-    """So many objects of one phrase, and the sides of the image where the prompt has them."""
-
-    phrase: str
-    count: int = 1
-    sides: frozenset[Side] = frozenset()
+    boxes: tuple[Box, ...]
+    layer: int = 0
 
 
-def place(groups: Sequence[Group], relations: Sequence[Relation]) -> list[list[Box]]:
-    """The boxes of every group's objects: inside the image, apart from one another, and as the relations say.
+def place(groups: Sequence[Group], relations: Sequence[Relation]) -> list[Placed]:
+    """The place of every group: inside the image, as the relations say, apart from others where none overlaps them.
 
     Raises:
         RealCompoError: relations that contradict each other.
     """
-    components = _components(groups, relations)
-    cells: dict[int, Box] = {}
-    for members, area in zip(components, split(len(components), CANVAS), strict=True):
-        cells |= _place_component(members, groups, relations, area)
-    return [_objects(i, group, relations, cells[i]) for i, group in enumerate(groups)]
+    scene = _Scene(groups, Nests(groups, relations))
+    boxes = scene.place(list(range(len(groups))), CANVAS)
+    layers = scene.layers()
+    return [Placed(tuple(boxes[i]), layers[i]) for i in range(len(groups))]
 
 
 def split(count: int, area: Box, in_a_row: bool = False) -> list[Box]:
@@ -76,130 +70,234 @@ def split(count: int, area: Box, in_a_row: bool = False) -> list[Box]:
     return cells
 
 
-class Order:
-    """A strict partial order of n groups along one axis; groups may be aligned, so that they rank alike."""
+Boxes = dict[int, list[Box]]  # of each group
 
-    def __init__(self, n: int) -> None:
-        self._lines = [{i} for i in range(n)]  # what each group is aligned with
-        self._after: list[set[int]] = [set() for _ in range(n)]
 
-    def is_before(self, a: int, b: int) -> bool:
-        reached, latest = set[int](), self._next(a)
+class _Scene:
+    """Places groups in an area, then what lies within them in their boxes, and so on."""
+
+    def __init__(self, groups: Sequence[Group], nests: Nests) -> None:
+        self._groups = groups
+        self._nests = nests
+        self._overlaps: list[tuple[int, int]] = []  # of groups, the nearer first
+
+    def place(self, members: Sequence[int], area: Box, counts: Mapping[int, int] | None = None) -> Boxes:
+        """Boxes of the members, those included that lie within others of them."""
+        counts = counts or {i: self._groups[i].count for i in members}
+        outer = [i for i in members if self._nests.host(i) not in members]
+        inner = [self._lifted(relation, outer) for relation in self._nests.relations]
+        among = [r for r in inner if r.first in outer and r.second in outer and r.first != r.second]
+        chosen = {i: replace(self._with_sides(i), count=counts[i]) for i in outer}
+        components = _components(chosen, among)
+        boxes: Boxes = {}
+        for component, part in zip(components, split(len(components), area), strict=True):
+            boxes |= self._place_component({i: chosen[i] for i in component}, among, part)
+        for i in outer:
+            boxes |= self._place_within(i, members, boxes[i], counts)
+        return boxes
+
+    def layers(self) -> dict[int, int]:
+        """Of every group: above its host, and above all that it is in front of."""
+        layers = dict.fromkeys(range(len(self._groups)), 0)
+        pairs = [(i, host) for i in layers if (host := self._nests.host(i)) is not None]
+        for front, back in self._overlaps:
+            pairs += [(i, j) for i in self._nests.within(front) for j in self._nests.within(back)]
+        for _ in layers:
+            for higher, lower in pairs:
+                layers[higher] = max(layers[higher], layers[lower] + 1)
+        return layers
+
+    def _lifted(self, relation: Relation, outer: Sequence[int]) -> Relation:
+        """The relation between those of the outer groups that hold its groups."""
+        first, second = (
+            next((i for i in self._nests.chain(end) if i in outer), end) for end in (relation.first, relation.second)
+        )
+        return replace(relation, first=first, second=second)
+
+    def _with_sides(self, i: int) -> Group:
+        """The group, at its own side of the image or those of what it holds."""
+        sides = frozenset[Side]().union(*(self._groups[j].sides for j in self._nests.within(i)))
+        return replace(self._groups[i], sides=sides)
+
+    def _place_within(self, i: int, members: Sequence[int], boxes: Sequence[Box], counts: Mapping[int, int]) -> Boxes:
+        """What lies within a group, dealt out over its boxes."""
+        found: Boxes = {}
+        inner = [j for j in members if j != i and i in self._nests.chain(j)]
+        shares = self._deal(i, inner, counts, len(boxes))
+        kinds = {self._nests.kind(j) for j in inner if self._nests.host(j) == i}
+        for k, box in enumerate(boxes):
+            for kind in kinds:
+                some = {j: shares[j][k] for j in inner if shares[j][k] and self._nests.kind(self._child(j, i)) == kind}
+                single = sum(count for j, count in some.items() if self._nests.host(j) == i) == 1
+                for j, placed in (
+                    self.place(list(some), _part(box, _room(kind, kinds, single)), some) if some else {}
+                ).items():
+                    found.setdefault(j, []).extend(placed)
+        return found
+
+    def _child(self, j: int, i: int) -> int:
+        """What lies directly in group i, and is group j or holds it."""
+        chain = self._nests.chain(j)
+        return chain[chain.index(i) - 1]
+
+    def _deal(self, i: int, inner: Sequence[int], counts: Mapping[int, int], boxes: int) -> dict[int, list[int]]:
+        """How many of each inner group each of a host's boxes gets: with those that hold them, where others do."""
+        shares: dict[int, list[int]] = {}
+        for j in sorted(inner, key=lambda j: len(self._nests.chain(j))):
+            host = self._nests.host(j)
+            held = [k for k in range(boxes) if host == i or host is None or host not in shares or shares[host][k]]
+            shares[j] = [len(range(held.index(k), counts[j], len(held))) if k in held else 0 for k in range(boxes)]
+        return shares
+
+    def _place_component(self, groups: Mapping[int, Group], relations: Sequence[Relation], area: Box) -> Boxes:
+        """Boxes of the groups in the cells of a grid; those that nothing puts apart share one."""
+        inner = [r for r in relations if r.first in groups]
+        stacks = _Stacks(groups, inner, self._groups)
+        cells = _cells(stacks, area)
+        boxes: Boxes = {}
+        for stack, cell in zip(stacks.members, cells, strict=True):
+            if len(stack) > 1:
+                ranks = stacks.by_depth(stack)
+                boxes |= _overlapping(ranks, groups, cell)
+                self._overlaps += [pair for front, back in pairwise(ranks) for pair in product(front, back)]
+            else:
+                (i,) = stack
+                boxes[i] = _objects(i, groups[i], stacks.said, cell)
+        return boxes
+
+
+class _Stacks:
+    """Groups that share a cell because one is in front of another; most are alone in theirs."""
+
+    def __init__(self, groups: Mapping[int, Group], relations: Sequence[Relation], names: Sequence[Group]) -> None:
+        self.groups, self.names = groups, names
+        self.members = [[i] for i in groups]
+        self.overlaps: list[tuple[int, int]] = []
+        self.said = [r for r in relations if r.kind != "in front of"]
+        for relation in relations:
+            if relation.kind == "in front of":
+                self._join(relation)
+
+    def index(self, i: int) -> int:
+        return next(k for k, stack in enumerate(self.members) if i in stack)
+
+    def by_depth(self, stack: Sequence[int]) -> list[list[int]]:
+        """The stack's groups, the nearest first."""
+        ranks = self._depth().ranks()
+        order = list(self.groups)
+        return [
+            [i for i in stack if ranks[order.index(i)] == rank]
+            for rank in sorted({ranks[order.index(i)] for i in stack})
+        ]
+
+    def _join(self, relation: Relation) -> None:
+        """Put two stacks into one, unless something was said of how they lie beside each other."""
+        first, second = self.index(relation.first), self.index(relation.second)
+        order = self._depth()
+        keys = list(self.groups)
+        if not order.put_before(keys.index(relation.first), keys.index(relation.second)):
+            raise contradiction(self.names, relation)
+        if first != second and self._are_apart(first, second):
+            self.said.append(relation)
+            return
+        self.overlaps.append((relation.first, relation.second))
+        if first != second:
+            self.members[first] = self.members[first] + self.members[second]
+            del self.members[second]
+
+    def _depth(self) -> Order:
+        order, keys = Order(len(self.groups)), list(self.groups)
+        for front, back in self.overlaps:
+            order.put_before(keys.index(front), keys.index(back))
+        return order
+
+    def _are_apart(self, a: int, b: int) -> bool:
+        """Whether the relations lead from one stack to another, by whatever way: they may then lie anywhere."""
+        reached, latest = {a}, {a}
         while latest:
+            pairs = [(self.index(r.first), self.index(r.second)) for r in self.said]
+            latest = {q for p, q in pairs if p in latest} | {p for p, q in pairs if q in latest}
+            latest -= reached
             reached |= latest
-            latest = set().union(*map(self._next, latest)) - reached
-        return not reached.isdisjoint(self._lines[b])
-
-    def are_aligned(self, a: int, b: int) -> bool:
-        return b in self._lines[a]
-
-    def is_first(self, i: int) -> bool:
-        return not any(self.is_before(j, i) for j in range(len(self._lines)))
-
-    def is_last(self, i: int) -> bool:
-        return not self._next(i)
-
-    def put_before(self, a: int, b: int) -> bool:
-        """False, and nothing done, where that contradicts what is known."""
-        if self.are_aligned(a, b) or self.is_before(b, a):
-            return False
-        self._after[a].add(b)
-        return True
-
-    def align(self, a: int, b: int, across: "Order") -> bool:
-        """False, and nothing done, where that contradicts the order, or groups would be aligned along both axes."""
-        merged = self._lines[a] | self._lines[b]
-        if self.is_before(a, b) or self.is_before(b, a):
-            return False
-        if not self.are_aligned(a, b) and any(across.are_aligned(i, j) for i in self._lines[a] for j in self._lines[b]):
-            return False
-        for i in merged:
-            self._lines[i] = merged
-        return True
-
-    def ranks(self) -> list[int]:
-        """0 for what has nothing before it, or else one more than the last thing before it."""
-        n = len(self._lines)
-        found: dict[int, int] = {}
-
-        def rank(i: int) -> int:
-            line = min(self._lines[i])
-            if line not in found:
-                before = [j for j in range(n) if self._next(j) & self._lines[i]]
-                found[line] = max((rank(j) + 1 for j in before), default=0)
-            return found[line]
-
-        return [rank(i) for i in range(n)]
-
-    def _next(self, i: int) -> set[int]:
-        return set().union(*(self._after[j] for j in self._lines[i]))
+        return b in reached
 
 
-def _components(groups: Sequence[Group], relations: Sequence[Relation]) -> list[list[int]]:
-    """Indices of the groups that are placed together: all of them, as soon as one belongs at a side of the image."""
-    if any(group.sides for group in groups):
-        return [list(range(len(groups)))]
-    together = [{i} for i in range(len(groups))]
+def _room(kind: Kind, kinds: AbstractSet[Kind], single: bool) -> Box:
+    """Where in a host's box things of a kind have room."""
+    if len(kinds) > 1:
+        return SHARED[kind]
+    return ALONE_ON if kind == "on" and single else WITHIN[kind]
+
+
+def _components(groups: Mapping[int, Group], relations: Sequence[Relation]) -> list[list[int]]:
+    """The groups that are placed together: all of them, as soon as one belongs at a side of the image."""
+    if any(group.sides for group in groups.values()):
+        return [list(groups)]
+    together = {i: {i} for i in groups}
     for relation in relations:
         merged = together[relation.first] | together[relation.second]
         for i in merged:
             together[i] = merged
-    return [sorted(members) for i, members in enumerate(together) if i == min(members)]
+    return [sorted(members) for i, members in together.items() if i == min(members)]
 
 
-def _place_component(
-    members: list[int], groups: Sequence[Group], relations: Sequence[Relation], area: Box
-) -> dict[int, Box]:
-    """A cell of the area for each member; those that nothing puts apart share one."""
-    index = {member: i for i, member in enumerate(members)}
-    inner = [replace(r, first=index[r.first], second=index[r.second]) for r in relations if r.first in index]
-    chosen = [groups[member] for member in members]
-    x, y = _orders(chosen, inner)
-    columns, across = _center(x.ranks(), [group.sides for group in chosen], COLUMNS)
-    rows, down = _center(y.ranks(), [group.sides for group in chosen], ROWS)
+def _cells(stacks: _Stacks, area: Box) -> list[Box]:
+    """A cell of the area for each stack."""
+    relations = [replace(r, first=stacks.index(r.first), second=stacks.index(r.second)) for r in stacks.said]
+    sides = [frozenset[Side]().union(*(stacks.groups[i].sides for i in stack)) for stack in stacks.members]
+    x, y = _orders(sides, list(zip(relations, stacks.said, strict=True)), stacks.names)
+    columns, across = _center(x.ranks(), sides, COLUMNS)
+    rows, down = _center(y.ranks(), sides, ROWS)
+    places = list(zip(columns, rows, strict=True))
     cells: dict[int, Box] = {}
-    for place in sorted(set(zip(columns, rows, strict=True))):
-        sharers = [member for member, *its in zip(members, columns, rows, strict=True) if tuple(its) == place]
+    for place in sorted(set(places)):
+        sharers = [k for k, its in enumerate(places) if its == place]
+        stand = any(r.kind == "on top of" and r.first in sharers for r in relations)
         cell = _cell(area, (place[0], across), (place[1], down))
-        stand = any(r.kind == "on" and r.first in sharers for r in relations)
         cells |= zip(sharers, split(len(sharers), cell, in_a_row=stand), strict=True)
-    return cells
+    return [cells[k] for k in range(len(places))]
 
 
-def _orders(groups: Sequence[Group], relations: Sequence[Relation]) -> tuple[Order, Order]:
-    """Left to right, and top to bottom: first what was said, then sides, then what looks best."""
-    x, y = Order(len(groups)), Order(len(groups))
-    for relation in relations:
-        _say(relation, groups, x, y)
-    beside = [(r.first, r.second) for r in relations if r.kind == "next to"]
+def _orders(
+    sides: Sequence[frozenset[Side]], relations: Sequence[tuple[Relation, Relation]], names: Sequence[Group]
+) -> tuple[Order, Order]:
+    """Left to right, and top to bottom: first what was said, then sides, then what looks best.
+
+    Args:
+        sides: of the image, for each thing to be ordered.
+        relations: between these things, each with the one that was said of groups.
+        names: the groups that were spoken of.
+    """
+    x, y = Order(len(sides)), Order(len(sides))
+    for relation, said in relations:
+        if not _say(relation, x, y):
+            raise contradiction(names, said)
+    told = [relation for relation, _ in relations]
+    beside = [(r.first, r.second) for r in told if r.kind == "next to"]
     for a, b in beside:
         _put_beside(a, b, x)
-    for a, b in _pairs_by_side(groups, COLUMNS):
+    for a, b in _pairs_by_side(sides, COLUMNS):
         x.put_before(a, b)
-    for a, b in _pairs_by_side(groups, ROWS):
+    for a, b in _pairs_by_side(sides, ROWS):
         y.put_before(a, b)
-    for r in relations:
+    for r in told:
         _ = y.align(r.first, r.second, x) if r.kind in ("left of", "next to") else x.align(r.first, r.second, y)
     while (clash := _clash(x, y, {i for pair in beside for i in pair})) is not None:
         _ = x.put_before(*clash) or y.put_before(*clash)
     return x, y
 
 
-def _say(relation: Relation, groups: Sequence[Group], x: Order, y: Order) -> None:
-    """Raises: RealCompoError: it contradicts an earlier one."""
+def _say(relation: Relation, x: Order, y: Order) -> bool:
+    """False where it contradicts an earlier one."""
     a, b = relation.first, relation.second
     match relation.kind:
         case "left of":
-            fits = x.put_before(a, b)
-        case "above" | "on":
-            fits = y.put_before(a, b)
+            return x.put_before(a, b)
+        case "above" | "on top of":
+            return y.put_before(a, b)
         case "in front of":
-            fits = y.put_before(b, a)
-        case "next to":
-            fits = True
-    if not fits:
-        names = f"{groups[a].phrase!r} cannot be {relation.kind} {groups[b].phrase!r} as well"
-        raise RealCompoError(f"the prompt's relations contradict each other: {names}; leave one out")
+            return y.put_before(b, a)
+    return a != b
 
 
 def _put_beside(a: int, b: int, x: Order) -> None:
@@ -210,16 +308,16 @@ def _put_beside(a: int, b: int, x: Order) -> None:
         _ = x.put_before(b, a) or x.put_before(a, b)
 
 
-def _pairs_by_side(groups: Sequence[Group], sides: tuple[Side, Side, Side]) -> Iterator[tuple[int, int]]:
+def _pairs_by_side(sides: Sequence[frozenset[Side]], names: tuple[Side, Side, Side]) -> Iterator[tuple[int, int]]:
     """Pairs of which the first belongs before the second, for the sides where they are."""
-    place = [next((i for i, side in enumerate(sides) if side in group.sides), 1) for group in groups]
-    for a, b in permutations(range(len(groups)), 2):
+    place = [next((i for i, side in enumerate(names) if side in its), 1) for its in sides]
+    for a, b in permutations(range(len(sides)), 2):
         if place[a] < place[b]:
             yield a, b
 
 
 def _clash(x: Order, y: Order, alone: AbstractSet[int]) -> tuple[int, int] | None:
-    """The first two groups that would get the same cell, of which one must have a cell of its own.
+    """The first two that would get the same cell, of which one must have a cell of its own.
 
     What is next to something shares no cell: in a part of one it might not lie beside the other any more.
     """
@@ -231,7 +329,7 @@ def _clash(x: Order, y: Order, alone: AbstractSet[int]) -> tuple[int, int] | Non
 def _center(
     ranks: list[int], sides: Sequence[frozenset[Side]], names: tuple[Side, Side, Side]
 ) -> tuple[list[int], int]:
-    """Ranks and their number, after empty ones were added so that every side's groups are in their half."""
+    """Ranks and their number, after empty ones were added so that every side's things are in their half."""
     total, shift = max(ranks) + 1, 0
     low, center, high = ([rank for rank, at in zip(ranks, sides, strict=True) if name in at] for name in names)
     if center:
@@ -247,21 +345,42 @@ def _center(
 
 def _cell(area: Box, column: tuple[int, int], row: tuple[int, int]) -> Box:
     """The i-th of n equal columns, and the i-th of n equal rows, of an area."""
-    x0, y0, x1, y1 = area
     (i, columns), (j, rows) = column, row
-    width, height = (x1 - x0) / columns, (y1 - y0) / rows
-    return x0 + i * width, y0 + j * height, x0 + (i + 1) * width, y0 + (j + 1) * height
+    return _part(area, (i / columns, j / rows, (i + 1) / columns, (j + 1) / rows))
+
+
+def _part(area: Box, part: Box) -> Box:
+    """A part in fractions of an area."""
+    x0, y0, x1, y1 = area
+    width, height = x1 - x0, y1 - y0
+    return x0 + part[0] * width, y0 + part[1] * height, x0 + part[2] * width, y0 + part[3] * height
+
+
+def _overlapping(ranks: Sequence[Sequence[int]], groups: Mapping[int, Group], cell: Box) -> Boxes:
+    """Boxes of groups that overlap, the nearest first: each rank higher and smaller than the one in front of it."""
+    area, boxes = _fit(cell, 0.5, False, 1.0), {}
+    front = 1 / (1 + STEP * (len(ranks) - 1))  # size of the nearest, to the area
+    for rank, members in enumerate(ranks):
+        top, size = (len(ranks) - 1 - rank) * STEP * front, FAR**rank
+        across = (1 - size) / 2
+        place = _part(area, (across, top, 1 - across, top + size * front))
+        for i, part in zip(members, split(len(members), place, in_a_row=True), strict=True):
+            cells = split(groups[i].count, part)
+            margin = MARGIN if len(members) > 1 else 0.0
+            whole = _rounded(_part(part, (margin, 0, 1 - margin, 1)))  # as high as what stands beside it
+            boxes[i] = [whole] if len(cells) == 1 else [_fit(one, 0.0 if rank else 1.0, False, 1.0) for one in cells]
+    return boxes
 
 
 def _objects(i: int, group: Group, relations: Sequence[Relation], cell: Box) -> list[Box]:
     """Boxes of a group's objects, near to what they stand on or in front of."""
     as_first = {r.kind for r in relations if r.first == i}
     as_second = {r.kind for r in relations if r.second == i}
-    stands, carries = "on" in as_first, "on" in as_second
+    stands, carries = "on top of" in as_first, "on top of" in as_second
     is_near, is_far = "in front of" in as_first, "in front of" in as_second
     down = 0.5 + 0.5 * (stands or is_far) - 0.5 * (carries or is_near)
     parts = split(group.count, cell, in_a_row=stands)
-    return [_fit(part, down, carries, FAR if is_far else 1.0) for part in parts]
+    return [_fit(part, down, carries, APART if is_far else 1.0) for part in parts]
 
 
 def _fit(cell: Box, down: float, fills_width: bool, scale: float) -> Box:
@@ -272,5 +391,8 @@ def _fit(cell: Box, down: float, fills_width: bool, scale: float) -> Box:
     height = scale * min(room_y, SLIMMEST * room_x)
     left = (x0 + x1 - width) / 2
     top = y0 + MARGIN * (y1 - y0) + down * (room_y - height)
-    edges = (left, top, left + width, top + height)
-    return tuple(round(edge, 4) for edge in edges)  # type: ignore[return-value]
+    return _rounded((left, top, left + width, top + height))
+
+
+def _rounded(box: Box) -> Box:
+    return tuple(round(edge, 4) for edge in box)  # type: ignore[return-value]

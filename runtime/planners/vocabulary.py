@@ -1,12 +1,15 @@
-"""The words that the offline planner knows, but for counts: relations, the image's sides, where a noun phrase ends."""
+"""The marks that divide a sentence for the offline planner: relations, the image's sides, conjunctions and the like."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from runtime.planners.placement import Kind, Side
+from runtime.planners.lexicon import ADVERBS, AUXILIARIES, FRAMES
+from runtime.planners.relations import Kind, Side
 
 Words = tuple[str, ...]
+BARE_PLURAL = 2  # "balls", no number
+FLOCK = 3  # "a herd of cows", no number
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,7 @@ class Relates:
 
     kind: Kind | Literal["between"]
     swapped: bool = False
+    loose: bool = False  # what follows is scenery where it is a bare word: "at night", "by hand"
 
 
 @dataclass(frozen=True)
@@ -24,49 +28,10 @@ class At:
     sides: frozenset[Side]
 
 
-# joins, comma: another object follows; ends: another sentence; breaks: a verb; skips: what follows gets no box
-Plain = Literal["joins", "comma", "ends", "breaks", "skips"]
+# joins, comma: another object follows; owns: one that "it" is not; ends: another sentence; breaks: a verb;
+# skips: what follows gets no box; mutual: each of them, to the other
+Plain = Literal["joins", "comma", "owns", "ends", "breaks", "skips", "mutual"]
 Mark = Relates | At | Plain
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-BARE_PLURAL = 2  # "balls", no number
-ONE = _words("a an another each every this")
-SINGLE = _words("a an")  # of one thing, whatever number follows
-ARTICLES = ONE | _words("the these those my your his her its our their")
-PRONOUNS = _words("it him them")
-MEDIA = _words("photo photograph picture image painting drawing illustration render rendering sketch shot")
-SCENERY = _words("background bokeh lighting quality resolution style view")
-STYLE = SCENERY | _words(
-    "4k 8k art artstation cinematic detailed focus hd high-quality light masterpiece photorealistic realistic render "
-    "sharp uhd vivid"
-)
-PAIRED = _words(
-    "binoculars eyeglasses glasses goggles headphones jeans pants pliers scissors shorts sunglasses tongs trousers "
-    "tweezers"
-)  # a pair of them is one
-ALIKE = _words("bus cactus chess dress glass grass tennis") | (PAIRED - {"glasses"})  # one, though they end in s
-ONLY_S = _words("brownies canoes cookies hoodies movies shoes toes zombies")  # their singular lacks but the s
-
-
-def singular(word: str) -> str:
-    """A regular plural's singular; any other word as it is."""
-    if not is_plural(word):
-        return word
-    lower = word.lower()
-    if lower in ONLY_S or lower.endswith("ouses"):
-        return word[:-1]
-    if lower.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    return word[:-2] if lower.endswith(("ches", "shes", "sses", "xes", "zes", "oes", "uses")) else word[:-1]
-
-
-def is_plural(word: str) -> bool:
-    lower = word.lower()
-    return len(word) > 2 and lower.endswith("s") and not lower.endswith(("ss", "us", "is")) and lower not in ALIKE
 
 
 def _sides() -> Iterator[tuple[str, Mark]]:
@@ -84,48 +49,83 @@ def _sides() -> Iterator[tuple[str, Mark]]:
         for text in (f"{at} the {name}{part}" for at in ("at", "in", "on", "to") for part in ("", " corner", " side")):
             yield text, At(frozenset(sides))
             yield f"{text} of", "skips"  # "at the top of the stairs" is about stairs
-            for picture in MEDIA | {"frame", "scene", "canvas"}:
+            for picture in FRAMES:
                 yield f"{text} of the {picture}", At(frozenset(sides))
+
+
+_KINDS: tuple[tuple[Kind | Literal["between"], bool, str], ...] = (
+    ("above", False, "above, over, higher than, hovering over, up above, from above"),
+    ("above", True, "below, beneath, under, underneath, lower than, on the bottom of, on bottom of, under neath"),
+    ("above", True, "from under, from underneath, from beneath, at the foot of, at the base of"),
+    ("on top of", False, "on top of, on the top of, at the top of, on tops of, ontop of, atop, atop of, on top"),
+    ("on", False, "on, upon, onto, on to, on board, aboard"),
+    ("in", False, "in, inside, inside of, within, into, in between the pages of, amid, amidst, among, amongst"),
+    ("in", False, "in the middle of, in the center of, in the centre of, in the midst of, on the inside of"),
+    ("in", True, "full of, filled with, containing, contains, contain, contained"),
+    ("in front of", False, "in front of, in the front of, ahead of, in front"),
+    ("in front of", True, "behind, in back of, at the back of, hidden by, hidden behind, hiding behind, obscured by"),
+    (
+        "in front of",
+        True,
+        "concealed by, blocked by, occluded by, covered by, beyond, hidden from view by, obstructed by",
+    ),
+    ("next to", False, "next to, beside, besides, near, near to, close to, adjacent to, alongside, alongside of, by"),
+    (
+        "next to",
+        False,
+        "on side of, on the side of, by the side of, at the side of, by side of, to the side of, at side of",
+    ),
+    ("next to", False, "on one side of, at the edge of, on the edge of, against, up against, around, surrounded by"),
+    ("next to", False, "attached to, tied to, connected to, hooked to, chained to, opposite, opposite of, across from"),
+    (
+        "next to",
+        False,
+        "accompanied by, followed by, facing, toward, towards, out of, outside, outside of, past, beside of",
+    ),
+    ("between", False, "between, in between"),
+)
+LOOSE = {"in", "into", "by", "around", "within", "out of", "against", "toward", "towards", "past", "outside"}
 
 
 def _relations() -> Iterator[tuple[str, Mark]]:
     for side, swapped in (("left", False), ("right", True)):
-        yield f"{side} of", Relates("left of", swapped)
+        mark = Relates("left of", swapped)
+        yield f"{side} of", mark
+        yield f"{side} to", mark
+        yield f"to {side} of", mark
+        yield f"on {side} of", mark
+        yield f"on {side} side of", mark
         for at in ("at", "on", "to"):
-            yield f"{at} the {side} of", Relates("left of", swapped)
-            yield f"{at} the {side} side of", Relates("left of", swapped)
-    kinds: tuple[tuple[Kind | Literal["between"], bool, str], ...] = (
-        ("above", False, "above, over, higher than"),
-        ("above", True, "below, beneath, under, underneath, lower than"),
-        ("on", False, "on, upon, on top of, atop"),
-        ("in front of", False, "in front of"),
-        ("in front of", True, "behind"),
-        ("next to", False, "next to, beside, near, close to, adjacent to, alongside, by the side of"),
-        ("between", False, "between, in between"),
-    )
-    for kind, swapped, texts in kinds:
-        yield from ((text, Relates(kind, swapped)) for text in texts.split(", "))
+            for part in ("", " side", " hand side", "-hand side"):
+                yield f"{at} the {side}{part} of", mark
+    for kind, swapped, texts in _KINDS:
+        yield from ((text, Relates(kind, swapped, text in LOOSE)) for text in texts.split(", "))
+
+
+_TEXTS: tuple[tuple[Plain, str], ...] = (
+    ("joins", "and plus or but while as_well_as & along_with together_with in_addition_to alongside_with also_with"),
+    ("owns", "with has have had having that_has who_has holding holds hold carrying carries riding rides eating eats"),
+    ("owns", "watching watches showing shows"),
+    ("ends", ". ; ! ?"),
+    ("breaks", " ".join((AUXILIARIES | ADVERBS) - {"has", "have", "had", "having"})),
+    ("breaks", "that which who where when whose there right there's that's here's it_is on_its_back on_display"),
+    ("breaks", "at_the_camera at_a_camera looking_at_the_camera looks_at_the_camera look_at_the_camera at_night"),
+    ("breaks", "out_of_focus in_front_of_the_camera"),
+    ("skips", "from during for through across without like about as along up down off to than because if after"),
+    ("skips", "covered_in covered_with made_of made_from made_to_look_like in_the_shape_of shaped_like instead_of"),
+    ("skips", "depicting depicts wearing wears dressed_in dressed_as smelling because_of in_the_reflection_of"),
+    ("mutual", "each_other one_another eachother each_others"),
+)
 
 
 def _plain() -> Iterator[tuple[str, Mark]]:
-    texts: tuple[tuple[Plain, str], ...] = (
-        ("joins", "and with plus or but while as &"),
-        ("ends", ". ; ! ?"),
-        (
-            "breaks",
-            "is are was were be being there that which who stands standing sits sitting lies lying rests resting",
-        ),
-        ("breaks", "hangs hanging floats floating flying running walking sleeping jumping looking facing leaning"),
-        ("breaks", "placed located positioned stacked arranged parked directly immediately just right"),
-        ("skips", "in inside within into at by from during for against through around across without like"),
-        ("skips", "wearing wears holding holds carrying carries riding rides eating eats having has"),
-    )
-    for mark, words in texts:
-        yield from ((word, mark) for word in words.split())
+    for mark, words in _TEXTS:
+        yield from ((word.replace("_", " "), mark) for word in words.split())
+    yield "at", Relates("next to", loose=True)
 
 
 # The longest that fits counts; of equal texts, the last.
 MARKS: dict[Words, Mark] = {
-    tuple(text.split()): mark for marks in (_sides(), _relations(), _plain()) for text, mark in marks
+    tuple(text.split()): mark for marks in (_sides(), _plain(), _relations()) for text, mark in marks
 }
 LONGEST_MARK = max(map(len, MARKS))

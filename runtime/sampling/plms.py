@@ -33,7 +33,7 @@ def _row(schedule: Schedule, visited: Sequence[int], i: int, jump: int) -> Step:
     start = timestep + jump if i == 1 else timestep
     step = denoising_step(schedule.alpha(start), schedule.alpha(start - jump), timestep)
     samples = (0.0, *step.samples) if i == 1 else step.samples
-    row = Step(timestep, samples, tuple(step.noises[0] * weight for weight in MIX[min(i, 5)]))
+    row = Step(timestep, samples, tuple(step.noises[0] * weight for weight in MIX[min(i, 5)]), again=i == 1)
     if schedule.settings["prediction_type"] == "v_prediction":
         return _mix_velocities(row, schedule.alpha(start), [schedule.alpha(t) for t in visited[i::-1]])
     return row
@@ -49,7 +49,7 @@ def _mix_velocities(row: Step, alpha: float, alphas: Sequence[float]) -> Step:
     noises = [weight * math.sqrt(alpha / past) for weight, past in zip(row.noises, alphas, strict=False)]
     for j, (weight, past) in enumerate(zip(noises, alphas, strict=False)):
         samples[j] -= weight * math.sqrt(1 - past)
-    return Step(row.timestep, tuple(samples.tolist()), tuple(noises))
+    return row._replace(samples=tuple(samples.tolist()), noises=tuple(noises))
 
 
 PLMS = Sampler("plms", "PNDMScheduler", _table, {**COMMON, "set_alpha_to_one": False})

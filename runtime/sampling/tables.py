@@ -7,6 +7,7 @@ whose derivative is known. The tables equal what diffusers' schedulers do, given
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ class Step(NamedTuple):
     (x_i, timestep), z_i is drawn from N(0, 1).
 
     `trial` are the weights of x_i and eps_i in a DDIM step to the table's next timestep: whatever the sampler, that is
-    how the exact balancer looks ahead.
+    how the exact balancer looks ahead. A row that looks `again` goes on with the denoising step of the row before.
     """
 
     timestep: float
@@ -29,6 +30,7 @@ class Step(NamedTuple):
     noises: tuple[float, ...]
     fresh: float = 0.0
     trial: tuple[float, float] = (1.0, 0.0)
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Table:
 
     def __iter__(self) -> Iterator[Step]:
         return iter(self.rows)
+
+    @property
+    def denoising_steps(self) -> list[int]:
+        """Which of the denoising steps each row belongs to, from 0."""
+        return [count - 1 for count in accumulate(not row.again for row in self.rows)]
 
 
 def denoising_step(alpha: float, following: float, timestep: float) -> Step:

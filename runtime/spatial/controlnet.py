@@ -2,7 +2,7 @@
 text-to-image model's own UNet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from runtime.knobs import Knobs, knob
 from runtime.layouts.layout import Layout
 from runtime.runner import Runner
 from runtime.spatial.control_images import control_image
-from runtime.spatial.kind import Call, RunEngine, SpatialKind, Tensors
+from runtime.spatial.kind import Call, RunEngine, SpatialKind, Tensors, keep_rows
 from runtime.stats import Stats
 from runtime.words import Role
 
@@ -104,6 +104,9 @@ class ControlImages:
 
     def tensors(self) -> list[Tensor]:
         return [self.images]
+
+    def keep(self, images: Sequence[int], count: int) -> "ControlImages":
+        return replace(self, images=keep_rows(self.images, images, count))
 
     def inputs(self, call: Call, run: RunEngine) -> Tensors:
         images = self.images[-call.count :]

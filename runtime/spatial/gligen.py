@@ -10,7 +10,7 @@ from runtime.bundle.manifest import Manifest
 from runtime.knobs import Knobs, knob
 from runtime.layouts.layout import Layout
 from runtime.runner import Runner
-from runtime.spatial.kind import Call, RunEngine, SpatialKind, Tensors
+from runtime.spatial.kind import Call, RunEngine, SpatialKind, Tensors, keep_rows
 from runtime.stats import Stats
 from runtime.words import Role
 
@@ -87,6 +87,9 @@ class ObjectTokens:
 
     def tensors(self) -> list[Tensor]:
         return [self.tokens]
+
+    def keep(self, images: Sequence[int], count: int) -> "ObjectTokens":
+        return ObjectTokens(keep_rows(self.tokens, images, count))
 
     def inputs(self, call: Call, run: RunEngine) -> Tensors:
         tokens = self.tokens[-call.count :]

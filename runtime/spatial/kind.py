@@ -53,6 +53,14 @@ class Condition(Protocol):
     def inputs(self, call: Call, run: RunEngine) -> Tensors:
         """What the engine takes besides `call.rows`, for all rows of the call."""
 
+    def keep(self, images: Sequence[int], count: int) -> "Condition":
+        """The condition of these of the `count` images."""
+
+
+def keep_rows(rows: Tensor, images: Sequence[int], count: int) -> Tensor:
+    """Of `count` images' rows those of some: (count,...), or (2*count,...) with the unconditional ones first."""
+    return torch.cat([part[images] for part in rows.split(count)])
+
 
 class SpatialModel(Protocol):
     """A bundle's spatial model, open."""

@@ -33,10 +33,10 @@ class TextEncoder:
 
     def encode(self, prompts: Sequence[str], phrases: Sequence[str], stats: Stats) -> Encoded:
         """Each distinct text once, all in one call; only prompts warn, for a phrase's words are its prompt's."""
-        texts = list(dict.fromkeys([*prompts, *phrases]))
+        texts = _distinct([*prompts, *phrases])
         tokenized = [[tokenizer.encode(text) for text in texts] for tokenizer in self.tokenizers]
         first = dict(zip(texts, tokenized[0], strict=True))
-        for text in dict.fromkeys(prompts):
+        for text in _distinct(prompts):
             warn_of_losses(first[text])
         names = [tensor.name for tensor in self.runner.spec.inputs]
         ids = [tokenizer.ids(found) for tokenizer, found in zip(self.tokenizers, tokenized, strict=True)]
@@ -44,6 +44,10 @@ class TextEncoder:
         encoded = stats.run(self.runner, **inputs)
         hidden_states, pooled = (encoded[name].clone() for name in ("encoder_hidden_states", "pooled_output"))
         return Encoded(first, dict(zip(texts, hidden_states, strict=True)), dict(zip(texts, pooled, strict=True)))
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, Prompt]:
+        """Each distinct text as the first tokenizer has it: all that regions' tokens take."""
+        return {text: self.tokenizers[0].encode(text) for text in _distinct(texts)}
 
     def rows(self, encoded: Encoded, negatives: Sequence[str], prompts: Sequence[str]) -> Tensors:
         """What UNets and ControlNets take, a row for each negative prompt and then one for each prompt."""
@@ -59,3 +63,7 @@ class TextEncoder:
         zeroed = self.manifest.zero_negative
         unconditional = [torch.zeros_like(of[text]) if zeroed and not text else of[text] for text in negatives]
         return torch.stack([*unconditional, *(of[text] for text in prompts)])
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(texts))

@@ -11,8 +11,9 @@ import torch
 from tokenizers import Encoding, Tokenizer
 
 from runtime.bundle.manifest import Manifest
-from runtime.errors import RealCompoError
+from runtime.errors import FieldError, RealCompoError
 from runtime.layouts.layout import Layout, Region
+from runtime.text.plurals import plurals
 
 ARTICLES = {"a", "an", "the"}
 
@@ -84,34 +85,44 @@ def open_tokenizers(folder: Path, manifest: Manifest) -> list[PromptEncoder]:
     return [PromptEncoder(folder / file.name, manifest.max_tokens) for file in manifest.tokenizers]
 
 
-def warn_of_losses(prompt: Prompt) -> None:
-    """Warn of what was cut off, and of words that the text encoder does not know."""
+def losses(prompt: Prompt) -> list[str]:
+    """What was cut off, and which words the text encoder does not know, in a sentence each."""
+    found = []
     if prompt.cut:
-        limit = f"it is over {len(prompt.ids)} tokens long"
-        warnings.warn(f"the end of the prompt was cut off, {limit}: {prompt.cut!r}", stacklevel=2)
+        found.append(f"the end of the prompt was cut off, it is over {len(prompt.ids)} tokens long: {prompt.cut!r}")
     if prompt.unknown:
-        warnings.warn(f"the text encoder does not know these words: {', '.join(prompt.unknown)}", stacklevel=2)
+        found.append(f"the text encoder does not know these words: {', '.join(prompt.unknown)}")
+    return found
 
 
-def region_tokens(prompt: Prompt, layout: Layout, max_tokens: int) -> list[tuple[int, ...]]:
+def warn_of_losses(prompt: Prompt) -> None:
+    for loss in losses(prompt):
+        warnings.warn(loss, stacklevel=3)
+
+
+def region_tokens(prompt: Prompt, layout: Layout, max_tokens: int, one: bool = False) -> list[tuple[int, ...]]:
     """The token indices of every region: its own, or those that its phrase's words cover in the prompt.
 
-    The words are sought side by side, in any case, without leading articles, singulars also as regular plurals. The
+    The words are sought side by side, in any case, without leading articles, singulars also as plurals. The
     k-th region of a phrase takes the k-th place where it occurs; regions beyond the last place share that.
+
+    Args:
+        one: of each phrase the last token alone, which ends the noun: as in the examples by which the authors' code
+            asks for a token an object.
 
     Raises:
         RealCompoError: a phrase that the prompt lacks or that was cut off, or token indices out of range.
     """
     seen: dict[tuple[str, ...], int] = {}
     found = []
-    for region in layout.regions:
+    for i, region in enumerate(layout.regions):
         words = _phrase_words(region.phrase)
         occurrence = seen.get(words, 0)
         seen[words] = occurrence + 1
         found.append(
-            _match(prompt, region, words, occurrence)
+            _match(prompt, region, words, occurrence, f"regions.{i}.phrase")[-1 if one else 0 :]
             if region.tokens is None
-            else _check_tokens(region, region.tokens, max_tokens)
+            else _check_tokens(region, region.tokens, max_tokens, f"regions.{i}.tokens")
         )
     return found
 
@@ -145,23 +156,25 @@ def _words(text: str) -> list[Word]:
     return [Word(match.group().casefold(), *match.span()) for match in re.finditer(r"\w+", text)]
 
 
-def _match(prompt: Prompt, region: Region, phrase: tuple[str, ...], occurrence: int) -> tuple[int, ...]:
+def _match(prompt: Prompt, region: Region, phrase: tuple[str, ...], occurrence: int, field: str) -> tuple[int, ...]:
     spans = _occurrences(_words(prompt.text), phrase)
     if not spans:
-        raise RealCompoError(
+        raise FieldError(
+            field,
             f"the prompt {prompt.text!r} does not contain the region's phrase {region.phrase!r}: use the prompt's "
-            "words, or give the region's token indices in 'tokens'"
+            "words, or give the region's token indices in 'tokens'",
         )
     start, end = spans[min(occurrence, len(spans) - 1)]
     if end > len(prompt.text) - len(prompt.cut):
-        raise RealCompoError(
+        raise FieldError(
+            field,
             f"the region's phrase {region.phrase!r} lies in the end of the prompt that was cut off, {prompt.cut!r}: "
-            "shorten the prompt"
+            "shorten the prompt",
         )
     tokens = [token for token in prompt.tokens if token.start < end and token.end > start]
     if not any(token.known for token in tokens):
-        raise RealCompoError(
-            f"the text encoder knows no word of the region's phrase {region.phrase!r}: use other words"
+        raise FieldError(
+            field, f"the text encoder knows no word of the region's phrase {region.phrase!r}: use other words"
         )
     return tuple(token.position for token in tokens)
 
@@ -179,15 +192,12 @@ def _occurrences(words: list[Word], phrase: tuple[str, ...]) -> list[tuple[int, 
 
 
 def _same_word(word: str, wanted: str) -> bool:
-    plurals = {f"{wanted}s", f"{wanted}es"}
-    if wanted.endswith("y"):
-        plurals.add(f"{wanted[:-1]}ies")
-    return word == wanted or word in plurals
+    return word == wanted or word in plurals(wanted)
 
 
-def _check_tokens(region: Region, tokens: Sequence[int], max_tokens: int) -> tuple[int, ...]:
+def _check_tokens(region: Region, tokens: Sequence[int], max_tokens: int, field: str) -> tuple[int, ...]:
     if not tokens or min(tokens) < 0 or max(tokens) >= max_tokens:
-        raise RealCompoError(
-            f"tokens {list(tokens)} of region {region.phrase!r} are out of range; use 0 to {max_tokens - 1}"
+        raise FieldError(
+            field, f"tokens {list(tokens)} of region {region.phrase!r} are out of range; use 0 to {max_tokens - 1}"
         )
     return tuple(tokens)

@@ -175,8 +175,8 @@ def plain_loss(
 def test_gradient_is_that_of_finite_differences(double: EagerRealCompo, form: Form) -> None:
     settings = replace(SETTINGS, form=form, coefficient_scale=1.0)  # far from where the softmax saturates
     run = double.prepare([PROMPT], [LAYOUT], settings)
-    for evaluation in (run_one(double, settings).evaluations[i] for i in (1, 3)):  # the last trial ends below 0
-        predictions = double._predict_both(run, evaluation.latents, evaluation.timestep)
+    for evaluation in (run_one(double, settings).evaluations[i] for i in (2, 3)):  # the last trial ends below 0
+        predictions = double._predict_all(run, MODELS, evaluation.latents, evaluation.timestep)
         outputs = [each.guided if form.trial_guidance else each.conditional for each in predictions]
 
         def loss(coefficients: Tensor, outputs=outputs, evaluation=evaluation) -> Tensor:
@@ -271,7 +271,7 @@ TRIED = [("text_to_image", 1), ("spatial", 1)]
     ("form", "update"),
     [
         (PAPER, TOGETHER + TRIED),  # 6 rows
-        (RELEASED_LAYOUT, TRIED + TRIED + TOGETHER),  # 8
+        (Form(gradient_from=("spatial",), repeats_forwards=True), TRIED + TRIED + TOGETHER),  # 8
         (Form(gradient_from=("spatial",)), TOGETHER + TRIED[1:]),  # 5
         (Form(trial_guidance=True), TOGETHER + TRIED),
         (Form(trial_guidance=True, repeats_forwards=True), TOGETHER + TRIED + TOGETHER),
@@ -281,7 +281,17 @@ def test_rows(single: EagerRealCompo, form: Form, update: list[tuple[str, int]])
     """3 steps of PLMS: the spatial model alone, an update, none, an update."""
     with counting_rows(single) as calls:
         run_one(single, replace(SETTINGS, form=form, update_every=2))
-    assert calls == ALONE + update + TOGETHER + update
+    assert calls == (TOGETHER if form.repeats_forwards else ALONE) + update + TOGETHER + update
+
+
+@pytest.mark.parametrize("switch", [0, 2, 3])
+def test_rows_of_the_released_code(single: EagerRealCompo, switch: int) -> None:
+    """8 forwards at each of 3 steps, whoever draws, and 4 more in the first, which looks twice and updates once."""
+    with counting_rows(single) as calls:
+        result = run_one(single, replace(SETTINGS, switch_step=switch, form=RELEASED_LAYOUT))
+    step = TRIED + TRIED + TOGETHER
+    assert calls == step + TOGETHER + step + step
+    assert [evaluation.gradient is not None for evaluation in result.evaluations] == [True, False, True, True]
 
 
 def test_no_unconditional_rows_without_guidance(single: EagerRealCompo) -> None:
@@ -306,7 +316,7 @@ def test_repeated_forwards_change_no_result(double: EagerRealCompo) -> None:
 def test_coefficients_move_when_they_should(double: EagerRealCompo) -> None:
     settings = replace(SETTINGS, steps=5, sampler="ddim", update_every=2, coefficient_scale=20.0)
     result = run_one(double, settings)
-    rates = 20.0 * np.sqrt(np.linspace(1.0, 0.5, 5))
+    rates = 20.0 * np.sqrt(np.linspace(1.0, 0.5, 5)) * 16 * 16 / 64**2  # per area
     coefficients = draw(2, 1)
     for i, evaluation in enumerate(result.evaluations):
         assert torch.equal(evaluation.coefficients_before, coefficients)
@@ -318,6 +328,43 @@ def test_coefficients_move_when_they_should(double: EagerRealCompo) -> None:
         torch.testing.assert_close(evaluation.coefficients, coefficients)
         coefficients = evaluation.coefficients
     assert torch.equal(result.coefficients, coefficients)
+
+
+def test_released_coefficients_move_once_a_step_from_the_first_on(double: EagerRealCompo) -> None:
+    """Of 4 steps of PLMS, 2 of them the spatial model's alone; the second evaluation goes on with the first step."""
+    settings = replace(SETTINGS, steps=4, switch_step=2, form=RELEASED_LAYOUT, coefficient_scale=5e3)
+    released, alone = (
+        double([PROMPT], [LAYOUT], draw(4, 0), coefficients, replace(settings, switch_step=switch))
+        for switch, coefficients in ((2, None), (4, None))
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(31)
+        spatial, text = torch.randn(1, 1, 16, 16), torch.randn(1, 1, 16, 16)
+    coefficients = torch.cat([text, spatial], 1).double()
+    rates = 5e3 * np.sqrt(np.linspace(1.0, 0.5, 4))[[0, 0, 1, 2, 3]] * 16 * 16 / 64**2
+    for i, evaluation in enumerate(released.evaluations):
+        assert torch.equal(evaluation.coefficients_before, coefficients)
+        if i != 1:
+            assert evaluation.gradient is not None
+            coefficients = coefficients - rates[i] * evaluation.gradient
+        torch.testing.assert_close(evaluation.coefficients, coefficients)
+        coefficients = evaluation.coefficients
+        assert torch.equal(evaluation.latents, alone.evaluations[i].latents) is (i <= 3)  # 3 evaluations drew them
+    assert relative_error(coefficients, released.evaluations[0].coefficients_before) > 1e-2
+
+
+def test_released_regions_are_the_authors_slices_and_one_token(single: EagerRealCompo) -> None:
+    regions = single.prepare([PROMPT], [LAYOUT], replace(SETTINGS, form=RELEASED_LAYOUT)).regions
+    for mask, (x1, y1, x2, y2) in zip(regions.masks[0].unflatten(1, (16, 16)), BOXES, strict=True):
+        wanted = torch.zeros(16, 16)
+        wanted[int(16 * y1) : int(16 * y2), int(16 * x1) : int(16 * x2)] = 1
+        assert torch.equal(mask, wanted)
+    assert [tokens.nonzero().flatten().tolist() for tokens in regions.tokens[0]] == [[3], [7]]  # ball, cube
+
+
+def test_only_a_form_with_a_seed_draws_coefficients(single: EagerRealCompo) -> None:
+    with pytest.raises(ValueError, match="give coefficients"):
+        single([PROMPT], [LAYOUT], draw(4, 0), settings=ONCE)
 
 
 def test_switch_step_defaults_to_two_fifths() -> None:

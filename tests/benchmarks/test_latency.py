@@ -41,9 +41,10 @@ def target(tabletop_bundle: Path) -> Target:
         ("stock", Rows(3 * 2, 0)),
         ("stock_spatial", Rows(3 * 2, 0)),
         ("eager", Rows(2 + 2 * 4, 2 * 2)),
-        ("eager_released", Rows(2 + 2 * 7, 2 * 1)),  # 8 forwards a balanced step, one of which goes back
+        ("eager_released", Rows(11 + 7, 1 + 1)),  # 8 forwards a step, 12 the first, one of each step goes back
         ("surrogate", Rows(2 + 2 * 4, 0)),
         ("exact", Rows(2 + 2 * 4, 2 * 2)),
+        ("released", Rows(4 + 2 + 4, 1 + 1)),  # the spatial model alone goes on with the first step
     ],
 )
 def test_rows_are_those_of_the_design(target: Target, name: str, rows: Rows):

@@ -15,7 +15,7 @@ import export.onnx.quantize
 import export.parts
 from export.parts import Part
 from export.plans.plan_options import BuilderOptions, PlanOptions, Rows
-from export.publish import name_graph
+from export.publish import store_graph
 from runtime.bundle.manifest import FileSpec, PlanSpec, read_manifest, sha256_of, write_manifest
 from runtime.words import Flavour
 
@@ -78,7 +78,7 @@ def write_marked(source: Path, folder: Path, mark: str, precision: str) -> Path:
     folder.mkdir()
     manifest, engines = read_manifest(source), {}
     for role, engine in manifest.engines.items():
-        graph = name_graph(role, [copy_marked(source / engine.graph[0].name, folder / f"{role}.onnx", mark)])
+        graph = store_graph(role, [copy_marked(source / engine.graph[0].name, folder / f"{role}.onnx", mark)])
         engines[role] = engine.model_copy(update={"graph": graph, "precision": precision})
     for file in manifest.tokenizers:
         shutil.copy(source / file.name, folder / file.name)

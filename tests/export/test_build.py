@@ -17,7 +17,7 @@ from export.engines import engines_of
 from export.onnx.verify import verify_bundle
 from export.pairs import Pair
 from export.plans.plan_options import BuilderOptions
-from runtime.bundle.manifest import check_files, read_manifest, sha256_of
+from runtime.bundle.manifest import bundle_files, check_files, read_manifest, sha256_of
 from runtime.errors import RealCompoError
 from runtime.words import Role
 
@@ -94,10 +94,13 @@ def test_a_part_that_is_not_whole_is_built_again(own_bundle: Path, pair: Pair) -
     check_files(own_bundle, read_manifest(own_bundle))
 
 
-def test_large_weights_stand_beside_their_graph(own_bundle: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_stand_beside_their_graph(own_bundle: Path, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the exporter has written them apart, as it does those of large graphs."""
+    before = read_manifest(own_bundle).engines["grounding"].graph
     remove_part(own_bundle, "grounding")
     monkeypatch.setattr("export.onnx.to_onnx.EXTERNAL_DATA_BYTES", 1000)
     manifest = build(pair, own_bundle, Options())
+    assert manifest.engines["grounding"].graph[1:] == before[1:]
     graph, data = (own_bundle / file.name for file in manifest.engines["grounding"].graph)
     assert data.name == f"grounding-{sha256_of(data)[:12]}.onnx.data"
     assert data.stat().st_size > 10 * graph.stat().st_size
@@ -105,6 +108,16 @@ def test_large_weights_stand_beside_their_graph(own_bundle: Path, pair: Pair, mo
     data.unlink()
     with pytest.raises(RealCompoError, match=r"\.onnx\.data is missing"):
         check_files(own_bundle, manifest)
+
+
+def test_a_model_and_its_gradient_share_their_weights(bundle: Path) -> None:
+    manifest = read_manifest(bundle)
+    for model in ("text_to_image", "spatial"):
+        forward, gradient = manifest.engines[model].graph, manifest.engines[f"{model}_gradient"].graph
+        assert forward[1] in gradient
+        own = sum((bundle / file.name).stat().st_size for file in gradient[1:] if file not in forward)
+        assert own < 0.2 * (bundle / forward[1].name).stat().st_size
+    assert len(bundle_files(manifest)) == len({file.name for file in bundle_files(manifest)})
 
 
 def test_changed_weights_rebuild_what_uses_them(own_bundle: Path, own_pair: Pair) -> None:
@@ -117,7 +130,8 @@ def test_changed_weights_rebuild_what_uses_them(own_bundle: Path, own_pair: Pair
     assert log.details["vae_decoder"] == "again, because weights changed"
     assert after.pair.text_to_image.sha256 != before.pair.text_to_image.sha256
     assert after.pair.spatial.sha256 == before.pair.spatial.sha256
-    assert len(list(own_bundle.glob("vae_decoder-*"))) == 2  # the old one is gone: .onnx and .json of the new
+    ends = sorted(path.suffix for path in own_bundle.glob("vae_decoder-*"))
+    assert ends == [".data", ".json", ".onnx"], "those of the old one are gone"
     assert (own_bundle / "notes-000000000000.json").exists()
 
 

@@ -166,9 +166,9 @@ def test_a_vae_of_its_own(
     assert_same(load_vae(opened.text_to_image), load_vae(checkpoints.text_to_image))
 
 
-def test_vae_options_that_fit_nothing(pair: Pair, clip: Path, tmp_path: Path) -> None:
+def test_vae_options_that_fit_nothing(checkpoints: Checkpoints, pair: Pair, clip: Path, tmp_path: Path) -> None:
     with pytest.raises(RealCompoError, match="--vae x goes with a single file as --text-to-image"):
         convert(pair.text_to_image, pair.spatial, tmp_path, vae=Path("x"))
-    file = write({"a": torch.ones(1)}, tmp_path / "a.safetensors")
+    file = write(ldm_unet(checkpoints, "text_to_image") | ldm_text_encoder(checkpoints), tmp_path / "a.safetensors")
     with pytest.raises(RealCompoError, match="is no file of weights, and no folder with"):
         convert(str(file), pair.spatial, tmp_path / "out", clip, tmp_path / "no")

@@ -21,8 +21,9 @@ from export.onnx.verify import verify_bundle
 from export.onnx.widen import runnable_on_cpu, widen_bundle
 from export.pairs import Lora, Pair
 from export.plans.plan_options import BuilderOptions
-from export.publish import name_graph, publish, write_tokenizers
+from export.publish import publish, store_graph, write_tokenizers
 from runtime.bundle.manifest import (
+    EngineSpec,
     FileSpec,
     PlanSpec,
     bundle_files,
@@ -46,22 +47,59 @@ def names(folder: Path) -> set[str]:
 
 def test_files_are_named_by_what_they_hold(bundle: Path) -> None:
     for role, engine in read_manifest(bundle).engines.items():
-        (graph,) = engine.graph
+        graph, *weights = engine.graph
         assert graph.name == f"{role}-{sha256_of(bundle / graph.name)[:12]}.onnx"
+        for file in weights:
+            assert re.fullmatch(rf"\w+-{sha256_of(bundle / file.name)[:12]}\.onnx\.data", file.name)
     assert read_manifest(bundle).tokenizer.name == "tokenizer.json"
 
 
-def test_a_graph_finds_its_data_under_the_new_name(tmp_path: Path) -> None:
-    weight = numpy_helper.from_array(np.arange(1000, dtype=np.float32), "weight")
-    graph = onnx.helper.make_graph([], "data", [], [], [weight])
-    path = tmp_path / "grounding.onnx"
-    onnx.save(onnx.helper.make_model(graph), path, save_as_external_data=True, location="some.data")
-    files = name_graph("grounding", [path, tmp_path / "some.data"])
-    assert names(tmp_path) == {file.name for file in files}
-    assert [re.sub("-[0-9a-f]{12}", "", file.name) for file in files] == ["grounding.onnx", "grounding.onnx.data"]
-    assert all(file.sha256 == sha256_of(tmp_path / file.name) for file in files)
-    (found,) = onnx.load(tmp_path / files[0].name).graph.initializer
-    assert np.array_equal(numpy_helper.to_array(found), np.arange(1000, dtype=np.float32))
+def saved(path: Path, weights: dict[str, np.ndarray], **options: Any) -> Path:
+    tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], [], tensors)), path, **options)
+    return path
+
+
+def weights_of(graph: Path) -> dict[str, np.ndarray]:
+    return {weight.name: numpy_helper.to_array(weight) for weight in onnx.load(graph).graph.initializer}
+
+
+def spec(role: Role, bundle: Path, graph: tuple[FileSpec, ...]) -> EngineSpec:
+    return read_manifest(bundle).engines[role].model_copy(update={"graph": graph})
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_weights_are_stored_once(bundle: Path, tmp_path: Path, external: bool) -> None:
+    rng, options = np.random.default_rng(0), {}
+    a, b = (rng.normal(size=1000).astype(kind) for kind in (np.float32, np.float16))
+    small = np.arange(5)
+    forward = {"a": a, "b": b, "again": a, "small": small}
+    gradient = {"other name of a": a, "its own": rng.normal(size=300), "small": small}
+    if external:
+        options = {"save_as_external_data": True, "location": "some.data", "size_threshold": 0}
+    files = store_graph("spatial", [saved(tmp_path / "f.onnx", forward, **options), *tmp_path.glob("*.data")])
+    engine = spec("spatial", bundle, files)
+    graph = [saved(tmp_path / "g.onnx", gradient, **options), *tmp_path.glob("some.data")]
+    more = store_graph("spatial_gradient", graph, [engine])
+    assert [re.sub("-[0-9a-f]{12}", "", file.name) for file in more] == [
+        *("spatial_gradient.onnx", "spatial_gradient.onnx.data", "spatial.onnx.data")
+    ]
+    assert names(tmp_path) == {file.name for file in (*files, *more)}
+    assert all(file.sha256 == sha256_of(tmp_path / file.name) for file in (*files, *more))
+    assert (tmp_path / files[1].name).stat().st_size <= a.nbytes + b.nbytes + 64
+    assert (tmp_path / more[1].name).stat().st_size == 300 * 8
+    for stored, wanted in ((files, forward), (more, gradient)):
+        found = weights_of(tmp_path / stored[0].name)
+        assert found.keys() == wanted.keys()
+        assert all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_graph_that_has_nothing_of_its_own(bundle: Path, tmp_path: Path) -> None:
+    weights = {"a": np.arange(1000, dtype=np.float32)}
+    first = store_graph("spatial", [saved(tmp_path / "f.onnx", weights)])
+    second = store_graph("spatial_gradient", [saved(tmp_path / "g.onnx", weights)], [spec("spatial", bundle, first)])
+    assert second[1:] == first[1:]
+    assert names(tmp_path) == {file.name for file in (*first, *second)}
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -84,7 +122,7 @@ def test_nothing_of_the_present_bundle_is_written_over(
 
     after = build(pair, own_bundle, Options(force=force), look)
     assert seen.count("built") == len(before.engines)
-    assert not {file.name for engine in after.engines.values() for file in engine.graph} & inodes.keys()
+    assert not {engine.graph[0].name for engine in after.engines.values()} & inodes.keys()
     assert names(own_bundle) == files_of(own_bundle)
 
 

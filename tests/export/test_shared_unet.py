@@ -68,10 +68,14 @@ def test_only_equal_weights_are_shared(pair: Pair, shared_pair: Pair, tmp_path: 
     assert not share_unet(open_checkpoints(shared_pair.text_to_image, str(tmp_path)))
 
 
-@pytest.mark.parametrize("gradient", ["exact", "surrogate", "none", "text_to_image", "spatial"])
+@pytest.mark.parametrize(
+    ("gradient", "form"),
+    [(gradient, "paper") for gradient in ("exact", "surrogate", "none", "text_to_image", "spatial")]
+    + [("exact", "released")],
+)
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 def test_one_engine_draws_what_two_draw(
-    pipes: tuple[RealCompo, RealCompo], gradient: str, guidance_scale: float
+    pipes: tuple[RealCompo, RealCompo], gradient: str, form: str, guidance_scale: float
 ) -> None:
     one, each = (
         pipe(
@@ -80,6 +84,7 @@ def test_one_engine_draws_what_two_draw(
             steps=4,
             switch_step=1,
             gradient=gradient,
+            form=form,
             guidance_scale=guidance_scale,
             sampler="plms",
             coefficient_scale=1e3,

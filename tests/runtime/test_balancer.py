@@ -1,16 +1,19 @@
 """The balancer against loops over pixels, finite differences and properties."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import adaptive_avg_pool2d, pad
 
 from runtime.denoising.balancer import (
     SURROGATE_UNIT,
     Regions,
     attention_loss,
+    exact_gradient,
     fuse,
     fusing_weights,
     mixed_attention,
@@ -109,7 +112,7 @@ def test_surrogate_gradient_equals_finite_differences(latent_size: int) -> None:
         nudge = torch.zeros_like(coefficients)
         nudge[index] = 1e-5
         above, below = (mixed_attention(coefficients + sign * nudge, *rest).loss.sum() for sign in (1, -1))
-        wanted = (above - below).item() / 2e-5 * latent_size**2 * SURROGATE_UNIT
+        wanted = (above - below).item() / 2e-5 * 64**2 * SURROGATE_UNIT
         assert gradient[index].item() == pytest.approx(wanted, rel=1e-5)
 
 
@@ -118,16 +121,41 @@ def test_descent_lowers_the_mixed_loss() -> None:
     rest = random_maps(4), random_maps(5), random_regions(), (SIZE, SIZE)
     before = mixed_attention(coefficients, *rest).loss
     for i in range(10):
-        coefficients = coefficients - step_size(i, 10, 1e6) * surrogate_gradient(coefficients, *rest)
+        coefficients = coefficients - step_size(i, 10, 1e6, PIXELS) * surrogate_gradient(coefficients, *rest)
     assert (mixed_attention(coefficients, *rest).loss < before).all()
 
 
-def test_surrogate_step_does_not_depend_on_the_resolution() -> None:
-    rest = random_maps(4), random_maps(5), random_regions(), (SIZE, SIZE)
-    small, large = (
-        surrogate_gradient(torch.zeros(2, 2, size, size, dtype=torch.float64), *rest) for size in (SIZE, 4 * SIZE)
+def enlarged(tensor: Tensor, times: int) -> Tensor:
+    """Each pixel (..,h,w) as a block of equal ones."""
+    return tensor.repeat_interleave(times, -2).repeat_interleave(times, -1)
+
+
+def surrogate_step(coefficients: Tensor) -> Tensor:
+    gradient = surrogate_gradient(coefficients, random_maps(4), random_maps(5), random_regions(), (SIZE, SIZE))
+    return step_size(3, 10, 1e6, coefficients[0, 0].numel()) * gradient
+
+
+def exact_step(coefficients: Tensor) -> Tensor:
+    """Of a scene whose noise is constant within blocks, as is what a model sees of it: a mean over each map cell."""
+    generator, times = torch.Generator().manual_seed(6), coefficients.shape[-1] // SIZE
+    latents, *noises = (
+        enlarged(torch.randn(2, 4, SIZE, SIZE, generator=generator, dtype=torch.float64), times) for _ in range(3)
     )
-    torch.testing.assert_close(small.repeat_interleave(4, 2).repeat_interleave(4, 3), large)
+    keys = torch.randn(4, TOKENS, generator=generator, dtype=torch.float64)
+    fused = fuse(*noises, coefficients).requires_grad_()
+    cells = adaptive_avg_pool2d(latents + 0.1 * fused, SIZE).flatten(2).transpose(1, 2)
+    loss = attention_loss((cells @ keys).softmax(-1), *random_regions()).loss.sum()
+    (cotangent,) = torch.autograd.grad(loss, fused)
+    return step_size(3, 10, 1e6, coefficients[0, 0].numel()) * exact_gradient(coefficients, *noises, cotangent)
+
+
+@pytest.mark.parametrize("step", [surrogate_step, exact_step])
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_scale_moves_coefficients_alike_at_every_latent_size(step: Callable[[Tensor], Tensor], times: int) -> None:
+    coefficients = torch.randn(2, 2, SIZE, SIZE, generator=torch.Generator().manual_seed(7), dtype=torch.float64)
+    small, large = step(coefficients), step(enlarged(coefficients, times))
+    assert small.abs().max() > 1e-3
+    torch.testing.assert_close(enlarged(small, times), large)
 
 
 def test_surrogate_gradient_vanishes_where_both_models_agree() -> None:
@@ -138,4 +166,5 @@ def test_surrogate_gradient_vanishes_where_both_models_agree() -> None:
 
 def test_step_size_follows_the_paper() -> None:
     rhos = 1e6 * torch.linspace(1.0, 0.5, 7, dtype=torch.float64).sqrt()
-    assert [step_size(i, 7, 1e6) for i in range(7)] == pytest.approx(rhos.tolist())
+    assert [step_size(i, 7, 1e6, 64 * 64) for i in range(7)] == pytest.approx(rhos.tolist())
+    assert step_size(0, 7, 1e6, 16 * 24) == pytest.approx(1e6 * 16 * 24 / 64**2)  # per area on other latents

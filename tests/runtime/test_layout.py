@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -33,6 +33,29 @@ def test_box_mask_keeps_the_area(x: float, y: float, side: float, cells: int) ->
     assert mask.min() >= 0
     assert mask.max() <= 1
     assert mask.sum() / cells**2 == pytest.approx(side**2, rel=1e-4)
+
+
+@given(*[st.floats(0, 1)] * 4, st.sampled_from([(16, 16), (32, 32), (12, 20)]))
+@settings(max_examples=100, deadline=None)
+def test_hard_box_has_the_cells_of_the_authors_slice(
+    a: float, b: float, c: float, d: float, resolution: tuple[int, int]
+) -> None:
+    """`attention[int(16 * y1) : int(16 * y2), int(16 * x1) : int(16 * x2)]` in their `get_loss`."""
+    (x1, x2), (y1, y2), (height, width) = sorted((a, b)), sorted((c, d)), resolution
+    assume(x1 < x2 and y1 < y2)
+    found = Region("x", box=(x1, y1, x2, y2)).mask_at(resolution, hard=True)
+    cells = np.arange(height * width).reshape(resolution)
+    inside = cells[int(height * y1) : int(height * y2), int(width * x1) : int(width * x2)]
+    np.testing.assert_array_equal(np.flatnonzero(found), inside.flatten())
+    assert set(np.unique(found)) <= {0, 1} and found.dtype == np.float32
+
+
+def test_hard_keypoints_are_their_hard_box_and_a_hard_mask_is_halves() -> None:
+    points = Region("x", keypoints=[(0.3, 0.3), (0.6, 0.7), None])
+    box = Region("x", box=points.bounding_box())
+    np.testing.assert_array_equal(points.mask_at((8, 8), hard=True), box.mask_at((8, 8), hard=True))
+    mask = np.array([[1.0, 0.5, 0.4], [1.0, 0.2, 0.0]]).repeat(2, axis=1)
+    np.testing.assert_array_equal(Region("x", mask=mask).mask_at((2, 3), hard=True), [[1, 1, 0], [1, 0, 0]])
 
 
 def test_mask_is_averaged_over_cells_that_cut_pixels() -> None:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,38 @@ def test_picture_equals_the_python_api(bundle: Path, pipe: RealCompo, layout: Pa
     wanted = pipe(PROMPT, layout=Layout.from_file(layout), steps=4, seed=5, sampler="ddim").images[0]
     np.testing.assert_array_equal(np.asarray(Image.open(out)), np.asarray(wanted))
     assert list(out.parent.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (("--form", "released"), {"form": "released"}),
+        (("--form", "released", "--no-hard-regions"), {"form": "released", "hard_regions": False}),
+        (("--update-from", "start", "--one-token"), {"update_from": "start", "one_token": True}),
+        (
+            ("--gradient-from", "spatial", "--coefficient-seed", 31),
+            {"gradient_from": ["spatial"], "coefficient_seed": 31},
+        ),
+    ],
+)
+def test_form_and_its_parts(
+    bundle: Path, pipe: RealCompo, layout: Path, tmp_path: Path, options: tuple[object, ...], wanted: dict[str, Any]
+) -> None:
+    common = {"steps": 5, "coefficient_scale": 1e8}
+    result = generate(
+        bundle, "--layout", layout, "--out", tmp_path / "x.png", "--steps", 5, "--coefficient-scale", 1e8, *options
+    )
+    assert result.exit_code == 0, result.stderr
+    drawn, plain = (
+        np.asarray(pipe(PROMPT, layout=Layout.from_file(layout), **common, **knobs).images[0]) for knobs in (wanted, {})
+    )
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "x.png")), drawn)
+    assert (drawn != plain).any()
+
+
+def test_an_unknown_form_is_one_line(bundle: Path, layout: Path, tmp_path: Path) -> None:
+    result = generate(bundle, "--layout", layout, "--out", tmp_path / "x.png", "--form", "draft")
+    assert_refused(result, "form='draft' is unknown; use paper or released")
 
 
 def test_several_pictures_are_numbered(bundle: Path, tmp_path: Path) -> None:

@@ -80,7 +80,14 @@ def test_body_25_has_the_parts_of_coco(tmp_path: Path) -> None:
         ({"people": [{"pose_keypoints_2d": [200, 9, 1] * 18}]}, 0, "add canvas_width and canvas_height to the file"),
         ({"people": [{"pose_keypoints_2d": [-0.5, 0.5, 1] * 18}]}, 0, "seems to run from -1 to 1"),
         ({"people": [{"pose_keypoints_2d": [0.5, 0.5, 1] * 17 + [1e9, 0, 1]}]}, 0, "a coordinate of 1e.09"),
-        ([{"people": []}, {"people": []}], 0, "the file: it has 2 frames; give a file of one"),
+        ([{"people": []}, {"people": []}], 0, "the file has 2 frames; say which in the region's frame, from 0"),
+        (
+            {"people": [person(), {"pose_keypoints_2d": None}]},
+            1,
+            "people.1.pose_keypoints_2d is null: no body was seen",
+        ),
+        ({"width": 512, "height": 512, "keypoints": [[1, 2]] * 20}, 0, "it has 20 keypoints; give 18 a person"),
+        ({"width": 512, "height": 512, "keypoints": [[1, 2, 3]] * 18}, 0, "keypoints has one that is no"),
         ({"people": [person()], "canvas_width": -1}, 0, "canvas_width: Input should be greater"),
     ],
 )
@@ -159,6 +166,7 @@ def test_limbs_cover_their_ellipse(start: tuple[float, float], end: tuple[float,
 
 
 @given(POINTS, st.integers(8, 80))
+@settings(deadline=None)
 def test_no_dot_falls_between_pixels(point: tuple[float, float], side: int) -> None:
     drawn = draw_people([body(Nose=point)], (side, side))
     assert drawn[int(point[1] * side), int(point[0] * side)].tolist() == [255, 0, 0]

@@ -175,7 +175,7 @@ def test_exact_equals_a_plain_loop(
         ahead = trial.step(mix(tried, leaf), timestep, latents).prev_sample
         loss = sum(oracle.loss(model, ahead, timestep) for model in gradient_from)
         (gradient,) = torch.autograd.grad(loss, leaf)  # type: ignore[arg-type]
-        coefficients = coefficients - 1e3 * (1 - 0.5 * i / (rows - 1)) ** 0.5 * gradient
+        coefficients = coefficients - 1e3 * (1 - 0.5 * i / (rows - 1)) ** 0.5 * gradient  # a pixel
         latents = scheduler.step(mix(noises, coefficients), timestep, latents).prev_sample
     found = pipe(
         PROMPT,
@@ -183,7 +183,7 @@ def test_exact_equals_a_plain_loop(
         sampler=sampler,
         gradient_from=gradient_from,
         trial_guidance=trial_guidance,
-        coefficient_scale=1e3,
+        coefficient_scale=1e3 * 64**2 / LATENT**2,
         steps=4,
         seed=SEED,
         guidance_scale=SCALE,

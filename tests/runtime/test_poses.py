@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime import Layout, RealCompoError, Region
-from runtime.layouts.openpose import draw_people, read_openpose
+from runtime.layouts.openpose import coco_18, draw_people, read_openpose
 
 # A standing body of COCO's 18 points, in fractions: its box is (0.2, 0.1, 0.5, 0.9).
 BODY = [
@@ -151,3 +151,63 @@ def test_what_leaves_the_picture_is_drawn_as_the_part_inside(outside: tuple[floa
 def test_what_cannot_be_told_is_refused(tmp_path: Path, person: Any, canvas: Any, message: str) -> None:
     with pytest.raises(RealCompoError, match=message):
         box(pose(tmp_path, person, **canvas))
+
+
+# COCO's own 17 points of the same body, in its order (its manual's list), left before right, and no neck.
+COCO_17 = [BODY[i] for i in (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)]
+
+
+def test_cocos_17_points_are_the_body_with_a_neck_between_the_shoulders() -> None:
+    """The body's neck is halfway between its shoulders already."""
+    neck = ((BODY[2][0] + BODY[5][0]) / 2, (BODY[2][1] + BODY[5][1]) / 2)
+    assert neck == pytest.approx(BODY[1])
+    assert [pytest.approx(point) for point in BODY] == coco_18(COCO_17)
+    without_shoulder = [None if i == 6 else point for i, point in enumerate(COCO_17)]
+    assert [i for i, point in enumerate(coco_18(without_shoulder)) if point is None] == [1, 2]
+
+
+def test_cocos_17_points_in_a_layout_are_drawn_as_the_body(tmp_path: Path) -> None:
+    """As GLIGEN's demo writes them, with [0, 0] for what is not seen: the right wrist."""
+    points = [[0.0, 0.0] if i == 10 else list(point) for i, point in enumerate(COCO_17)]
+    layout = tmp_path / "layout.json"
+    layout.write_text(json.dumps({"regions": [{"phrase": "x", "keypoints": points}]}))
+    region = Layout.from_file(layout).regions[0]
+    assert region.keypoints is not None
+    wanted = [None if i == 4 else point for i, point in enumerate(BODY)]
+    np.testing.assert_array_equal(draw_people([region.keypoints], (64, 64)), draw_people([wanted], (64, 64)))
+
+
+def test_frames_and_people_without_a_body_as_dwpose_saves_them(tmp_path: Path) -> None:
+    """A list of frames; of someone of whom a hand alone is seen, the body is null."""
+    body = [number for point in seen(scaled(512, 768)) for number in point]
+    small = [number for point in seen(scaled(256, 384)) for number in point]
+    hand = {"pose_keypoints_2d": None, "face_keypoints_2d": None, "hand_left_keypoints_2d": [1.0, 2.0, 1.0] * 21}
+    frames = [
+        {"people": [hand, {"pose_keypoints_2d": body}], **CANVAS},
+        {"people": [{"pose_keypoints_2d": small}], **CANVAS},
+    ]
+    path = tmp_path / "pose.json"
+    path.write_text(json.dumps(frames))
+    assert Region("x", keypoints=read_openpose(path, 1, 0)).bounding_box() == pytest.approx((0.2, 0.1, 0.5, 0.9))
+    assert Region("x", keypoints=read_openpose(path, 0, 1)).bounding_box() == pytest.approx((0.1, 0.05, 0.25, 0.45))
+    with pytest.raises(RealCompoError, match="there is no frame 2"):
+        read_openpose(path, 0, 2)
+    layout = tmp_path / "layout.json"
+    layout.write_text(json.dumps({"regions": [{"phrase": "x", "openpose": "pose.json", "frame": 1}]}))
+    assert Layout.from_file(layout).regions[0].bounding_box() == pytest.approx((0.1, 0.05, 0.25, 0.45))
+    layout.write_text(json.dumps({"regions": [{"phrase": "x", "openpose": "pose.json"}]}))
+    with pytest.raises(RealCompoError, match=r"layout.json: regions.0.frame: the file has 2 frames; say which"):
+        Layout.from_file(layout)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_people_of_openpose_editor(tmp_path: Path, nested: bool) -> None:
+    """Its width and height, and 18 rounded points a person, one person after another; (-1, -1) is not seen."""
+    first = [[round(x), round(y)] for x, y in scaled(500, 1000)]
+    second = [[-1, -1] if i == 4 else [x // 2, y // 2] for i, (x, y) in enumerate(first)]
+    people = [first, second] if nested else [*first, *second]
+    path = tmp_path / "pose.json"
+    path.write_text(json.dumps({"width": 500, "height": 1000, "keypoints": people}))
+    assert box(path, 0) == pytest.approx((0.2, 0.1, 0.5, 0.9))
+    assert box(path, 1) == pytest.approx((0.1, 0.05, 0.25, 0.45))
+    assert read_openpose(path, 1)[4] is None

@@ -49,6 +49,8 @@ MASKS = {
     "RGB": grey(WHITE_DISC).convert("RGB"),
     "RGBA, opaque": grey(WHITE_DISC).convert("RGBA"),
     "white, cut out by its alpha": with_alpha(255, WHITE_DISC),
+    "one colour, cut out by its alpha": with_alpha(200, WHITE_DISC),
+    "a red brush on nothing": Image.fromarray(np.dstack([WHITE_DISC, 0 * WHITE_DISC, 0 * WHITE_DISC, WHITE_DISC])),
     "grey and alpha that agree": with_alpha(WHITE_DISC, WHITE_DISC),
     "palette, 1 is white": indexed(DISC.astype(np.uint8), {1: (255, 255, 255)}),
     "palette, 0 is white": indexed(1 - DISC.astype(np.uint8), {0: (255, 255, 255)}),
@@ -155,6 +157,53 @@ def test_pictures_of_something_else(name: str) -> None:
 )
 def test_label_maps_that_are_plain(image: Image.Image) -> None:
     np.testing.assert_array_equal(read_labels(image), IDS)
+
+
+PAINTED = ade20k().paint(IDS)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_label_maps_in_the_colours_of_ade20k(tmp_path: Path, mode: str) -> None:
+    """As OneFormer and the ControlNets' annotators paint: sky above a wall, and a sofa; black has no class."""
+    painted = PAINTED.copy()
+    painted[-4:] = 0
+    wanted = IDS.copy()
+    wanted[-4:] = 255
+    Image.fromarray(painted).convert(mode).save(tmp_path / "painted.png")
+    for source in (tmp_path / "painted.png", Image.fromarray(painted).convert(mode)):
+        np.testing.assert_array_equal(read_labels(source), wanted)
+
+
+def test_a_colour_of_two_classes_is_the_first() -> None:
+    """Road and skyscraper; every other colour is its class's own."""
+    palette = ade20k()
+    ids = np.arange(150, dtype=np.uint8)[None]
+    found = palette.ids_of(palette.paint(ids))
+    assert {(int(a), int(b)) for a, b in zip(ids[0], found[0], strict=True) if a != b} == {(48, 6)}
+    assert [palette.names[i] for i in (6, 48)] == ["road", "skyscraper"]
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (
+            Image.fromarray(PAINTED).resize((96, 96), Image.Resampling.BILINEAR),
+            "in ADE20K's colours but for .*% of its",
+        ),
+        (Image.fromarray(PAINTED[..., ::-1].copy()), "not class ids or ADE20K's colours"),
+        (with_alpha(PHOTO[..., 0], WHITE_DISC), "are RGBA, not class ids"),
+    ],
+    ids=["blended", "blue for red", "grey cut out"],
+)
+def test_coloured_label_maps_that_are_not_plain(image: Image.Image, message: str) -> None:
+    with pytest.raises(RealCompoError, match=message):
+        read_labels(image)
+
+
+def test_coloured_label_maps_that_were_compressed(tmp_path: Path) -> None:
+    Image.fromarray(PAINTED).save(tmp_path / "labels.jpg", quality=95)
+    with pytest.raises(RealCompoError, match="is a JPEG, which changes class ids"):
+        read_labels(tmp_path / "labels.jpg")
 
 
 def test_label_maps_that_were_compressed(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from runtime import Layout, RealCompoError, Region
 from runtime.text.tokens import PromptEncoder, region_tokens, warn_of_losses
@@ -41,6 +45,43 @@ def test_words_are_matched(
     encoder: PromptEncoder, prompt: str, phrases: list[str], wanted: list[tuple[int, ...]]
 ) -> None:
     assert tokens_of(encoder, prompt, *phrases) == wanted
+
+
+# What the authors' template.txt shows a language model: captions, and the position of each object's word
+AUTHORS_EXAMPLES = [
+    ("A teddy bear sits next to a bird", ["a teddy bear", "a bird"], [3, 8]),
+    (
+        "The old stuff animal is on an old couch next to a bottle",
+        ["an old stuff animal", "an old couch", "a bottle"],
+        [4, 9, 13],
+    ),
+    (
+        "A brown teddy bear holding two balloons of different colors",
+        ["a brown teddy bear", "a balloon", "a balloon"],
+        [4, 7, 7],
+    ),
+    ("A bee is buzzing around a flower", ["a bee", "a flower"], [2, 7]),
+    ("Three cars are parked in front of two houses", ["a car"] * 3 + ["a house"] * 2, [2, 2, 2, 9, 9]),
+]
+
+
+@pytest.mark.parametrize(("caption", "phrases", "positions"), AUTHORS_EXAMPLES)
+def test_one_token_is_the_authors(caption: str, phrases: list[str], positions: list[int], tmp_path: Path) -> None:
+    """With a token a word, after one that starts the text."""
+    words = ["<start>", "<unk>", *dict.fromkeys(caption.split())]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.add_special_tokens(["<start>"])
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="<start> $A", special_tokens=[("<start>", 0)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    prompt = PromptEncoder(tmp_path / "tokenizer.json", 20).encode(caption)
+    layout = Layout([Region(phrase, box=BOX) for phrase in phrases])
+    assert region_tokens(prompt, layout, 20, one=True) == [(position,) for position in positions]
+
+
+def test_one_token_leaves_those_that_a_region_names(encoder: PromptEncoder) -> None:
+    layout = Layout([Region("red ball", box=BOX), Region("anything", box=BOX, tokens=[1, 4])])
+    assert region_tokens(encoder.encode("a red ball"), layout, CONTEXT, one=True) == [(3,), (1, 4)]
 
 
 def test_phrase_that_the_prompt_lacks(encoder: PromptEncoder) -> None:

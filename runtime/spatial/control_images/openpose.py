@@ -6,6 +6,7 @@ import numpy as np
 
 from runtime.errors import FieldError
 from runtime.layouts.geometry import Keypoint
+from runtime.layouts.keypoints import BODIES
 from runtime.layouts.layout import Layout
 from runtime.layouts.openpose import draw_people
 from runtime.spatial.control_images.kind import Canvas, ControlKind
@@ -20,11 +21,11 @@ def _people(layout: Layout) -> list[Sequence[Keypoint]]:
     if not people:
         raise FieldError("regions", "no region of the layout has keypoints to draw openpose's control image from")
     for i, region in enumerate(layout.regions):
-        if region.keypoints is not None and len(region.keypoints) not in (18, 25):
+        if region.keypoints is not None and len(region.keypoints) not in BODIES:
             raise FieldError(
                 f"regions.{i}.keypoints",
                 f"regions.{i}.keypoints has {len(region.keypoints)} points; openpose's control image is drawn from 18 "
-                "(COCO) or 25 (BODY_25), with null for those not seen",
+                "(COCO) or 25 (BODY_25), or COCO's own 17, with null for those not seen",
             )
     return people
 

@@ -13,7 +13,7 @@ COVERED = 0.5  # a pixel belongs to a region that covers at least this share of 
 def label_map(layout: Layout, size: tuple[int, int]) -> np.ndarray:
     """The class id of every pixel, uint8 (H,W): the layout's segmentation, or else its regions over its background.
 
-    A pixel takes the class of the last region that covers half of it.
+    A pixel takes the class of the nearest region, by layer and then the last, that covers half of it.
 
     Raises:
         RealCompoError: neither a label map nor anything with a label to draw one from.
@@ -23,7 +23,7 @@ def label_map(layout: Layout, size: tuple[int, int]) -> np.ndarray:
     if layout.background is None and not layout.regions:
         raise FieldError("regions", "the layout has neither segmentation, nor background, nor regions with a label")
     labels = np.full(size, UNLABELLED if layout.background is None else layout.background, dtype=np.uint8)
-    for i, region in enumerate(layout.regions):
+    for i, region in sorted(enumerate(layout.regions), key=lambda numbered: numbered[1].layer):
         if region.label is None:
             raise FieldError(
                 f"regions.{i}.label",

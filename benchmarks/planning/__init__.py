@@ -1,0 +1,1 @@
+"""Planners on prompts of public benchmarks, judged by the benchmarks' own rules."""

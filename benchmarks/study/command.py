@@ -1,0 +1,144 @@
+"""`python -m benchmarks study`."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks import machine
+from benchmarks.grids import Result, show
+from benchmarks.options import GuidanceScale, JsonFile, Sampler, Steps
+from benchmarks.results import command_line, hand_over
+from benchmarks.study import tabletop
+from benchmarks.study.cases import Case, read_cases
+from benchmarks.study.drawing import Sampling, Studio
+from benchmarks.study.measure import as_json, pictures_of
+from benchmarks.study.measure import study as carry_out
+from benchmarks.study.pictures import write_pictures
+from benchmarks.study.saving import save_recommended
+from benchmarks.study.scorers import Scorer, open_scorer
+from benchmarks.study.tables import grids
+from runtime import RealCompo
+from runtime.bundle.manifest import MANIFEST, Manifest
+from runtime.cli import plain_errors
+from runtime.errors import RealCompoError
+from runtime.writing import check_writable
+
+
+def study(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle, such as engines/tabletop.")],
+    scenes: Annotated[
+        int, typer.Option(min=4, help="Number of compositions, 4 or more: held-out scenes, or the first of --layouts.")
+    ] = 100,
+    placement: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of objects in their boxes, 0 to 1, for which to choose a mode. Default: 0.9 of what the "
+            "spatial model places.",
+        ),
+    ] = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FUNCTION", help="Judge of pictures, a function of image and layout. Default: Tabletop's."
+        ),
+    ] = None,
+    layouts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of layout files with prompts, each maybe with a picture of its name. Default: Tabletop's "
+            "held-out scenes."
+        ),
+    ] = None,
+    steps: Steps = 20,
+    sampler: Sampler = "dpm++2m",
+    guidance_scale: GuidanceScale = 2.5,
+    batch: Annotated[int, typer.Option(min=2, help="Number of images drawn together, 2 or more.")] = 8,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers", help="Tell the layers of attention maps apart too, with the pair's checkpoints in PyTorch."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to keep drawn pictures in, from which the same command goes on. Default: outputs/study/ and "
+            "the bundle's name."
+        ),
+    ] = None,
+    save: Annotated[
+        bool, typer.Option("--save", help="Store the recommended mode in the bundle, for `generate --preset`.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Put the method on trial: what the maps know, what each mode brings, and whether the gradient brings it."""
+    with plain_errors(interrupted="stopped; the same command goes on"):
+        before = machine.describe()
+        if save:
+            check_writable(bundle / MANIFEST)
+        pipe = RealCompo.load(bundle)
+        judge, cases = _subject(pipe.manifest, scorer, layouts, scenes)
+        folder = out or Path("outputs/study") / bundle.resolve().name
+        studio = Studio(pipe, cases, Sampling(steps, sampler, guidance_scale, batch), folder)
+        with Bar(pictures_of(studio, layers)) as bar:
+            found = carry_out(bundle, studio, judge, placement, layers, bar)
+        result = as_json(found, studio) | {"pictures": write_pictures(bundle, studio, found)}
+        _tell(result)
+        if save:
+            save_recommended(bundle, pipe.manifest, found.recommended, command_line())
+            typer.echo(f"stored in {bundle}, for: python -m runtime generate {bundle} --preset recommended")
+        hand_over("study", result, before, json_file)
+
+
+def _tell(result: Result) -> None:
+    show(grids(result))
+    if not any(result["lift"].values()):
+        typer.echo("no maps of noised pictures: they take the bundle's checkpoints and a picture of each layout")
+    recommended = result["recommended"]
+    typer.echo(f"recommended: {recommended['name']}: {recommended['why']}")
+
+
+class Bar:
+    """A bar on stderr for all pictures, and what is being drawn."""
+
+    def __init__(self, pictures: int) -> None:
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
+        self._task = self._bar.add_task("", total=pictures)
+
+    def begin(self, what: str) -> None:
+        self._bar.update(self._task, description=what)
+
+    def advance(self, pictures: int) -> None:
+        self._bar.advance(self._task, pictures)
+
+    def __enter__(self) -> "Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+def _subject(manifest: Manifest, scorer: str | None, layouts: Path | None, count: int) -> tuple[Scorer, list[Case]]:
+    """Who judges, and what is drawn.
+
+    Raises:
+        RealCompoError: one of them is not Tabletop's and not given.
+    """
+    own = tabletop.is_tabletop(manifest)
+    if not own and (scorer is None or layouts is None):
+        raise RealCompoError(
+            f"pair {manifest.pair.name} is not Tabletop's: give {'--scorer' if scorer is None else '--layouts'}; "
+            "docs/study.md says how"
+        )
+    judge = tabletop.score if scorer is None else open_scorer(scorer)
+    return judge, tabletop.held_out_cases(count) if layouts is None else read_cases(layouts, count)

@@ -1,0 +1,1 @@
+"""Other tools' layouts: one file a format, and a table of them."""

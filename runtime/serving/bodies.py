@@ -1,0 +1,44 @@
+"""Reading a request's body, no longer and no larger than is allowed."""
+
+import asyncio
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from runtime.serving.errors import Refusal
+
+LONGEST = 30.0  # seconds for a body to come
+DISCARDED = 32  # times the limit that is read and thrown away, so that the client hears why
+
+
+class Gone(Exception):
+    """The client has left."""
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """Raises: Refusal: no JSON, too large or too slow; Gone."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(415, "no_json", "send a body of JSON, with 'Content-Type: application/json'")
+    try:
+        async with asyncio.timeout(LONGEST):
+            return await _read(request, most)
+    except TimeoutError as error:
+        raise Refusal(408, "slow_body", f"the body did not come within {LONGEST:g} s") from error
+    except ClientDisconnect as error:
+        raise Gone from error
+
+
+async def _read(request: Request, most: int) -> bytes:
+    parts, count = list[bytes](), 0
+    async for part in request.stream():
+        count += len(part)
+        if count <= most:
+            parts.append(part)
+        else:
+            parts.clear()
+        if count > DISCARDED * most:
+            break
+    if count > most:
+        closing = {"Connection": "close"} if count > DISCARDED * most else {}
+        raise Refusal(413, "large_body", f"the body has over {most} bytes, this server's limit", headers=closing)
+    return b"".join(parts)

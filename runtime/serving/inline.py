@@ -1,0 +1,118 @@
+"""Layouts in a request: the layout file's schema, with pictures as base64 PNG and poses as objects where a file names
+paths. No path is ever read from a request."""
+
+import base64
+import binascii
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Annotated
+
+from PIL import Image
+from pydantic import ConfigDict, Field
+
+from runtime import Layout, Region
+from runtime.errors import FieldError
+from runtime.layouts.files import load_picture
+from runtime.layouts.openpose import Frame, keypoints_of
+from runtime.layouts.schema import FilePoint, LayoutFile, RegionFile
+from runtime.words import MAX_REGIONS
+
+LONGEST_TEXT = 4000  # characters of a prompt or a phrase; text encoders take some hundred
+MOST_POINTS, MOST_TOKENS = 200, 1000
+DATA_URL = "data:image/png;base64,"
+
+Picture = Annotated[str, Field(description=f"PNG in base64, with or without {DATA_URL!r} before it.")]
+
+
+class InlineRegion(RegionFile):
+    """An object's phrase and its place: one of box, mask, keypoints and openpose, or a label alone."""
+
+    model_config = ConfigDict(title="InlineRegion")
+
+    phrase: Annotated[
+        str, Field(description="The object's words, which the prompt contains too.", max_length=LONGEST_TEXT)
+    ]
+    mask: Picture | None = None
+    keypoints: Annotated[
+        list[FilePoint | None] | None,
+        Field(
+            description="[x, y] each, in fractions, null where not seen; 18 or 25 for openpose ControlNets.",
+            max_length=MOST_POINTS,
+        ),
+    ] = None
+    openpose: Annotated[Frame | None, Field(description="What OpenPose writes of a picture.")] = None  # type: ignore[assignment]
+    tokens: Annotated[
+        list[int] | None,
+        Field(description="Indices of the prompt's tokens that speak of the object.", max_length=MOST_TOKENS),
+    ] = None
+
+
+class InlineLayout(LayoutFile):
+    """The regions of one image, and what spatial models see of it."""
+
+    model_config = ConfigDict(title="InlineLayout")
+
+    prompt: Annotated[str | None, Field(description="What to draw.", max_length=LONGEST_TEXT)] = None
+    regions: Annotated[  # type: ignore[assignment]
+        list[InlineRegion], Field(description="The objects and their places; may be empty.", max_length=MAX_REGIONS)
+    ]
+    segmentation: Picture | None = None
+    depth: Picture | None = None
+
+
+@dataclass
+class Pixels:
+    """How many may be decoded: in a picture, and in what is left of those for a request."""
+
+    most: int
+    left: int
+
+    def take(self, field: str, size: tuple[int, int]) -> None:
+        """Raises: FieldError: too many."""
+        count = size[0] * size[1]
+        if count > min(self.most, self.left):
+            raise FieldError(
+                field,
+                f"{size[0]}x{size[1]} pixels are too many; a picture may have {self.most}, and all that are left here "
+                f"{self.left}: send smaller ones",
+            )
+        self.left -= count
+
+
+def read_layout(inline: InlineLayout, pixels: Pixels) -> Layout:
+    """Raises: FieldError: a place or a picture that is wrong; its field stands relative to the layout."""
+    regions = [_read_region(region, f"regions.{i}", pixels) for i, region in enumerate(inline.regions)]
+    segmentation = _decode(inline.segmentation, "segmentation", pixels)
+    depth = _decode(inline.depth, "depth", pixels)
+    return Layout(regions, inline.prompt, segmentation, depth, inline.background)
+
+
+def _read_region(region: InlineRegion, place: str, pixels: Pixels) -> Region:
+    with _within(place):
+        if region.frame:
+            raise FieldError("frame", "the openpose object is one frame; leave frame out")
+        mask = _decode(region.mask, "mask", pixels)
+        keypoints = (
+            region.keypoints if region.openpose is None else keypoints_of(region.openpose, region.person, "openpose")
+        )
+        return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label)
+
+
+def _decode(text: str | None, field: str, pixels: Pixels) -> Image.Image | None:
+    if text is None:
+        return None
+    try:
+        content = base64.b64decode(text.removeprefix(DATA_URL), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FieldError(field, "this is no base64; give the bytes of a PNG in base64, never a path") from error
+    return load_picture(BytesIO(content), field, ("PNG",), lambda size: pixels.take(field, size))
+
+
+@contextmanager
+def _within(parent: str) -> Iterator[None]:
+    try:
+        yield
+    except FieldError as error:
+        raise FieldError(".".join(filter(None, (parent, error.field))), str(error)) from error

@@ -1,0 +1,50 @@
+"""What a server counts, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from runtime.serving.jobs import Done
+from runtime.stats import Stats
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+
+
+class Metrics:
+    """Counters of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.waiting = Gauge("realcompo_queue_length", "Requests that wait.", registry=registry)
+        self.drawing = Gauge("realcompo_drawing_images", "Images of the run under way.", registry=registry)
+        self.answers = Counter(
+            "realcompo_answers", "Requests to draw, by the status of the answer.", ["status"], registry=registry
+        )
+        self.refusals = Counter(
+            "realcompo_refusals", "Requests to draw that were refused.", ["reason"], registry=registry
+        )
+        self.images = Counter("realcompo_images", "Images drawn for those who stayed.", registry=registry)
+        self.batch_images = Histogram("realcompo_batch_images", "Images of a run.", buckets=COUNTS, registry=registry)
+        self.batch_requests = Histogram(
+            "realcompo_batch_requests", "Requests of a run.", buckets=COUNTS, registry=registry
+        )
+        self.stages = Histogram(
+            "realcompo_stage_seconds", "Seconds by stage of a run.", ["stage"], buckets=SECONDS, registry=registry
+        )
+        self.wait = Histogram(
+            "realcompo_wait_seconds", "Seconds that a request waited for its run.", buckets=SECONDS, registry=registry
+        )
+        self.rows = Counter("realcompo_rows", "Rows that an engine evaluated.", ["engine"], registry=registry)
+        self.skipped = Counter(
+            "realcompo_skipped_updates", "Coefficients' updates whose gradient was not finite.", registry=registry
+        )
+
+    def count_run(self, stats: Stats, results: list[Done]) -> None:
+        self.images.inc(sum(len(done.images) for done in results))
+        self.skipped.inc(stats.skipped_updates)
+        for stage, seconds in stats.seconds.items():
+            self.stages.labels(stage).observe(seconds)
+        for role, rows in stats.rows.items():
+            self.rows.labels(role).inc(rows)
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
