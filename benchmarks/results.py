@@ -1,6 +1,7 @@
 """How every benchmark hands over what it found: the last line of stdout, and a file for `report`."""
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -18,10 +19,23 @@ def hand_over(benchmark: str, found: dict[str, Any], machine: dict[str, Any], fi
         machine: `machine.describe()` from before the work, for its load says who else was at work.
         file: the `--json` option.
     """
-    result = {"benchmark": benchmark, "command": command_line(), "machine": machine, **found}
+    result = without_nan({"benchmark": benchmark, "command": command_line(), "machine": machine, **found})
     if file:
         write_file(file, json.dumps(result, indent=1).encode() + b"\n")
     print(json.dumps(result))
+
+
+def without_nan(value: Any) -> Any:
+    """None for each number that is none, such as the mean of nothing: JSON has no NaN and no infinity."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: without_nan(one) for key, one in value.items()}
+        case list() | tuple():
+            return [without_nan(one) for one in value]
+        case _:
+            return value
 
 
 def command_line() -> str:

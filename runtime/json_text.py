@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from runtime.errors import FieldError, RealCompoError
+from runtime.messages import shown
 
 M = TypeVar("M", bound=BaseModel)
-LONGEST_NAME = 60  # characters of a field's name that an error shows
 UNION = ("int", "float", "str")  # what pydantic adds to the place of a value that may be either
 MOST_DIGITS = 300  # of an integer: a float has no more
 
@@ -80,7 +80,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise RealCompoError(f"{_cut(name)}: given twice in one object; leave one")
+            raise RealCompoError(f"{_printable(name)}: given twice in one object; leave one")
         found[name] = value
     return found
 
@@ -92,18 +92,18 @@ def _no_number(constant: str) -> NoReturn:
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):
-        raise _bad(f"{_cut(number)} is too large a number")
+        raise _bad(f"{shown(number)} is too large a number")
     return value
 
 
 def _short_integer(number: str) -> int:
     if len(number) > MOST_DIGITS:
-        raise _bad(f"{_cut(number)} is too large a number")
+        raise _bad(f"{shown(number)} is too large a number")
     return int(number)
 
 
 def _field(error: ErrorDetails) -> str:
-    return ".".join(_cut(str(part)) for part in error["loc"] if part not in UNION)
+    return ".".join(_printable(str(part)) for part in error["loc"] if part not in UNION)
 
 
 def _problem(error: ErrorDetails, model: type[BaseModel]) -> str:
@@ -119,5 +119,6 @@ def _names(schema: dict[str, Any]) -> Iterator[str]:
         yield from _names(inner)
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}..."
+def _printable(name: str) -> str:
+    """A name may be anything, such as spaces alone."""
+    return shown(name) or repr(name)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from benchmarks.serving.process import Served
 
+IDLE = 20.0  # seconds after which a kept connection is opened anew: the server closes it after 30
 CLIENTS = 256  # at most at the same time; each has a connection that it keeps
 LOST = 0  # the status of a request whose connection broke
 HEADERS = {"Content-Type": "application/json"}
@@ -27,6 +28,7 @@ class Reply:
     seed: int
     status: int
     seconds: float  # for the client
+    ended: float = 0.0  # on the clock of `time.perf_counter`
     run: float = 0.0  # seconds of the run, as the server says
     batch: int = 0
     digest: str = ""  # of the pixels
@@ -48,12 +50,14 @@ class Clients:
         except (OSError, HTTPException):
             self._own.connection = None
             return Reply(seed, LOST, time.perf_counter() - started)
-        seconds = time.perf_counter() - started
+        ended = self._own.used = time.perf_counter()
         if status != 200:
-            return Reply(seed, status, seconds)
+            return Reply(seed, status, ended - started, ended)
         answer = json.loads(text)
         run = sum(answer["seconds"].values())
-        return Reply(seed, status, seconds, run, answer["batch"], digest_of(answer["data"][0]["b64_json"]))
+        return Reply(
+            seed, status, ended - started, ended, run, answer["batch"], digest_of(answer["data"][0]["b64_json"])
+        )
 
     def in_turns(self, clients: int, seconds: float) -> list[Reply]:
         """Each client asks again once it is answered; replies of requests that were sent within that time."""
@@ -84,7 +88,7 @@ class Clients:
 
     def _post(self, body: dict[str, Any]) -> tuple[int, bytes]:
         connection: HTTPConnection | None = getattr(self._own, "connection", None)
-        if connection is None:
+        if connection is None or time.perf_counter() - self._own.used > IDLE:
             connection = self._own.connection = self._server.connect()
         connection.request("POST", "/v1/images/generations", json.dumps(body), HEADERS)
         response = connection.getresponse()

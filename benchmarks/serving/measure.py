@@ -124,10 +124,9 @@ def _saturated(
         until, calls = time.perf_counter() + settings.seconds, list[float]()
         while time.perf_counter() < until:
             calls.append(library.seconds(settings.max_batch))
-        started = time.perf_counter()
         replies = clients.in_turns(2 * settings.max_batch, settings.seconds)
-        pairs.append((len(replies) / (time.perf_counter() - started), settings.max_batch / fmean(calls)))
         _check(replies, wanted)
+        pairs.append((steady_throughput(replies, settings.max_batch), settings.max_batch / fmean(calls)))
         batches += [reply.batch for reply in replies]
     return {
         "throughput": median(served for served, _ in pairs),
@@ -143,6 +142,12 @@ def _rate(clients: Clients, share: float, throughput: float, settings: Settings,
     return {"share": share, "rate": share * throughput, **summary(replies)}
 
 
+def steady_throughput(replies: Sequence[Reply], first: int) -> float:
+    """Images a second, of what came after the first: those are drawn before all clients are there."""
+    ends = sorted(reply.ended for reply in replies)
+    return (len(ends) - first) / (ends[-1] - ends[first - 1])
+
+
 def _check(replies: Sequence[Reply], wanted: dict[int, str]) -> None:
     """Raises: RealCompoError: below saturation, a request that is not drawn as the library draws it."""
     for reply in replies:
@@ -155,7 +160,8 @@ def _check(replies: Sequence[Reply], wanted: dict[int, str]) -> None:
 def summary(replies: Sequence[Reply]) -> dict[str, Any]:
     """Latencies in seconds are of those that were drawn."""
     drawn = [reply for reply in replies if reply.status == 200]
-    p50, p95, p99 = np.percentile([reply.seconds for reply in drawn] or [float("nan")], [50, 95, 99]).tolist()
+    seconds = [reply.seconds for reply in drawn]
+    p50, p95, p99 = np.percentile(seconds, [50, 95, 99]).tolist() if drawn else [None] * 3
     statuses = Counter(reply.status for reply in replies)
     return {
         "requests": len(replies),
@@ -166,7 +172,7 @@ def summary(replies: Sequence[Reply]) -> dict[str, Any]:
         "p50": p50,
         "p95": p95,
         "p99": p99,
-        "mean_batch": fmean([reply.batch for reply in drawn] or [float("nan")]),
+        "mean_batch": fmean(reply.batch for reply in drawn) if drawn else None,
     }
 
 
@@ -175,7 +181,7 @@ def _overload(
 ) -> dict[str, Any]:
     """Far more than can be drawn: who is accepted must get the right picture, and memory must not grow."""
     report(f"{OVERLOAD} times the throughput for {settings.overload:g} s")
-    resident: list[int] = []
+    resident = [server.resident]
     replies = clients.at_rate(OVERLOAD * throughput, settings.overload, lambda: resident.append(server.resident))
     settled = resident[int(SETTLED * len(resident)) :]
     started = time.perf_counter()
@@ -184,8 +190,8 @@ def _overload(
         "rate": OVERLOAD * throughput,
         **summary(replies),
         "wrong": sum(reply.status == 200 and reply.digest != wanted[reply.seed] for reply in replies),
-        "memory_growth": max(settled) / min(settled) - 1 if settled else float("nan"),
-        "resident_mib": resident[-1] / 2**20 if resident else float("nan"),
+        "memory_growth": max(settled) / min(settled) - 1,
+        "resident_mib": resident[-1] / 2**20,
         "recovery_seconds": time.perf_counter() - started - alone.run,
         "recovered": alone.status == 200,
     }

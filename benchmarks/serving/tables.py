@@ -62,6 +62,10 @@ def _row(name: str, load: Mapping[str, Any]) -> tuple[str, ...]:
         f"{load['drawn']}",
         f"{load['refused']}",
         f"{load['lost']}, {load['others']}",
-        *(f"{load[name]:.3f}" for name in ("p50", "p95", "p99")),
-        f"{load['mean_batch']:.1f}",
+        *(_number(load[name], 3) for name in ("p50", "p95", "p99")),
+        _number(load["mean_batch"], 1),
     )
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -1,6 +1,7 @@
 """A study as pictures: what the figures of the result look like, what models looked at, and what was drawn."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ SOURCES = {"noised": "noised pictures", "drawing": "while drawing"}
 TRUTHS = {"region": "", "found": ", where it is found"}
 MARKS = "osD^vP*X<>"
 MAP_SIDE = 1.25  # inches
+LINE = 30  # characters of a caption above a picture
 
 
 def draw_front(found: Result) -> bytes:
@@ -129,7 +131,7 @@ def draw_sheet(cases: Sequence[Case], rows: Mapping[str, Sequence[Image.Image]])
                 outline(axes, region, color, width=0.6)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
     for axes, case in zip(grid[0], cases, strict=True):
-        axes.set_title(case.prompt, fontsize=6.5, color=INK, wrap=True)
+        axes.set_title(fill(case.prompt, LINE), fontsize=6.5, color=INK)
     return figure
 
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 from benchmarks.serving.load import LOST, Reply
-from benchmarks.serving.measure import summary
+from benchmarks.serving.measure import steady_throughput, summary
 
 
 def test_summary_counts_every_reply_once() -> None:
@@ -17,6 +17,13 @@ def test_summary_counts_every_reply_once() -> None:
     assert (found["requests"], found["drawn"], found["refused"], found["lost"], found["others"]) == (105, 101, 2, 1, 1)
     assert (found["p50"], found["p95"], found["p99"]) == (50, 95, 99)  # of 0 to 100
     assert found["mean_batch"] == pytest.approx((51 * 1 + 50 * 2) / 101)
+
+
+def test_steady_throughput_leaves_out_the_first() -> None:
+    """One alone after 10 s, then 8 every 2 s: four a second."""
+    ends = [10.0, *(12.0 + 2 * (k // 8) for k in range(80))]
+    replies = [Reply(0, 200, 1.0, ended) for ended in ends]
+    assert steady_throughput(replies, 9) == pytest.approx(72 / 18)
 
 
 @pytest.mark.slow
