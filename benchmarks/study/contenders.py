@@ -7,7 +7,7 @@ from typing import Any
 from benchmarks.study.placebo import CHANGES
 from runtime.spatial.kind import SpatialKind
 
-SWITCHES = (0.2, 0.3, 0.4, 0.5, 0.6)  # of handing over, in shares of the steps
+SWITCHES = (0.1, 0.15, 0.2, 0.4, 0.6)  # of handing over, in shares of the steps; placement is decided early
 GATES_ON = (0.3, 0.5, 0.7)  # shares of the evaluations in which the spatial model is told of the layout
 WEIGHTS = (0.1, 0.25, 0.5, 0.75)  # of the spatial model
 SCALES = (1e5, 1e7)  # beside the paper's, 1e6
@@ -69,7 +69,7 @@ def _told_for_a_share(kind: SpatialKind) -> Iterator[Contender]:
 
 
 def _handing_over(steps: int) -> Iterator[Contender]:
-    switches = dict.fromkeys(round(share * steps) for share in SWITCHES)  # few steps have fewer
+    switches = dict.fromkeys(max(1, round(share * steps)) for share in SWITCHES)  # few steps have fewer
     for switch in switches:
         yield handing_over(switch / steps, steps)
 
