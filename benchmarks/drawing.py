@@ -18,23 +18,31 @@ class Sampling:
     sampler: str
     guidance_scale: float
     batch: int
+
+    def knobs(self) -> dict[str, Any]:
+        """Those of a call."""
+        return {"steps": self.steps, "sampler": self.sampler, "guidance_scale": self.guidance_scale}
+
+
+@dataclass(frozen=True)
+class SceneSampling(Sampling):
+    """What Tabletop's benchmarks let one choose besides."""
+
     coefficient_scale: float = 1e6
     update_every: int = 1
     regions: RegionKind = "box"
     form: str = "paper"
 
 
-def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling, **options: Any) -> Iterator[Output]:
+def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: SceneSampling, **options: Any) -> Iterator[Output]:
     """A batch of scenes after the other, from the same latents and coefficients whatever the options."""
     for start in range(0, len(scenes), sampling.batch):
         chunk = scenes[start : start + sampling.batch]
         yield pipe(
             [scene.caption for scene in chunk],
             layout=[layout_of(scene, sampling.regions) for scene in chunk],
-            steps=sampling.steps,
-            sampler=sampling.sampler,
-            guidance_scale=sampling.guidance_scale,
             **{
+                **sampling.knobs(),
                 "seed": start,
                 "form": sampling.form,
                 "coefficient_scale": sampling.coefficient_scale,

@@ -6,6 +6,7 @@ already, such as a gradient's to the forward model's.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,23 +28,23 @@ class _Place(NamedTuple):
 
 def stored_bytes(path: Path) -> int:
     """Of a graph with its external data."""
-    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in external_files(path))
+    names = {location.value for location in _locations(onnx.load(path, load_external_data=False))}
+    return path.stat().st_size + sum((path.parent / name).stat().st_size for name in names)
 
 
-def external_files(path: Path) -> set[str]:
-    """The names of the files that a graph's weights are in, besides its own."""
-    return {location.value for location in _locations(onnx.load(path, load_external_data=False))}
-
-
-def store_weights(graph: Path, data: Path, earlier: Iterable[Path] = ()) -> None:
+def store_weights(graph: Path, data: Path, earlier: Iterable[Path] = ()) -> set[str]:
     """Take the weights out of a graph: into the file `data` beside it, but for those that earlier graphs have, to whose
     files it refers then. The files that it referred to before are no longer of use to it.
 
     Args:
-        earlier: .onnx files; their external data will be in the folder that the graph's is in when it is loaded.
+        earlier: .onnx files, named by what they hold; their external data will be in the folder that the graph's is in
+            when it is loaded.
+
+    Returns:
+        The names of the files that it refers to now.
     """
     model = onnx.load(graph, load_external_data=False)
-    places = {digest: place for one in earlier for digest, place in _stored(one)}
+    places = {digest: place for one in earlier for digest, place in _stored(one).items()}
     with data.open("wb") as file:
         for weight in model.graph.initializer:
             content = _content(weight, graph.parent)
@@ -57,6 +58,7 @@ def store_weights(graph: Path, data: Path, earlier: Iterable[Path] = ()) -> None
                 file.write(content)
             _put_outside(weight, places[digest])
     graph.write_bytes(model.SerializeToString())
+    return {location.value for location in _locations(model)}
 
 
 def rename_external_data(path: Path, names: Mapping[str, str]) -> None:
@@ -67,11 +69,15 @@ def rename_external_data(path: Path, names: Mapping[str, str]) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _stored(graph: Path) -> Iterator[tuple[bytes, _Place]]:
-    """The hash and the place of each of a graph's external weights."""
-    for weight in onnx.load(graph, load_external_data=False).graph.initializer:
-        if place := _place(weight):
-            yield hashlib.sha256(_content(weight, graph.parent)).digest(), place
+@cache
+def _stored(graph: Path) -> Mapping[bytes, _Place]:
+    """The place of each of a graph's external weights, by its hash: every later graph of a build asks for it."""
+    weights = onnx.load(graph, load_external_data=False).graph.initializer
+    return {
+        hashlib.sha256(_content(weight, graph.parent)).digest(): place
+        for weight in weights
+        if (place := _place(weight))
+    }
 
 
 def _place(weight: TensorProto) -> _Place | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from export.checkpoints.prepare import CONVERTED, LORAS, RANDOM_WEIGHTS, SINGLE_FILES
-from export.external_data import external_files, rename_external_data, store_weights
+from export.external_data import rename_external_data, store_weights
 from runtime.bundle.manifest import (
     MANIFEST,
     EngineSpec,
@@ -61,10 +61,9 @@ def store_graph(
     """
     graph, *before = files
     own, there = graph.with_name(f"{role}.weights"), list(earlier)
-    store_weights(graph, own, [(folder or graph.parent) / engine.graph[0].name for engine in there])
+    used = store_weights(graph, own, [(folder or graph.parent) / engine.graph[0].name for engine in there])
     for file in before:
         file.unlink()
-    used = external_files(graph)
     published = {file.name: file for engine in there for file in engine.graph if file.name in used}
     weights = [_renamed(own, f"{role}-", ".onnx.data")] if own.name in used else []
     if weights:

@@ -161,23 +161,6 @@ class RealCompo:
         with self._turns.join(), torch.no_grad(), self._streams.own():
             return self._decode(latents, Stats())
 
-    def _read(
-        self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str],
-        layout: Layout | Sequence[Layout] | None,
-        num_images: int | Sequence[int],
-        knobs: Mapping[str, Any],
-    ) -> tuple[Request, Options, Course]:
-        request = make_request(prompt, negative_prompt, layout, num_images)
-        options, strengths = read_knobs(knobs, self._kind)
-        course = self._plan(options, strengths)
-        if layout is None and options.needs_layout:
-            raise RealCompoError(
-                f"gradient={options.gradient!r} needs a layout; only gradient='text_to_image' does without"
-            )
-        return request, options, course
-
     def region_maps(
         self, prompt: str | Sequence[str], *, layout: Layout | Sequence[Layout], latents: Tensor, timestep: float
     ) -> dict[Model, Tensor]:
@@ -214,6 +197,23 @@ class RealCompo:
             RealCompoError: no study has been stored in this bundle.
         """
         return preset_knobs("recommended", self.manifest, given)
+
+    def _read(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str],
+        layout: Layout | Sequence[Layout] | None,
+        num_images: int | Sequence[int],
+        knobs: Mapping[str, Any],
+    ) -> tuple[Request, Options, Course]:
+        request = make_request(prompt, negative_prompt, layout, num_images)
+        options, strengths = read_knobs(knobs, self._kind)
+        course = self._plan(options, strengths)
+        if layout is None and options.needs_layout:
+            raise RealCompoError(
+                f"gradient={options.gradient!r} needs a layout; only gradient='text_to_image' does without"
+            )
+        return request, options, course
 
     def _plan(self, options: Options, strengths: Any) -> Course:
         table = make_table(options.sampler, options.steps, self.manifest.scheduler)

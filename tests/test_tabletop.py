@@ -15,7 +15,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 
-from benchmarks.drawing import Sampling
+from benchmarks.drawing import SceneSampling
 from benchmarks.quality.measure import score_mode
 from benchmarks.tabletop.layouts import RegionKind
 from benchmarks.tabletop.scenes import held_out_scenes
@@ -155,7 +155,7 @@ def test_images_are_the_vae_s(tabletop: RealCompo, stock):
 
 def test_the_pair_places_and_shades_as_it_was_trained_to(tabletop: RealCompo):
     """Far below the README's figures, which 200 scenes and 50 steps give: this guards against a broken path."""
-    scenes, sampling = held_out_scenes(24), Sampling(steps=15, sampler="dpm++2m", guidance_scale=2.5, batch=12)
+    scenes, sampling = held_out_scenes(24), SceneSampling(steps=15, sampler="dpm++2m", guidance_scale=2.5, batch=12)
     text = score_mode(tabletop, scenes, "text_to_image", sampling)["overall"]
     spatial = score_mode(tabletop, scenes, "spatial", sampling)["overall"]
     assert text.object_recall > 0.7 and spatial.in_box > 0.5
@@ -166,5 +166,5 @@ def test_the_pair_places_and_shades_as_it_was_trained_to(tabletop: RealCompo):
 @pytest.mark.parametrize("regions", ["mask", "keypoints"])
 def test_regions_of_other_kinds_place_too(tabletop: RealCompo, regions: RegionKind):
     """The balancer's and GLIGEN's boxes come from silhouettes, or from their outermost points."""
-    sampling = Sampling(steps=15, sampler="dpm++2m", guidance_scale=2.5, batch=8, regions=regions)
+    sampling = SceneSampling(steps=15, sampler="dpm++2m", guidance_scale=2.5, batch=8, regions=regions)
     assert score_mode(tabletop, held_out_scenes(8), "exact", sampling)["overall"].in_box > 0.4

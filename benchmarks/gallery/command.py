@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.drawing import Sampling
+from benchmarks.drawing import SceneSampling
 from benchmarks.figures import as_png
 from benchmarks.gallery.figures import draw_gallery
 from benchmarks.gallery.measure import draw_row
@@ -38,7 +38,7 @@ def gallery(
     """Draw a scene with each model alone and with RealCompo, one row for each bundle."""
     with plain_errors():
         before, chosen = machine.describe(), held_out_scenes(scene + 1)[scene]
-        sampling, rows = Sampling(steps, sampler, guidance_scale, 1, coefficient_scale), []
+        sampling, rows = SceneSampling(steps, sampler, guidance_scale, 1, coefficient_scale), []
         with Console(stderr=True).status("drawing") as status:
             for given in bundle:
                 status.update(f"drawing with {given}")

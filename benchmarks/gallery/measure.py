@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.drawing import Sampling, outputs
+from benchmarks.drawing import SceneSampling, outputs
 from benchmarks.tabletop.layouts import RegionKind, layout_of
 from benchmarks.tabletop.scenes import Scene
 from runtime import Layout, RealCompo
@@ -29,7 +29,7 @@ class Row:
     outlined: bool  # whether the regions themselves are what is given
 
 
-def draw_row(bundle: Path, scene: Scene, sampling: Sampling, seed: int) -> Row:
+def draw_row(bundle: Path, scene: Scene, sampling: SceneSampling, seed: int) -> Row:
     """Every picture from the same latents.
 
     Raises:

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.drawing import Sampling
+from benchmarks.drawing import SceneSampling
 from benchmarks.gradients.figures import draw
 from benchmarks.gradients.measure import measure
 from benchmarks.gradients.tables import grids
@@ -33,7 +33,7 @@ def gradients(
     """Compare cheap gradients with the exact one: the loss over whole runs, and directions from the same states."""
     with plain_errors():
         before = machine.describe()
-        sampling = Sampling(steps, sampler, guidance_scale, batch, coefficient_scale)
+        sampling = SceneSampling(steps, sampler, guidance_scale, batch, coefficient_scale)
         with Console(stderr=True).status("loading the bundle") as status:
             found = measure(bundle, scenes, sampling, status.update)
         show(grids(found))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.drawing import Sampling, outputs
+from benchmarks.drawing import SceneSampling, outputs
 from benchmarks.eager.realcompo import EagerRealCompo
 from benchmarks.gradients.shortcuts import shortcut_and_exact
 from benchmarks.tabletop.scenes import Scene, held_out_scenes
@@ -47,7 +47,7 @@ class Agreement:
 
 
 def measure(
-    bundle: Path, count: int, sampling: Sampling, report: Callable[[str], None] = lambda what: None
+    bundle: Path, count: int, sampling: SceneSampling, report: Callable[[str], None] = lambda what: None
 ) -> dict[str, Any]:
     """The fields of the JSON result, from `count` held-out scenes.
 
@@ -77,7 +77,7 @@ def open_eager(bundle: Path, manifest: Manifest) -> EagerRealCompo:
     )
 
 
-def losses_over_steps(pipe: RealCompo, scenes: Sequence[Scene], run: Run, sampling: Sampling) -> Losses:
+def losses_over_steps(pipe: RealCompo, scenes: Sequence[Scene], run: Run, sampling: SceneSampling) -> Losses:
     """The attention loss a region, at each evaluation before its update, as a mean over all regions.
 
     It is that of both models' maps mixed by their weights, whatever moves the coefficients, so that runs compare.
@@ -87,7 +87,7 @@ def losses_over_steps(pipe: RealCompo, scenes: Sequence[Scene], run: Run, sampli
     return [float(sum(step.loss.sum() for step in evaluation)) / regions for evaluation in zip(*traces, strict=True)]
 
 
-def agreements(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling) -> list[Agreement]:
+def agreements(pipe: RealCompo, scenes: Sequence[Scene], sampling: SceneSampling) -> list[Agreement]:
     """Each stand-in's gradient beside the exact one, both from the states of a run whose coefficients stay."""
     still = replace(sampling, coefficient_scale=0.0)
 
@@ -107,7 +107,7 @@ def agreements(pipe: RealCompo, scenes: Sequence[Scene], sampling: Sampling) -> 
     return [*(_compare(name, gradient, exact) for name, gradient in found.items()), *stale]
 
 
-def shortcut_agreement(eager: EagerRealCompo, scenes: Sequence[Scene], sampling: Sampling) -> Agreement:
+def shortcut_agreement(eager: EagerRealCompo, scenes: Sequence[Scene], sampling: SceneSampling) -> Agreement:
     """The gradient past all branches beside the exact one, in eager PyTorch."""
     return _compare("past all branches", *shortcut_and_exact(eager, scenes, sampling))
 

@@ -16,14 +16,16 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from benchmarks.drawing import Sampling
+from benchmarks.drawing import SceneSampling
 from benchmarks.eager.realcompo import EagerRealCompo
 from benchmarks.eager.settings import Settings
 from benchmarks.tabletop.layouts import layout_of
 from benchmarks.tabletop.scenes import Scene
 
 
-def shortcut_and_exact(eager: EagerRealCompo, scenes: Sequence[Scene], sampling: Sampling) -> tuple[Tensor, Tensor]:
+def shortcut_and_exact(
+    eager: EagerRealCompo, scenes: Sequence[Scene], sampling: SceneSampling
+) -> tuple[Tensor, Tensor]:
     """Both gradients (evaluations that update, images, 2hw), from the states of a DDIM run whose coefficients stay."""
     settings = Settings(sampling.steps, sampling.guidance_scale, sampler="ddim", coefficient_scale=0.0)
     shortcut, exact = zip(

@@ -1,6 +1,6 @@
 """What a prompt asks of a layout, and how a layout does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,19 @@ class Case(Protocol):
     def figures(self, layout: Layout) -> Figures:
         """The rule's figures; an empty layout stands for a planner that gave none."""
         ...
+
+
+@dataclass(frozen=True)
+class Counts:
+    """So many of each object; subclasses have their benchmarks' rules."""
+
+    prompt: str
+    type: str
+    objects: Sequence[tuple[str, int]]
+
+    @property
+    def asked(self) -> str:
+        return ", ".join(f"{count} {name}" for name, count in self.objects)
 
 
 @dataclass(frozen=True)

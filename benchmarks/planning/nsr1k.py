@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from benchmarks.planning.cases import Figures
+from benchmarks.planning.cases import Counts, Figures
 from runtime.layouts.geometry import Box
 from runtime.layouts.layout import Layout, Region
 from runtime.text.plurals import singular
@@ -20,20 +20,12 @@ BESIDE = {"left", "right"}
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(Counts):
     """So many of each object.
 
     In a comparison the first count must be right and the second more, fewer or as many. Precision, recall, intersection
     over union and mean absolute error are of all other types.
     """
-
-    prompt: str
-    type: str
-    objects: Sequence[tuple[str, int]]
-
-    @property
-    def asked(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in self.objects)
 
     def figures(self, layout: Layout) -> Figures:
         found = Counter(self._category(region.phrase) for region in layout.regions)

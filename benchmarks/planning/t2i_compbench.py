@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.planning.cases import Figures
+from benchmarks.planning.cases import Counts, Figures
 from runtime.layouts.geometry import Box
 from runtime.layouts.layout import Layout, Region
 from runtime.text.plurals import singular
@@ -63,16 +63,8 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Numeracy:
+class Numeracy(Counts):
     """As many regions of each object as the prompt says."""
-
-    prompt: str
-    type: str
-    objects: Sequence[tuple[str, int]]
-
-    @property
-    def asked(self) -> str:
-        return ", ".join(f"{count} {name}" for name, count in self.objects)
 
     def figures(self, layout: Layout) -> Figures:
         met = [sum(_is(region, name) for region in layout.regions) == count for name, count in self.objects]

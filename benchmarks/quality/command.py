@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import machine
-from benchmarks.drawing import Sampling
+from benchmarks.drawing import SceneSampling
 from benchmarks.grids import show
 from benchmarks.options import CoefficientScale, Form, GuidanceScale, JsonFile, Sampler, Steps, UpdateEvery
 from benchmarks.quality.measure import MODES, as_row, measure
@@ -44,7 +44,7 @@ def quality(
     """Score each way of combining the models on scenes with layouts: what is there, where, and how realistic."""
     with plain_errors():
         before = machine.describe()
-        sampling = Sampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every, regions, form)
+        sampling = SceneSampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every, regions, form)
         rows, modes = [], mode or list(MODES)
         with Console(stderr=True).status("loading the bundle") as status:
             for name, scores in measure(bundle, scenes, modes, sampling):

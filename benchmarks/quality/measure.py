@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.drawing import Sampling, outputs
+from benchmarks.drawing import SceneSampling, outputs
 from benchmarks.tabletop.scenes import CATEGORIES, Scene, held_out_scenes
 from benchmarks.tabletop.score import Scores, mean_scores, score_image
 from runtime import RealCompo
@@ -14,7 +14,7 @@ from runtime import RealCompo
 MODES = ("text_to_image", "spatial", "handover", "fixed:0.5", "none", "surrogate", "exact")
 
 
-def score_mode(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sampling) -> dict[str, Scores]:
+def score_mode(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: SceneSampling) -> dict[str, Scores]:
     """Mean scores by category, and over all of them as `overall`."""
     drawn = outputs(pipe, scenes, sampling, gradient=mode)
     images = [np.asarray(image) / 255 for output in drawn for image in output.images]
@@ -27,7 +27,7 @@ def score_mode(pipe: RealCompo, scenes: Sequence[Scene], mode: str, sampling: Sa
 
 
 def measure(
-    bundle: Path, count: int, modes: Sequence[str], sampling: Sampling
+    bundle: Path, count: int, modes: Sequence[str], sampling: SceneSampling
 ) -> Iterator[tuple[str, dict[str, Scores]]]:
     """(mode, scores by category) of each mode, as soon as it is known."""
     pipe, scenes = RealCompo.load(bundle), held_out_scenes(count)

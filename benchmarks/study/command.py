@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks import machine
+from benchmarks.drawing import Sampling
 from benchmarks.grids import Result, show
 from benchmarks.options import GuidanceScale, JsonFile, Sampler, Steps
 from benchmarks.results import command_line, hand_over
 from benchmarks.study import tabletop
 from benchmarks.study.cases import Case, read_cases
-from benchmarks.study.drawing import Sampling, Studio
+from benchmarks.study.drawing import Studio
 from benchmarks.study.measure import as_json, pictures_of
 from benchmarks.study.measure import study as carry_out
 from benchmarks.study.pictures import write_pictures

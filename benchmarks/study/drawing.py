@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.drawing import Sampling
 from benchmarks.engines import differentiators, predictors
 from benchmarks.results import write_file
 from benchmarks.study.cases import Case
@@ -26,20 +27,6 @@ from runtime.spatial import kind_of
 
 RECORD = "drawn.json"
 Advance = Callable[[int], None]  # told of so many pictures more
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How every contender draws."""
-
-    steps: int
-    sampler: str
-    guidance_scale: float
-    batch: int
-
-    def knobs(self) -> dict[str, Any]:
-        """Those of a call."""
-        return {"steps": self.steps, "sampler": self.sampler, "guidance_scale": self.guidance_scale}
 
 
 @dataclass(frozen=True)

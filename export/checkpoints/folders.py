@@ -136,10 +136,6 @@ class Checkpoint:
         files = [self.place(component) / "config.json", *self.weights(component)[1]]
         return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
 
-    def stored_type(self, component: Component) -> torch.dtype:
-        """What a component's weights are stored in, going by the first."""
-        return next(iter(open_weights(self, component).values()))().dtype
-
     def fp32_bytes(self, component: Component, prefixes: tuple[str, ...]) -> int:
         """The size in fp32 of those of a component's weights whose names start with one of `prefixes`."""
         headers = (read_header(file) for file in self.weights(component)[1])

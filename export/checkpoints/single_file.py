@@ -18,7 +18,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from export.checkpoints.files import check_kind, identify
 from export.checkpoints.folders import component_folder, find_checkpoint, no_progress_bar, open_weights
 from export.checkpoints.original_names import Weights, grounding_renamed, read_component, read_grounding, renamed
-from export.checkpoints.pickles import as_safetensors, digest_of
+from export.checkpoints.pickles import as_safetensors, converted_place, digest_of
 from export.checkpoints.places import CONTROLNET, GLIGEN, TEXT_TO_IMAGE, Place
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
 from export.checkpoints.source import hub_source, is_pickle, is_weights
@@ -146,7 +146,8 @@ def _convert_control(control: Control, pair: Pair, places: _Places, report: Repo
 
 def _safe(file: Path, wanted: Place, places: _Places, report: Report) -> Path:
     """The file as safetensors, if it is what is wanted: only now can that be told of pickles, and of a hub's files."""
-    check_kind(identify(file), wanted)
+    safe = converted_place(file, places.safetensors) if is_pickle(file) else file
+    check_kind(replace(identify(safe if safe.is_file() else file), path=file), wanted)
     return as_safetensors(file, places.safetensors, report) if is_pickle(file) else file
 
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations, pairwise, permutations, product
 
 from runtime.layouts.geometry import Box
+from runtime.planners.cells import MARGIN, cell_of, fit, part_of, rounded, split
 from runtime.planners.order import Order
 from runtime.planners.relations import Group, Kind, Nests, Relation, Side, contradiction
+from runtime.planners.stacks import Stacks
 
 CANVAS: Box = (0.04, 0.04, 0.96, 0.96)
-MARGIN = 0.06  # of a cell, on each side of its box
-SLIMMEST = 1.3  # at most, one side of a box to the other
 FAR = 0.9  # size of what is behind something, to that
 STEP = 0.2  # by how much of its height what is behind something is higher
 APART = 0.75  # size of what is behind something where it may not overlap that
@@ -47,27 +47,6 @@ def place(groups: Sequence[Group], relations: Sequence[Relation]) -> list[Placed
     boxes = scene.place(list(range(len(groups))), CANVAS)
     layers = scene.layers()
     return [Placed(tuple(boxes[i]), layers[i]) for i in range(len(groups))]
-
-
-def split(count: int, area: Box, in_a_row: bool = False) -> list[Box]:
-    """`count` cells, row by row, as nearly square as can be; the last row's are wider if it has fewer."""
-    if in_a_row:
-        return [_cell(area, (i, count), (0, 1)) for i in range(count)]
-    x0, y0, x1, y1 = area
-    width, height = x1 - x0, y1 - y0
-
-    def slimness(rows: int) -> float:
-        aspect = (width / -(-count // rows)) / (height / rows)
-        return max(aspect, 1 / aspect)
-
-    rows = min(range(1, count + 1), key=slimness)
-    columns = -(-count // rows)
-    rows = -(-count // columns)  # some of those asked for may be empty
-    cells = []
-    for row in range(rows):
-        in_row = min(columns, count - row * columns)
-        cells += [_cell(area, (column, in_row), (row, rows)) for column in range(in_row)]
-    return cells
 
 
 Boxes = dict[int, list[Box]]  # of each group
@@ -129,10 +108,9 @@ class _Scene:
             for kind in kinds:
                 some = {j: shares[j][k] for j in inner if shares[j][k] and self._nests.kind(self._child(j, i)) == kind}
                 single = sum(count for j, count in some.items() if self._nests.host(j) == i) == 1
-                for j, placed in (
-                    self.place(list(some), _part(box, _room(kind, kinds, single)), some) if some else {}
-                ).items():
-                    found.setdefault(j, []).extend(placed)
+                placed = self.place(list(some), part_of(box, _room(kind, kinds, single)), some) if some else {}
+                for j, its in placed.items():
+                    found.setdefault(j, []).extend(its)
         return found
 
     def _child(self, j: int, i: int) -> int:
@@ -152,7 +130,7 @@ class _Scene:
     def _place_component(self, groups: Mapping[int, Group], relations: Sequence[Relation], area: Box) -> Boxes:
         """Boxes of the groups in the cells of a grid; those that nothing puts apart share one."""
         inner = [r for r in relations if r.first in groups]
-        stacks = _Stacks(groups, inner, self._groups)
+        stacks = Stacks(groups, inner, self._groups)
         cells = _cells(stacks, area)
         boxes: Boxes = {}
         for stack, cell in zip(stacks.members, cells, strict=True):
@@ -164,62 +142,6 @@ class _Scene:
                 (i,) = stack
                 boxes[i] = _objects(i, groups[i], stacks.said, cell)
         return boxes
-
-
-class _Stacks:
-    """Groups that share a cell because one is in front of another; most are alone in theirs."""
-
-    def __init__(self, groups: Mapping[int, Group], relations: Sequence[Relation], names: Sequence[Group]) -> None:
-        self.groups, self.names = groups, names
-        self.members = [[i] for i in groups]
-        self.overlaps: list[tuple[int, int]] = []
-        self.said = [r for r in relations if r.kind != "in front of"]
-        for relation in relations:
-            if relation.kind == "in front of":
-                self._join(relation)
-
-    def index(self, i: int) -> int:
-        return next(k for k, stack in enumerate(self.members) if i in stack)
-
-    def by_depth(self, stack: Sequence[int]) -> list[list[int]]:
-        """The stack's groups, the nearest first."""
-        ranks = self._depth().ranks()
-        order = list(self.groups)
-        return [
-            [i for i in stack if ranks[order.index(i)] == rank]
-            for rank in sorted({ranks[order.index(i)] for i in stack})
-        ]
-
-    def _join(self, relation: Relation) -> None:
-        """Put two stacks into one, unless something was said of how they lie beside each other."""
-        first, second = self.index(relation.first), self.index(relation.second)
-        order = self._depth()
-        keys = list(self.groups)
-        if not order.put_before(keys.index(relation.first), keys.index(relation.second)):
-            raise contradiction(self.names, relation)
-        if first != second and self._are_apart(first, second):
-            self.said.append(relation)
-            return
-        self.overlaps.append((relation.first, relation.second))
-        if first != second:
-            self.members[first] = self.members[first] + self.members[second]
-            del self.members[second]
-
-    def _depth(self) -> Order:
-        order, keys = Order(len(self.groups)), list(self.groups)
-        for front, back in self.overlaps:
-            order.put_before(keys.index(front), keys.index(back))
-        return order
-
-    def _are_apart(self, a: int, b: int) -> bool:
-        """Whether the relations lead from one stack to another, by whatever way: they may then lie anywhere."""
-        reached, latest = {a}, {a}
-        while latest:
-            pairs = [(self.index(r.first), self.index(r.second)) for r in self.said]
-            latest = {q for p, q in pairs if p in latest} | {p for p, q in pairs if q in latest}
-            latest -= reached
-            reached |= latest
-        return b in reached
 
 
 def _room(kind: Kind, kinds: AbstractSet[Kind], single: bool) -> Box:
@@ -241,7 +163,7 @@ def _components(groups: Mapping[int, Group], relations: Sequence[Relation]) -> l
     return [sorted(members) for i, members in together.items() if i == min(members)]
 
 
-def _cells(stacks: _Stacks, area: Box) -> list[Box]:
+def _cells(stacks: Stacks, area: Box) -> list[Box]:
     """A cell of the area for each stack."""
     relations = [replace(r, first=stacks.index(r.first), second=stacks.index(r.second)) for r in stacks.said]
     sides = [frozenset[Side]().union(*(stacks.groups[i].sides for i in stack)) for stack in stacks.members]
@@ -253,7 +175,7 @@ def _cells(stacks: _Stacks, area: Box) -> list[Box]:
     for place in sorted(set(places)):
         sharers = [k for k, its in enumerate(places) if its == place]
         stand = any(r.kind == "on top of" and r.first in sharers for r in relations)
-        cell = _cell(area, (place[0], across), (place[1], down))
+        cell = cell_of(area, (place[0], across), (place[1], down))
         cells |= zip(sharers, split(len(sharers), cell, in_a_row=stand), strict=True)
     return [cells[k] for k in range(len(places))]
 
@@ -343,32 +265,19 @@ def _center(
     return [rank + shift for rank in ranks], total
 
 
-def _cell(area: Box, column: tuple[int, int], row: tuple[int, int]) -> Box:
-    """The i-th of n equal columns, and the i-th of n equal rows, of an area."""
-    (i, columns), (j, rows) = column, row
-    return _part(area, (i / columns, j / rows, (i + 1) / columns, (j + 1) / rows))
-
-
-def _part(area: Box, part: Box) -> Box:
-    """A part in fractions of an area."""
-    x0, y0, x1, y1 = area
-    width, height = x1 - x0, y1 - y0
-    return x0 + part[0] * width, y0 + part[1] * height, x0 + part[2] * width, y0 + part[3] * height
-
-
 def _overlapping(ranks: Sequence[Sequence[int]], groups: Mapping[int, Group], cell: Box) -> Boxes:
     """Boxes of groups that overlap, the nearest first: each rank higher and smaller than the one in front of it."""
-    area, boxes = _fit(cell, 0.5, False, 1.0), {}
+    area, boxes = fit(cell, 0.5, False, 1.0), {}
     front = 1 / (1 + STEP * (len(ranks) - 1))  # size of the nearest, to the area
     for rank, members in enumerate(ranks):
         top, size = (len(ranks) - 1 - rank) * STEP * front, FAR**rank
         across = (1 - size) / 2
-        place = _part(area, (across, top, 1 - across, top + size * front))
+        place = part_of(area, (across, top, 1 - across, top + size * front))
         for i, part in zip(members, split(len(members), place, in_a_row=True), strict=True):
             cells = split(groups[i].count, part)
             margin = MARGIN if len(members) > 1 else 0.0
-            whole = _rounded(_part(part, (margin, 0, 1 - margin, 1)))  # as high as what stands beside it
-            boxes[i] = [whole] if len(cells) == 1 else [_fit(one, 0.0 if rank else 1.0, False, 1.0) for one in cells]
+            whole = rounded(part_of(part, (margin, 0, 1 - margin, 1)))  # as high as what stands beside it
+            boxes[i] = [whole] if len(cells) == 1 else [fit(one, 0.0 if rank else 1.0, False, 1.0) for one in cells]
     return boxes
 
 
@@ -380,19 +289,4 @@ def _objects(i: int, group: Group, relations: Sequence[Relation], cell: Box) -> 
     is_near, is_far = "in front of" in as_first, "in front of" in as_second
     down = 0.5 + 0.5 * (stands or is_far) - 0.5 * (carries or is_near)
     parts = split(group.count, cell, in_a_row=stands)
-    return [_fit(part, down, carries, APART if is_far else 1.0) for part in parts]
-
-
-def _fit(cell: Box, down: float, fills_width: bool, scale: float) -> Box:
-    """A box in a cell, `down` of the free height from its top; not too slim, unless it is to fill the width."""
-    x0, y0, x1, y1 = cell
-    room_x, room_y = (1 - 2 * MARGIN) * (x1 - x0), (1 - 2 * MARGIN) * (y1 - y0)
-    width = scale * (room_x if fills_width else min(room_x, SLIMMEST * room_y))
-    height = scale * min(room_y, SLIMMEST * room_x)
-    left = (x0 + x1 - width) / 2
-    top = y0 + MARGIN * (y1 - y0) + down * (room_y - height)
-    return _rounded((left, top, left + width, top + height))
-
-
-def _rounded(box: Box) -> Box:
-    return tuple(round(edge, 4) for edge in box)  # type: ignore[return-value]
+    return [fit(part, down, carries, APART if is_far else 1.0) for part in parts]

@@ -185,7 +185,6 @@ async def _next(service: Service, job: Job, events: asyncio.Queue[Event]) -> Eve
 
 
 def _seconds_left(service: Service, job: Job) -> float:
-
     return job.accepted + service.settings.time_limit_seconds - time.monotonic()
 
 

@@ -34,10 +34,6 @@ class EngineThread:
     def is_alive(self) -> bool:
         return self._thread.is_alive() and self._failures < MOST_FAILURES
 
-    @property
-    def has_ended(self) -> bool:
-        return not self._thread.is_alive()
-
     def start(self) -> None:
         self._thread.start()
 

@@ -9,14 +9,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.drawing import Sampling
+from benchmarks.drawing import SceneSampling
 from benchmarks.gallery.figures import COLUMNS, draw_gallery
 from benchmarks.gallery.measure import draw_row
 from benchmarks.tabletop.layouts import layout_of
 from benchmarks.tabletop.scenes import held_out_scenes
 from runtime import RealCompo
 
-SAMPLING = Sampling(steps=5, sampler="dpm++2m", guidance_scale=2.5, batch=1)
+SAMPLING = SceneSampling(steps=5, sampler="dpm++2m", guidance_scale=2.5, batch=1)
 
 
 def test_a_row_is_what_the_models_draw(tabletop_bundle: Path) -> None:

@@ -8,13 +8,13 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.drawing import Sampling
+from benchmarks.drawing import SceneSampling
 from benchmarks.gradients.measure import RUNS, agreements, losses_over_steps, open_eager
 from benchmarks.gradients.shortcuts import shortcut_and_exact
 from benchmarks.tabletop.scenes import held_out_scenes
 from runtime import RealCompo
 
-SAMPLING = Sampling(steps=5, sampler="dpm++2m", guidance_scale=2.5, batch=4)
+SAMPLING = SceneSampling(steps=5, sampler="dpm++2m", guidance_scale=2.5, batch=4)
 
 
 def test_updates_lower_the_loss_only_once_they_begin(tabletop: RealCompo):

@@ -13,11 +13,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.drawing import Sampling
 from benchmarks.gradients.measure import open_eager
 from benchmarks.study import looking
 from benchmarks.study.cases import Case, read_cases
 from benchmarks.study.contenders import EXACT, Contender
-from benchmarks.study.drawing import Drawn, Sampling, Studio, batches
+from benchmarks.study.drawing import Drawn, Studio, batches
 from benchmarks.study.looking import TIMESTEPS, encode, in_each_layer, in_noised_pictures, open_vae, while_drawing
 from benchmarks.study.placebo import CHANGES
 from benchmarks.study.saving import save_recommended

@@ -14,8 +14,8 @@ from runtime import Layout, RealCompoError
 from runtime.layouts.writing import layout_json
 from runtime.planners import counts as written
 from runtime.planners import make_planner
+from runtime.planners.cells import split
 from runtime.planners.offline import plan
-from runtime.planners.placement import split
 from runtime.planners.vocabulary import MARKS
 from runtime.text.plurals import singular
 from runtime.text.tokens import PromptEncoder, mentions, region_tokens
