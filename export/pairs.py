@@ -67,19 +67,19 @@ _TABLE = (
         "tabletop",
         text_to_image=f"{_TABLETOP}/text_to_image",
         spatial=f"{_TABLETOP}/spatial",
-        about="the demo pair of this repository, 64x64 pixels",
+        about="the demo pair of this repository, 128x128 pixels",
     ),
     _controlled(
         "tabletop-segmentation",
         text_to_image=f"{_TABLETOP}/text_to_image",
         control=Control("segmentation", f"{_TABLETOP}/controlnet-segmentation"),
-        about="the demo model and a ControlNet of label maps, 64x64 pixels",
+        about="the demo model and a ControlNet of label maps, 128x128 pixels",
     ),
     _controlled(
         "tabletop-depth",
         text_to_image=f"{_TABLETOP}/text_to_image",
         control=Control("depth", f"{_TABLETOP}/controlnet-depth"),
-        about="the demo model and a ControlNet of depth maps, 64x64 pixels",
+        about="the demo model and a ControlNet of depth maps, 128x128 pixels",
     ),
     Pair(
         "sd15-gligen",

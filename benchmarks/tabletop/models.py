@@ -1,5 +1,7 @@
 """The Tabletop pair's models: a small Stable Diffusion 1.x and its GLIGEN twin, freshly initialised."""
 
+from typing import TypeVar
+
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
@@ -11,6 +13,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from benchmarks.tabletop.scenes import COLORS, KINDS, NUMBERS
+
+_Module = TypeVar("_Module", bound=torch.nn.Module)
 
 CONTEXT = 16  # tokens
 WIDTH = 64  # of text embeddings
@@ -44,6 +48,16 @@ def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         unk_token="<|unknown|>",
         model_max_length=CONTEXT,
     )
+
+
+def halve(module: _Module) -> _Module:
+    """In float16, in place, with 8 of its 10 bits of fraction: git, which compresses, keeps a fifth less."""
+    with torch.no_grad():
+        for tensor in (*module.half().parameters(), *module.buffers()):
+            if tensor.dtype == torch.float16:
+                fraction, exponent = torch.frexp(tensor.float())
+                tensor.copy_(torch.ldexp((fraction * 512).round() / 512, exponent))
+    return module
 
 
 def make_vae() -> AutoencoderKL:

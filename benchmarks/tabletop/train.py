@@ -242,17 +242,17 @@ def save_pair(
     plain = models.make_unet(grounded=False)
     plain.load_state_dict({key: text_to_image.state_dict()[key] for key in plain.state_dict()})
     pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
+        vae=models.halve(vae),
+        text_encoder=models.halve(text_encoder),
         tokenizer=models.wrap_tokenizer(models.make_tokenizer()),
-        unet=plain,
+        unet=models.halve(plain),
         scheduler=models.make_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype=torch.float16).save_pretrained(out / "text_to_image")
-    spatial.half().save_pretrained(out / "spatial" / "unet")
+    pipeline.save_pretrained(out / "text_to_image")
+    models.halve(spatial).save_pretrained(out / "spatial" / "unet")
 
 
 if __name__ == "__main__":

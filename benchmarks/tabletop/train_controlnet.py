@@ -16,6 +16,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from benchmarks.tabletop.controls import Kind, control_images, control_map
 from benchmarks.tabletop.data import BATCH, SCENES, SEED, Batch, draw, drop_captions, encode_scenes, scene_of
 from benchmarks.tabletop.fit import fit, one_cycle
+from benchmarks.tabletop.models import halve
 from benchmarks.tabletop.train import Denoiser, load_denoiser, load_vae, velocity_loss
 from runtime.cli import plain_errors
 
@@ -45,7 +46,7 @@ def main(
         count = steps or STEPS[kind]
         fit(f"controlnet-{kind}", controlnet, lambda step: control_loss(denoiser, controlnet, data, kind, step), count,
             one_cycle(PEAK_RATE, count), work, _factor)  # fmt: skip
-        controlnet.half().save_pretrained(out or pair / f"controlnet-{kind}")
+        halve(controlnet).save_pretrained(out or pair / f"controlnet-{kind}")
 
 
 def make_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
