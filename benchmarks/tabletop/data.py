@@ -22,7 +22,7 @@ EMPTY_CAPTION = 0.1  # of samples: classifier-free guidance needs the unconditio
 Batch = dict[str, torch.Tensor]
 
 
-def encode_scenes(vae: AutoencoderKL, style: Style, work: Path, count: int = SCENES) -> Batch:
+def encode_scenes(vae: AutoencoderKL, style: Style, work: Path) -> Batch:
     """Scenes as the UNets are trained on, kept in `work`.
 
     Latents (N, 4, 16, 16), token ids (N, 16), owners (N, 16, 3) bool: of which objects a token speaks; boxes
@@ -30,16 +30,19 @@ def encode_scenes(vae: AutoencoderKL, style: Style, work: Path, count: int = SCE
     """
     path = work / f"{style}.safetensors"
     if not path.exists():
-        latents = torch.cat([_encode_chunk(vae, style, work, start) for start in range(0, count, CHUNK)])[:count]
-        save_file({"latents": latents, **describe([scene_of(i) for i in range(count)])}, path)
+        latents = torch.cat([_encode_chunk(vae, style, work, start) for start in range(0, SCENES, CHUNK)])
+        save_file({"latents": latents, **describe([scene_of(i) for i in range(SCENES)])}, path)
     return load_file(path)
 
 
 def _encode_chunk(vae: AutoencoderKL, style: Style, work: Path, start: int) -> torch.Tensor:
-    """(1000, 4, 16, 16) latents of the scenes from `start` on, kept in a file: encoding takes minutes."""
+    """(N, 4, 16, 16) latents of at most 1,000 scenes from `start` on, kept in a file: encoding takes minutes."""
     path = work / f"{style}-{start:05}.safetensors"
     if not path.exists():
-        pixels, generator = torch.from_numpy(render_many(style, CHUNK, start)), generator_of("encode", start)
+        pixels, generator = (
+            torch.from_numpy(render_many(style, min(CHUNK, SCENES - start), start)),
+            generator_of("encode", start),
+        )
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             chunks = (vae.encode(vae_input(chunk)).latent_dist for chunk in pixels.split(50))
             latents = torch.cat([posterior.sample(generator).float() for posterior in chunks])
