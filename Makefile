@@ -9,7 +9,7 @@ PICTURE := outputs/demo.png
 demo: .venv/ready
 	$(BIN)/python -m export build tabletop --out $(BUNDLE)
 	$(BIN)/python -m runtime generate $(BUNDLE) --layout examples/red_ball_blue_cube.json \
-		--guidance-scale 2.5 --traces outputs/demo --out $(PICTURE)
+		--preset recommended --traces outputs/demo --out $(PICTURE)
 
 test: .venv/ready check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

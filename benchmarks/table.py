@@ -41,6 +41,7 @@ BENCHMARKS = {
         Benchmark("latency", "engines/tabletop --json outputs/latency.json", reported=True),
         Benchmark("quality", "engines/tabletop --scenes 200", reported=True),
         Benchmark("study", "engines/tabletop --json outputs/study.json", reported=True),
+        Benchmark("balancing", "engines/tabletop --json outputs/balancing.json", reported=True),
         Benchmark("gradients", "engines/tabletop --plot outputs/gradients.png", reported=True),
         Benchmark("gallery", "engines/tabletop --out outputs/gallery.png"),
         Benchmark("roofline", "engines/tabletop --gpu h100", reported=True),

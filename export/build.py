@@ -51,6 +51,7 @@ from runtime.bundle.manifest import (
     ModelSpec,
     PairSpec,
     PlanSpec,
+    RecommendedSpec,
     sha256_of,
 )
 from runtime.errors import RealCompoError
@@ -156,9 +157,17 @@ def build(
             built = _build_parts(parts, kept, job)
             files = write_tokenizers(tokenizers.values(), scratch, out)
             manifest = _manifest(_pair_spec(digests, job), built, files, shared, job)
-            manifest = manifest.model_copy(update={"recommended": recommended_before(manifest, out)})
+            recommended = recommended_before(manifest, out) or _studied(job)
+            manifest = manifest.model_copy(update={"recommended": recommended})
             publish(manifest, scratch, out, [part.sidecar for part in parts], used)
     return manifest
+
+
+def _studied(job: _Job) -> RecommendedSpec | None:
+    """What a study found for the known pair, if these are its models at its size."""
+    options = job.options
+    changed = job.pair.loras or options.random_weights or options.vae or options.height or options.width
+    return None if changed else job.pair.recommended
 
 
 def _check_options(pair: Pair, options: Options) -> PlanOptions | None:

@@ -117,8 +117,10 @@ class RealCompo:
             callback: called after each evaluation with its number (from 1), how many there are, the latents and the
                 coefficients; what it raises ends the run. It cannot draw with this pipeline, but call `decode`. Unless
                 it returns None, the run goes on with those images alone whose numbers in these latents it returns.
-            change_gradient: for experiments such as placebos: what it makes of the gradient (B,2,h,w) of all images,
-                of the same shape, is what their coefficients move down. Torch operations alone, as a CUDA graph has it.
+            change_gradient: for experiments such as placebos: a function of the gradient (B,2,h,w) of all images, of
+                what the balancer sees (`runtime.denoising.balancer.Attention`) and of the images' `Regions`. What it
+                returns, of the gradient's shape, their coefficients move down. Torch operations alone, as a CUDA graph
+                has it.
             knobs: those of `runtime.options.Options`, and the strengths of the bundle's kind of spatial model. Those of
                 `runtime.options.FORMS` are as in their `form` where they are None.
 

@@ -75,7 +75,7 @@ def test_a_callback_sees_each_step_and_may_end_the_run(pipe: RealCompoPipeline) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"height": 512}, "draws 64x64 alone"),
+        ({"height": 512}, "draws 128x128 alone"),
         ({"output_type": "jpg"}, "use one of pil, np, pt, latent"),
         ({"gligen_boxes": []}, "2 gligen_phrases for 0 gligen_boxes"),
         ({"generator": [seeded(1), seeded(2)]}, "2 generators for 1 images"),

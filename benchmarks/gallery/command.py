@@ -29,23 +29,34 @@ def gallery(
     ],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
     scene: Annotated[int, typer.Option(min=0, help="Number of the held-out scene to draw, from 0.")] = 3,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Mode of both models to draw in, as `generate --gradient` takes it, or recommended: what the bundle "
+            "recommends; repeat it for more. Default: exact."
+        ),
+    ] = None,
     steps: Steps = 20,
     sampler: Sampler = "dpm++2m",
     guidance_scale: GuidanceScale = 2.5,
     coefficient_scale: CoefficientScale = 1e6,
     seed: Seed = 0,
 ) -> None:
-    """Draw a scene with each model alone and with RealCompo, one row for each bundle."""
+    """Draw a scene with each model alone and with both, one row for each bundle."""
     with plain_errors():
         before, chosen = machine.describe(), held_out_scenes(scene + 1)[scene]
-        sampling, rows = SceneSampling(steps, sampler, guidance_scale, 1, coefficient_scale), []
+        sampling, rows, modes = (
+            SceneSampling(steps, sampler, guidance_scale, 1, coefficient_scale),
+            [],
+            mode or ["exact"],
+        )
         with Console(stderr=True).status("drawing") as status:
             for given in bundle:
                 status.update(f"drawing with {given}")
                 folder, kind = _parse(given)
-                rows.append(draw_row(folder, chosen, replace(sampling, regions=kind), seed))
-        write_picture(out, as_png(draw_gallery(rows, chosen.caption)))
-        found = {"caption": chosen.caption, "bundles": bundle, "picture": str(out)}
+                rows.append(draw_row(folder, chosen, replace(sampling, regions=kind), seed, modes))
+        write_picture(out, as_png(draw_gallery(rows, chosen.caption, modes)))
+        found = {"caption": chosen.caption, "bundles": bundle, "modes": modes, "picture": str(out)}
         hand_over("gallery", found, before, None)
 
 

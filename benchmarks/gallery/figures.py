@@ -10,19 +10,27 @@ from PIL import Image
 from benchmarks.gallery.measure import Row
 from runtime.layouts.pictures import bare, outline, region_colors
 
-COLUMNS = ("given", "text-to-image alone", "spatial alone", "RealCompo", "weight of spatial, mean")
+GIVEN = ("given", "text-to-image alone", "spatial alone")
+WORDS = {"exact": "RealCompo (exact)"}
 
 
-def draw_gallery(rows: Sequence[Row], caption: str) -> Figure:
-    """A line for each bundle."""
-    figure = Figure(figsize=(2 * len(COLUMNS), 2.05 * len(rows) + 0.5), layout="constrained")
-    lines = figure.subplots(len(rows), len(COLUMNS), squeeze=False)
+def draw_gallery(rows: Sequence[Row], caption: str, modes: Sequence[str] = ("exact",)) -> Figure:
+    """A line for each bundle. The modes are those that the rows were drawn in."""
+    columns = columns_of(modes)
+    figure = Figure(figsize=(2 * len(columns), 2.05 * len(rows) + 0.5), layout="constrained")
+    lines = figure.subplots(len(rows), len(columns), squeeze=False)
     for line, row in zip(lines, rows, strict=True):
         _draw_row(line, row)
-    for axes, title in zip(lines[0], COLUMNS, strict=True):
+    for axes, title in zip(lines[0], columns, strict=True):
         axes.set_title(title, fontsize=10)
     figure.suptitle(caption, fontsize=11)
     return figure
+
+
+def columns_of(modes: Sequence[str]) -> tuple[str, ...]:
+    """Titles."""
+    named = [WORDS.get(mode, mode) for mode in modes]
+    return (*GIVEN, *named, f"weight of spatial, {modes[0]}")
 
 
 def _draw_row(line: Sequence[Axes], row: Row) -> None:

@@ -1,7 +1,9 @@
-"""One scene through every bundle, in pictures: what is given, each model alone, RealCompo, and how it weighed them."""
+"""One scene through every bundle, in pictures: what is given, each model alone, both together, and their weights."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ from runtime.bundle.manifest import Manifest
 from runtime.spatial.control_images import control_picture
 
 BLANK = (232, 232, 232)
+ALONE = ("text_to_image", "spatial")
+RECOMMENDED = "recommended"  # a mode: what the bundle recommends
 
 
 @dataclass(frozen=True)
@@ -24,27 +28,34 @@ class Row:
     name: str
     given: tuple[Image.Image, ...]  # the control images, or a blank one for GLIGEN's boxes
     layout: Layout
-    images: tuple[Image.Image, ...]  # text-to-image alone, spatial alone, RealCompo
-    weight: np.ndarray  # (h,w) in 0..1, of the spatial model, mean over the evaluations
+    images: tuple[Image.Image, ...]  # text-to-image alone, spatial alone, each mode of both
+    weight: np.ndarray  # (h,w) in 0..1, of the spatial model in the first mode of both, mean over the evaluations
     outlined: bool  # whether the regions themselves are what is given
 
 
-def draw_row(bundle: Path, scene: Scene, sampling: SceneSampling, seed: int) -> Row:
+def draw_row(bundle: Path, scene: Scene, sampling: SceneSampling, seed: int, modes: Sequence[str] = ("exact",)) -> Row:
     """Every picture from the same latents.
 
+    Args:
+        modes: of both models, as `gradient` takes them, or `recommended`.
+
     Raises:
-        RealCompoError: the bundle does not load, or is not for scenes like these.
+        RealCompoError: the bundle does not load, is not for scenes like these, or recommends nothing.
     """
     pipe, layout = RealCompo.load(bundle), layout_of(scene, sampling.regions)
     drawn = [
-        next(outputs(pipe, [scene], sampling, gradient=mode, seed=seed, trace=mode == "exact"))
-        for mode in ("text_to_image", "spatial", "exact")
+        next(outputs(pipe, [scene], sampling, **_told(pipe, mode, sampling), seed=seed, trace=mode == modes[0]))
+        for mode in (*ALONE, *modes)
     ]
-    weights = torch.stack([step.spatial_weight[0] for step in drawn[-1].trace])
+    weights = torch.stack([step.spatial_weight[0] for step in drawn[len(ALONE)].trace])
     images = tuple(output.images[0] for output in drawn)
     manifest, weight = pipe.manifest, weights.mean(0).numpy(force=True)
     name, given = _name(manifest, sampling.regions), _given(manifest, layout)
     return Row(name, given, layout, images, weight, outlined=not manifest.spatial.controls)
+
+
+def _told(pipe: RealCompo, mode: str, sampling: SceneSampling) -> dict[str, Any]:
+    return pipe.recommended(**sampling.knobs()) if mode == RECOMMENDED else {"gradient": mode}
 
 
 def _name(manifest: Manifest, regions: RegionKind) -> str:

@@ -105,7 +105,7 @@ def _load_controlnet(pair: Path, kind: Kind) -> ControlNetModel:
 def draw_all(
     pipeline: Any, prompts: Sequence[str], scenes: Sequence[Scene], mode: Mode, sampling: Sampling
 ) -> Pictures:
-    """(N, 64, 64, 3) in 0..1, from the same noise in every mode."""
+    """(N, 128, 128, 3) in 0..1, from the same noise in every mode."""
     drawn = []
     for start in track(range(0, len(scenes), BATCH), mode, console=Console(stderr=True)):
         batch = slice(start, start + BATCH)
@@ -124,7 +124,7 @@ def draw_all(
 
 
 def scene_controls(scenes: Sequence[Scene], kind: Kind) -> torch.Tensor:
-    """Control images (N, 3, 64, 64) float32 in 0..1."""
+    """Control images (N, 3, 128, 128) float32 in 0..1."""
     return control_images(torch.from_numpy(np.stack([control_map(scene, kind) for scene in scenes])), kind)
 
 

@@ -1,31 +1,26 @@
 """`python -m benchmarks study`."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks import machine
 from benchmarks.drawing import Sampling
 from benchmarks.grids import Result, show
 from benchmarks.options import GuidanceScale, JsonFile, Sampler, Steps
 from benchmarks.results import command_line, hand_over
-from benchmarks.study import tabletop
-from benchmarks.study.cases import Case, read_cases
+from benchmarks.study.bar import Bar
 from benchmarks.study.drawing import Studio
 from benchmarks.study.measure import as_json, pictures_of
 from benchmarks.study.measure import study as carry_out
 from benchmarks.study.pictures import write_pictures
 from benchmarks.study.saving import save_recommended
-from benchmarks.study.scorers import Scorer, open_scorer
+from benchmarks.study.subject import Layouts, ScorerName, subject
 from benchmarks.study.tables import grids
 from runtime import RealCompo
-from runtime.bundle.manifest import MANIFEST, Manifest
+from runtime.bundle.manifest import MANIFEST
 from runtime.cli import plain_errors
-from runtime.errors import RealCompoError
 from runtime.writing import check_writable
 
 
@@ -43,19 +38,8 @@ def study(
             "spatial model places.",
         ),
     ] = None,
-    scorer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FUNCTION", help="Judge of pictures, a function of image and layout. Default: Tabletop's."
-        ),
-    ] = None,
-    layouts: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of layout files with prompts, each maybe with a picture of its name. Default: Tabletop's "
-            "held-out scenes."
-        ),
-    ] = None,
+    scorer: ScorerName = None,
+    layouts: Layouts = None,
     steps: Steps = 20,
     sampler: Sampler = "dpm++2m",
     guidance_scale: GuidanceScale = 2.5,
@@ -84,7 +68,7 @@ def study(
         if save:
             check_writable(bundle / MANIFEST)
         pipe = RealCompo.load(bundle)
-        judge, cases = _subject(pipe.manifest, scorer, layouts, scenes)
+        judge, cases = subject(pipe.manifest, scorer, layouts, scenes)
         folder = out or Path("outputs/study") / bundle.resolve().name
         studio = Studio(pipe, cases, Sampling(steps, sampler, guidance_scale, batch), folder)
         with Bar(pictures_of(studio, layers)) as bar:
@@ -103,43 +87,3 @@ def _tell(result: Result) -> None:
         typer.echo("no maps of noised pictures: they take the bundle's checkpoints and a picture of each layout")
     recommended = result["recommended"]
     typer.echo(f"recommended: {recommended['name']}: {recommended['why']}")
-
-
-class Bar:
-    """A bar on stderr for all pictures, and what is being drawn."""
-
-    def __init__(self, pictures: int) -> None:
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True))
-        self._task = self._bar.add_task("", total=pictures)
-
-    def begin(self, what: str) -> None:
-        self._bar.update(self._task, description=what)
-
-    def advance(self, pictures: int) -> None:
-        self._bar.advance(self._task, pictures)
-
-    def __enter__(self) -> "Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-
-def _subject(manifest: Manifest, scorer: str | None, layouts: Path | None, count: int) -> tuple[Scorer, list[Case]]:
-    """Who judges, and what is drawn.
-
-    Raises:
-        RealCompoError: one of them is not Tabletop's and not given.
-    """
-    own = tabletop.is_tabletop(manifest)
-    if not own and (scorer is None or layouts is None):
-        raise RealCompoError(
-            f"pair {manifest.pair.name} is not Tabletop's: give {'--scorer' if scorer is None else '--layouts'}; "
-            "docs/study.md says how"
-        )
-    judge = tabletop.score if scorer is None else open_scorer(scorer)
-    return judge, tabletop.held_out_cases(count) if layouts is None else read_cases(layouts, count)

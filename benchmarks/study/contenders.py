@@ -16,6 +16,9 @@ STARTS = ("coefficients", "coefficient_seed", "form")  # what says where coeffic
 TOLD_FOR = {"gligen": "grounding_fraction", "controlnet": "control_end"}  # what a kind calls that share
 
 
+PLACEBO = "placebo"  # a family
+
+
 @dataclass(frozen=True)
 class Contender:
     """A way of drawing.
@@ -23,13 +26,15 @@ class Contender:
     Args:
         family: what it is one setting of; it shares a line on the front with others of it.
         knobs: of a call, `gradient` among them; the study's sampling is added.
-        placebo: what replaces its gradient, of `CHANGES`.
+        change: what replaces its gradient, of the studio's table.
+        lead: of the text-to-image model's coefficient over the spatial one's at the start; None starts as drawn.
     """
 
     name: str
     family: str
     knobs: Mapping[str, Any] = field(default_factory=dict)
-    placebo: str | None = None
+    change: str | None = None
+    lead: float | None = None
 
     @property
     def mode(self) -> str:
@@ -92,7 +97,7 @@ def _balanced() -> Iterator[Contender]:
 
 def _placebos() -> Iterator[Contender]:
     for name in CHANGES:
-        yield Contender(f"placebo: {name}", "placebo", EXACT.knobs, name)
+        yield Contender(f"placebo: {name}", PLACEBO, EXACT.knobs, name)
 
 
 EXACT = Contender("exact", "exact", {"gradient": "exact"})  # as in the paper

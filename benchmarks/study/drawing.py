@@ -5,7 +5,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from benchmarks.engines import differentiators, predictors
 from benchmarks.results import write_file
 from benchmarks.study.cases import Case
 from benchmarks.study.contenders import Contender
-from benchmarks.study.placebo import CHANGES
+from benchmarks.study.placebo import CHANGES, Changes
 from runtime import RealCompo
 from runtime.bundle.manifest import bundle_files
 from runtime.output import Output
@@ -50,6 +50,7 @@ class Studio:
     cases: Sequence[Case]
     sampling: Sampling
     folder: Path
+    changes: Changes = field(default_factory=lambda: CHANGES)
 
     def draw(self, contender: Contender, advance: Advance) -> Drawn:
         """A contender's pictures, drawn or found."""
@@ -65,17 +66,17 @@ class Studio:
 
     def outputs(self, contender: Contender, trace: bool = False) -> Iterator[tuple[Sequence[Case], Output]]:
         """A batch of cases after the other. Case i starts from the noise and coefficients of seed i, whatever draws."""
-        change = CHANGES[contender.placebo] if contender.placebo else None
+        change = self.changes[contender.change] if contender.change else None
         for batch in batches(len(self.cases), self.sampling.batch):
             cases = [self.cases[i] for i in batch]
             latents, coefficients = map(torch.stack, zip(*(self._start(i) for i in batch), strict=True))
-            start = None if contender.starts_itself else coefficients
+            start = None if contender.starts_itself else _led(coefficients, contender.lead)
             output = self.pipe(
                 [case.prompt for case in cases],
                 layout=[case.layout for case in cases],
                 latents=latents,
                 trace=trace,
-                change_gradient=change,
+                change_gradient=change() if change else None,
                 **{**self.sampling.knobs(), "coefficients": start, **contender.knobs},
             )
             yield cases, output
@@ -123,8 +124,15 @@ class Studio:
         """Of all that the pictures depend on."""
         files = [file.sha256 for file in bundle_files(self.pipe.manifest)]
         cases = [case.digest() for case in self.cases]
-        depends = [files, cases, told, contender.placebo, asdict(self.sampling)]
+        depends = [files, cases, told, contender.change, contender.lead, asdict(self.sampling)]
         return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()
+
+
+def _led(coefficients: Tensor, lead: float | None) -> Tensor:
+    """The coefficients (B,2,h,w) as drawn, or with the text-to-image one so far above the spatial one everywhere."""
+    if lead is None:
+        return coefficients
+    return torch.tensor([lead / 2, -lead / 2])[:, None, None].expand_as(coefficients)
 
 
 def batches(count: int, most: int) -> list[range]:

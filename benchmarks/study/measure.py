@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from benchmarks.gradients.measure import open_eager
 from benchmarks.study.choice import choose, wanted_placement
-from benchmarks.study.contenders import EXACT, Contender, contenders
+from benchmarks.study.contenders import EXACT, PLACEBO, Contender, contenders
 from benchmarks.study.drawing import Studio
 from benchmarks.study.gains import FAMILIES, gains
 from benchmarks.study.looking import MEAN, WATCHED, Look, in_each_layer, in_noised_pictures, open_vae, while_drawing
@@ -54,12 +54,12 @@ def study(
         return score(studio, contender, studio.draw(contender, progress.advance), scorer)
 
     drawn = [draw(row) for row in _rows(studio)]
-    results = [result for result in drawn if not result.contender.placebo]
+    results = [result for result in drawn if result.contender.family != PLACEBO]
     wanted = wanted_placement(results) if placement is None else placement
     return Study(
         looks,
         results,
-        [result for result in drawn if result.contender.placebo],
+        [result for result in drawn if result.contender.family == PLACEBO],
         gains(results, wanted, draw),
         _recommend(studio, results, wanted),
     )
@@ -82,7 +82,7 @@ def as_json(found: Study, studio: Studio) -> dict[str, Any]:
         "rows": [result.as_row(studio.cases) for result in found.results],
         "placebo": {
             "exact": scores_as_json(exact.scores),
-            **{result.contender.placebo or "no updates": _placebo(result, exact) for result in (none, *found.placebos)},
+            **{result.contender.change or "no updates": _placebo(result, exact) for result in (none, *found.placebos)},
         },
         "gains": found.gains,
         "recommended": found.recommended,

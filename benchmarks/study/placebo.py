@@ -1,9 +1,12 @@
 """Gradients that look like the exact one and know nothing of the picture: what the exact one does, these must not."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from runtime.denoising.evaluation import Change
 
 SEED = 5
 
@@ -25,8 +28,10 @@ def negative(gradient: Tensor) -> Tensor:
     return -gradient
 
 
-CHANGES: dict[str, Callable[[Tensor], Tensor]] = {
-    "another image's": another_image,
-    "shuffled": shuffled,
-    "its negative": negative,
-}
+def _of_the_gradient(change: Callable[[Tensor], Tensor]) -> Change:
+    return lambda gradient, _attention, _regions: change(gradient)
+
+
+Changes = Mapping[str, Callable[[], Change]]  # each run has one of its own, which may remember
+PLACEBOS = {"another image's": another_image, "shuffled": shuffled, "its negative": negative}
+CHANGES: Changes = {name: partial(_of_the_gradient, change) for name, change in PLACEBOS.items()}

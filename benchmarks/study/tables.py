@@ -26,20 +26,20 @@ def details(found: Result) -> list[Grid]:
 
 
 def front_grid(found: Result) -> Grid:
-    rows = [(row["name"], *_scores(row), f"{row['seconds']:.2f}", f"{row['unet_rows']:g}") for row in found["rows"]]
+    rows = [(row["name"], *scores_of(row), f"{row['seconds']:.2f}", f"{row['unet_rows']:g}") for row in found["rows"]]
     columns = ("drawn by", *HEADS, "seconds", "UNet rows")
     return Grid(f"Each alone, together, and cheaper: {_counted(found['n'])}", columns, rows)
 
 
 def gain_grid(found: Result) -> Grid:
-    rows = [(f"{gain['best']}, equal {gain['equal']}", *_differences(gain["exact_minus"])) for gain in found["gains"]]
+    rows = [(f"{gain['best']}, equal {gain['equal']}", *differences_of(gain["exact_minus"])) for gain in found["gains"]]
     title = f"Is it the balancer? exact's best less the others' best, paired: {_counted(found['n'])}"
     return Grid(title, (f"{found['gains'][0]['of']} less", *HEADS), rows)
 
 
 def placebo_grid(found: Result) -> Grid:
     others = {name: row for name, row in found["placebo"].items() if name != "exact"}
-    rows = [(name, *_differences(row["exact_minus"])) for name, row in others.items()]
+    rows = [(name, *differences_of(row["exact_minus"])) for name, row in others.items()]
     title = f"Does the gradient carry information? exact less other gradients, paired: {_counted(found['n'])}"
     return Grid(title, ("gradient", *HEADS), rows)
 
@@ -60,18 +60,18 @@ def _look(look: Mapping[str, Any], layers: bool) -> tuple[str, ...]:
 
 def _group_grid(found: Result, group: str) -> Grid:
     rows = [
-        (f"{row['name']}, {name}", str(scores["n"]), *_scores(scores))
+        (f"{row['name']}, {name}", str(scores["n"]), *scores_of(scores))
         for row in found["rows"]
         for name, scores in row["by"][group].items()
     ]
     return Grid(f"Simple to complex: by {group}", (f"drawn by, {group}", "n", *HEADS), rows)
 
 
-def _scores(row: Mapping[str, Any]) -> list[str]:
+def scores_of(row: Mapping[str, Any]) -> list[str]:
     return [f"{row[name]:.3f} ({row['intervals'][name][0]:.3f} to {row['intervals'][name][1]:.3f})" for name in SCORES]
 
 
-def _differences(found: Mapping[str, Any]) -> list[str]:
+def differences_of(found: Mapping[str, Any]) -> list[str]:
     """A star where the interval excludes 0."""
     return [with_interval(found[name], "+") + ("*" if _excludes_zero(found[name]) else "") for name in SCORES]
 

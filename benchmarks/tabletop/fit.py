@@ -1,5 +1,6 @@
 """One resumable training loop, used for every part of the Tabletop pair."""
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors.torch import load_file, save_file
 
 EMA_DECAY = 0.998
-SAVE_EVERY = 50
+SAVE_EVERY = 50  # steps
+SAVE_SECONDS = 120  # on a machine that others keep busy, a few steps take as long
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # of AdamW, for every parameter
 
 
@@ -36,7 +38,7 @@ def fit(
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, TimeRemainingColumn()) as progress:
         bar = progress.add_task(name, total=steps, completed=start)
-        smooth = None
+        smooth, saved = None, time.monotonic()
         for step in range(start, steps):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step) * group["factor"]
@@ -49,7 +51,8 @@ def fit(
             torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
             smooth = loss.item() if smooth is None else 0.98 * smooth + 0.02 * loss.item()
             progress.update(bar, completed=step + 1, description=f"{name}  loss {smooth:.4f}")
-            if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
+            if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps or time.monotonic() > saved + SAVE_SECONDS:
+                saved = time.monotonic()
                 _save(checkpoint, step + 1, parameters, average, optimizer)
                 progress.console.print(f"{name} step {step + 1} loss {smooth:.5f}")
     with torch.no_grad():

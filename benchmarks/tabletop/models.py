@@ -1,5 +1,7 @@
 """The Tabletop pair's models: a small Stable Diffusion 1.x and its GLIGEN twin, freshly initialised."""
 
+from typing import TypeVar
+
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import GatedSelfAttentionDense
@@ -11,6 +13,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from benchmarks.tabletop.scenes import COLORS, KINDS, NUMBERS
+
+_Module = TypeVar("_Module", bound=torch.nn.Module)
 
 CONTEXT = 16  # tokens
 WIDTH = 64  # of text embeddings
@@ -46,14 +50,26 @@ def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     )
 
 
+def halve(module: _Module) -> _Module:
+    """In float16, in place, with 8 of its 10 bits of fraction: git, which compresses, keeps a fifth less."""
+    with torch.no_grad():
+        for tensor in (*module.half().parameters(), *module.buffers()):
+            if tensor.dtype == torch.float16:
+                fraction, exponent = torch.frexp(tensor.float())
+                tensor.copy_(torch.ldexp((fraction * 512).round() / 512, exponent))
+    return module
+
+
 def make_vae() -> AutoencoderKL:
+    """128x128 RGB <-> 16x16x4."""
     return AutoencoderKL(
-        sample_size=64,
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(16, 32, 64),
+        sample_size=128,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(16, 32, 64, 96),
         layers_per_block=1,
-        norm_num_groups=8,
+        norm_num_groups=4,  # of at least 4 channels: smaller ones hide from one pixel how all are coloured
+        scaling_factor=1.0,
         mid_block_add_attention=False,
     )
 

@@ -1,4 +1,4 @@
-"""Tabletop scenes: captions with objects, boxes, their realistic and flat renderings, label maps and depth maps.
+"""Tabletop scenes: captions with objects, boxes, their renderings, label maps and depth maps.
 
 Categories follow T2I-CompBench (Huang et al., 2023, arXiv 2307.06350): attribute binding, numeracy, spatial relations
 and complex compositions. Everything is a function of the `numpy.random.Generator` passed in.
@@ -6,12 +6,13 @@ and complex compositions. Everything is a function of the `numpy.random.Generato
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 64  # pixels
+SIDE = 128  # pixels
 KINDS = ("ball", "cube", "cone", "ring")
 CLASS_IDS = {kind: i for i, kind in enumerate(KINDS, start=1)}  # of label maps, where the ground is 0
 COLORS: dict[str, tuple[float, float, float]] = {
@@ -35,14 +36,15 @@ GAP = 0.03  # between boxes, of the side
 GROUND_TINT = (1.0, 0.97, 0.92)
 FLAT_GROUND = tuple(0.54 * channel for channel in GROUND_TINT)
 GROUND_NEARNESS = 0.6  # of the ground at the bottom edge in depth maps; 0 at the top
+THIN_GLOSS = 0.15  # of coarse renderings, a share of the realistic one
 PAPER_SHADOW, PAPER_HEIGHT = 0.5, 0.05  # of paper shapes: how dark, and how far from the shape, of the side
 THICKNESS = 0.8  # how far objects come out of the page, in depth a side of theirs
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in 0..1, origin top left
 Point = tuple[float, float]  # x, y
-Style = Literal["realistic", "flat", "papercut"]
+Style = Literal["realistic", "coarse", "flat", "papercut"]
 STYLES: tuple[Style, ...] = get_args(Style)
-PAIR_STYLES: tuple[Style, ...] = ("realistic", "flat")  # of the text-to-image and of the spatial model
+PAIR_STYLES: tuple[Style, ...] = ("realistic", "coarse")  # of the text-to-image and of the spatial model
 Array = NDArray[np.floating[Any]]
 
 
@@ -142,11 +144,13 @@ def holds(relation: str, a: Box, b: Box) -> bool:
 
 
 def render(scene: Scene, style: Style, rng: np.random.Generator) -> Array:
-    """The scene as (64, 64, 3) float32 RGB in 0..1. `rng` draws the light and noise of the ground, if it has any.
+    """The scene as (128, 128, 3) float32 RGB in 0..1. `rng` draws the light and texture of the ground, if it has any.
 
-    Papercut: flat shapes in front of the realistic ground, each with a shadow of its own outline.
+    Realistic: lit, glossy, textured, with soft shadows. Coarse: the same world in two tones, with a trace of gloss,
+    without texture and shadows. Flat: pure colours on one grey, what `realism` counts as none. Papercut: flat shapes
+    in front of the realistic ground, each with a shadow of its own outline.
     """
-    image = np.full((SIDE, SIDE, 3), FLAT_GROUND, np.float32) if style == "flat" else _realistic_ground(rng)
+    image = _ground(style, rng)
     if style == "realistic":
         for thing in scene.things:
             image *= _shadow(thing.box)[..., None]
@@ -154,17 +158,28 @@ def render(scene: Scene, style: Style, rng: np.random.Generator) -> Array:
         if style == "papercut":
             image *= 1 - PAPER_SHADOW * _blurred(coverage(_moved(thing, PAPER_HEIGHT)))[..., None]
         covered, shading, highlight = _draw(thing)
-        color = np.asarray(COLORS[thing.color], np.float32)
-        if style == "realistic":
-            pixels = color * shading[..., None] + (1 - color * shading[..., None]) * highlight[..., None]
-        else:
-            pixels = np.broadcast_to(color, image.shape)
-        image = image * (1 - covered[..., None]) + pixels * covered[..., None]
+        pixels = _pixels(np.asarray(COLORS[thing.color], np.float32), shading[..., None], highlight[..., None], style)
+        image += covered[..., None] * (pixels - image)
     return np.clip(image, 0, 1).astype(np.float32)
 
 
+def _pixels(color: Array, shading: Array, highlight: Array, style: Style) -> Array:
+    """A surface's own pixels: (3,) colour, (128, 128, 1) shading and highlight -> (128, 128, 3) or (3,)."""
+    if style in ("flat", "papercut"):
+        return color
+    if style == "coarse":
+        shading, highlight = _posterised(shading), THIN_GLOSS * highlight
+    lit = color * shading
+    return lit + (1 - lit) * highlight
+
+
+def _posterised(shading: Array) -> Array:
+    """In light or in the shade."""
+    return np.where(shading > 0.7, 0.92, 0.55)
+
+
 def coverage(thing: Thing) -> Array:
-    """How much of each pixel the object covers: (64, 64) in 0..1."""
+    """How much of each pixel the object covers: (128, 128) in 0..1."""
     return _draw(thing)[0]
 
 
@@ -176,7 +191,7 @@ def landmarks(thing: Thing) -> list[Point]:
 
 
 def label_map(scene: Scene) -> NDArray[np.uint8]:
-    """(64, 64) class ids, `CLASS_IDS` of the kind that is seen in each pixel: kinds alone, no colours."""
+    """(128, 128) class ids, `CLASS_IDS` of the kind that is seen in each pixel: kinds alone, no colours."""
     labels = np.zeros((SIDE, SIDE), np.uint8)
     for thing in _back_to_front(scene):
         labels[coverage(thing) > 0.5] = CLASS_IDS[thing.kind]
@@ -184,7 +199,7 @@ def label_map(scene: Scene) -> NDArray[np.uint8]:
 
 
 def depth_map(scene: Scene) -> Array:
-    """(64, 64) float32 nearness in 0..1, near is bright: a ground that comes nearer downwards, and objects on it."""
+    """(128, 128) float32 nearness in 0..1, near is bright: a ground that comes nearer downwards, and objects on it."""
     depth = GROUND_NEARNESS * _YY / SIDE
     for thing in _back_to_front(scene):
         depth = np.where(coverage(thing) > 0.5, _nearness(thing), depth)
@@ -192,7 +207,7 @@ def depth_map(scene: Scene) -> Array:
 
 
 def _nearness(thing: Thing) -> Array:
-    """(64, 64): the ground's where the object stands on it, and as much more as its surface comes out of the page."""
+    """(128, 128): the ground's where the object stands on it, and as much more as its surface comes out of the page."""
     u, v, half = _local(thing.box)
     return GROUND_NEARNESS * thing.box[3] + THICKNESS * 2 * half / SIDE * _SURFACES[thing.kind](u, v)
 
@@ -205,23 +220,38 @@ def _back_to_front(scene: Scene) -> list[Thing]:
 _YY, _XX = np.mgrid[0:SIDE, 0:SIDE].astype(np.float32) + 0.5  # pixel centres
 
 
-def _realistic_ground(rng: np.random.Generator) -> Array:
-    """A greyish wall-to-table gradient with smooth noise and fine grain."""
+def _ground(style: Style, rng: np.random.Generator) -> Array:
+    """(128, 128, 3): a greyish wall-to-table gradient, unless coarse with a table's streaks and grain."""
+    if style == "flat":
+        return np.full((SIDE, SIDE, 3), FLAT_GROUND, np.float32)
     top, bottom = rng.uniform(0.30, 0.42), rng.uniform(0.66, 0.78)
-    tint = np.asarray(GROUND_TINT, np.float32)
-    ramp = top + (bottom - top) * (_YY / SIDE)
-    coarse = np.kron(rng.normal(0, 1, (8, 8)), np.ones((8, 8)))
-    smooth = (coarse + np.roll(coarse, 4, 0) + np.roll(coarse, 4, 1) + np.roll(coarse, (4, 4), (0, 1))) / 4
-    grain = rng.normal(0, 0.012, (SIDE, SIDE))
-    return ((ramp + 0.03 * smooth + grain)[..., None] * tint).astype(np.float32)
+    light = top + (bottom - top) * (_YY / SIDE)
+    if style != "coarse":
+        clouds, streaks, grain = (rng.normal(0, 1, shape) for shape in ((9, 9), (33, 5), (SIDE, SIDE)))
+        light = light + 0.022 * _stretched(clouds) + 0.016 * _stretched(streaks) + 0.014 * grain
+    return (light[..., None] * np.asarray(GROUND_TINT)).astype(np.float32)
+
+
+def _stretched(noise: Array) -> Array:
+    """Noise at (h, w) knots -> (128, 128), with cosines between them."""
+    return _weights(noise.shape[0]) @ noise @ _weights(noise.shape[1]).T
+
+
+@cache
+def _weights(knots: int) -> Array:
+    """(128, knots): how much of each knot a pixel takes."""
+    place = (np.arange(SIDE) + 0.5) / SIDE * (knots - 1)
+    distance = np.clip(np.abs(place[:, None] - np.arange(knots)), 0, 1)
+    return 0.5 + 0.5 * np.cos(np.pi * distance)
 
 
 def _shadow(box: Box) -> Array:
-    """Multiplier of the ground under a soft shadow cast down and to the right."""
+    """Multiplier of the ground under a soft shadow cast down and to the right, darkest where the object stands."""
     x0, y0, x1, y1 = (v * SIDE for v in box)
     u = (_XX - (x0 + x1) / 2 - 0.12 * (x1 - x0)) / (0.55 * (x1 - x0))
     v = (_YY - y1 + 0.02 * (y1 - y0)) / (0.16 * (y1 - y0))
-    return 1 - 0.55 * np.exp(-(u**4) - v**2)
+    far = (u**2) ** 2  # numpy is slow at other powers
+    return (1 - 0.5 * np.exp(-far - v**2)) * (1 - 0.25 * np.exp(-1.5 * far - 9 * v**2))
 
 
 def _moved(thing: Thing, by: float) -> Thing:
@@ -231,15 +261,15 @@ def _moved(thing: Thing, by: float) -> Thing:
 
 
 def _blurred(image: Array) -> Array:
-    """Averaged twice over 3x3 pixels."""
+    """Averaged twice over 5x5 pixels."""
     for _ in range(2):
-        padded = np.pad(image, 1, mode="edge")
-        image = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).mean((2, 3))
+        padded = np.pad(image, 2, mode="edge")
+        image = np.lib.stride_tricks.sliding_window_view(padded, (5, 5)).mean((2, 3))
     return image
 
 
 def _draw(thing: Thing) -> tuple[Array, Array, Array]:
-    """Coverage, shading (multiplies the colour) and highlight (moves it to white), each (64, 64)."""
+    """Coverage, shading (multiplies the colour) and highlight (moves it to white), each (128, 128)."""
     u, v, half = _local(thing.box)
     distance, shading, highlight = _SHAPES[thing.kind](u, v)
     covered = np.clip(0.5 - distance * half, 0, 1)
@@ -247,7 +277,7 @@ def _draw(thing: Thing) -> tuple[Array, Array, Array]:
 
 
 def _local(box: Box) -> tuple[Array, Array, float]:
-    """Pixels' places in the box, -1..1 across and down, both (64, 64); and half its shorter side in pixels."""
+    """Pixels' places in the box, -1..1 across and down, both (128, 128); and half its shorter side in pixels."""
     x0, y0, x1, y1 = (v * SIDE for v in box)
     u = (_XX - (x0 + x1) / 2) / ((x1 - x0) / 2)
     v = (_YY - (y0 + y1) / 2) / ((y1 - y0) / 2)

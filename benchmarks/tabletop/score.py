@@ -29,7 +29,7 @@ from benchmarks.tabletop.scenes import (
 from benchmarks.tabletop.scenes import coverage as silhouette
 
 MIN_CHROMA = 0.22  # max - min of RGB; the realistic ground stays below 0.1
-MIN_AREA = 45  # pixels; the smallest rendered object has about 100
+MIN_AREA = 180  # pixels; the smallest rendered object has about 400
 MIN_SILHOUETTE_IOU = 0.62
 IN_BOX_IOU = 0.5
 IN_REGION_IOU = 0.5
@@ -62,7 +62,7 @@ class Scores:
 
 
 def score_image(image: Array, scene: Scene) -> Scores:
-    """Scores of one (64, 64, 3) RGB image in 0..1 that was asked to show `scene`."""
+    """Scores of one (128, 128, 3) RGB image in 0..1 that was asked to show `scene`."""
     patches, asked = _find_patches(image), scene.things
     found = [thing for thing, _ in patches]
     looks = sorted((t.kind, t.color) for t in asked) == sorted((t.kind, t.color) for t in found)
@@ -83,12 +83,12 @@ def mean_scores(scores: Iterable[Scores]) -> Scores:
 
 
 def find_things(image: Array) -> list[Thing]:
-    """The objects in a (64, 64, 3) RGB image in 0..1, with the boxes around their pixels."""
+    """The objects in a (128, 128, 3) RGB image in 0..1, with the boxes around their pixels."""
     return [thing for thing, _ in _find_patches(image)]
 
 
 def _find_patches(image: Array) -> list[tuple[Thing, Mask]]:
-    """Each object and its pixels (64, 64)."""
+    """Each object and its pixels (128, 128)."""
     hues = _hue_labels(image)
     found = []
     for index, color in enumerate(COLORS):
@@ -148,7 +148,7 @@ def iou(a: Box, b: Box) -> float:
 
 
 def _hue_labels(image: Array) -> NDArray[np.int64]:
-    """(64, 64) index of the nearest colour's hue, -1 where there is none."""
+    """(128, 128) index of the nearest colour's hue, -1 where there is none."""
     low, high = image.min(-1, keepdims=True), image.max(-1, keepdims=True)
     hue = (image - low) / np.maximum(high - low, 1e-6)
     palette = np.asarray(list(COLORS.values()), np.float32)

@@ -2,88 +2,95 @@
 
 Four stages, all resumable, each drawing its data from a fixed seed:
 
-1. `vae`: 64x64 RGB <-> 16x16x4 latents.
-2. `trunk`: one UNet and the text model learn two tasks in turns: realistic scenes from captions with GLIGEN's layers
-   left out, flat scenes from captions and boxes with them in. Every step teaches shapes, colours and words.
-3. `spatial`: the trunk, on flat scenes with boxes alone, taught where to look: see `Placer`. Without that it ignores
-   them, see docs/tabletop.md.
-4. `text_to_image`: the trunk without GLIGEN's layers, on realistic scenes and captions alone.
-
-`--start PAIR` goes on from a saved pair: its VAE's decoder, then stages 3 and 4, each from that pair's own UNet.
+1. `vae`: 128x128 RGB <-> 16x16x4 latents (autoencoder.py).
+2. `text_to_image`: a UNet and the text model, on realistic scenes and captions alone, with TokenCompose's token loss.
+3. `spatial`: that UNet with GLIGEN's layers, on coarse scenes with captions and boxes, taught where to look: see
+   `Placer`. Without that it ignores boxes, see docs/tabletop.md.
+4. `details`: the text-to-image UNet again, on all timesteps alike: gloss, shading and the ground's light.
 """
 
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import CLIPTextModel
 
 from benchmarks.tabletop import models
+from benchmarks.tabletop.attention import misplaced, token_loss
+from benchmarks.tabletop.autoencoder import train_vae
 from benchmarks.tabletop.data import (
     BATCH,
     EMPTY_CAPTION,
-    SCENES,
     SEED,
     Batch,
     draw,
     drop_captions,
     encode_scenes,
     generator_of,
-    render_many,
-    rng_of,
-    vae_input,
 )
-from benchmarks.tabletop.fit import fit, one_cycle, trapezoid
-from benchmarks.tabletop.scenes import PAIR_STYLES, Style
-from export.graphs.attention import record_maps
+from benchmarks.tabletop.fit import fit, trapezoid
+from export.graphs.attention import find_map_layers, record_maps
 from runtime.words import MAX_REGIONS, Model
 
-STEPS = {"vae": 1_400, "decoder": 1_000, "trunk": 2_600, "spatial": 1_500, "text_to_image": 1_000}
-PEAK_RATE = 1.5e-3
-BRANCH_RATE = 1e-3
+STEPS = {"text_to_image": 4_000, "spatial": 2_000, "details": 2_000}
+RATE = {"text_to_image": 1.5e-3, "spatial": 1e-3, "details": 8e-4}
+TOKEN_WEIGHT = 0.2
+VISIBLE = 750  # timesteps below which a noisy picture shows where its objects are
 PLACEMENT_WEIGHT = 0.5
 PROBE_WEIGHT = 0.2
-UNGROUNDED = 0.1  # of the other flat samples: the caption alone must still mean something to the spatial model
+UNGROUNDED = 0.1  # of the other coarse samples: the caption alone must still mean something to the spatial model
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Where the pair goes, in diffusers' folder layout.")],
     work: Annotated[Path, typer.Option(help="Checkpoints and encoded scenes; delete it to start afresh.")],
-    start: Annotated[Path | None, typer.Option(help="A saved pair whose UNets to train further.")] = None,
 ) -> None:
     """Train the Tabletop pair. Stop it with Ctrl-C at any time: the same command resumes."""
     torch.manual_seed(SEED)
-    work.mkdir(parents=True, exist_ok=True)
-    vae = train_vae(work) if start is None else train_decoder(load_vae(start), work)
-    data = {style: encode_scenes(vae, style, work) for style in PAIR_STYLES}
-    if start is None:
-        spatial, text_to_image = _train_trunk(data, work)
-    else:
-        spatial, text_to_image = load_denoiser(start, "spatial"), load_denoiser(start, "text_to_image")
-    placer = Placer(spatial)
-    fit("spatial", placer, lambda step: placer.loss(data["flat"], step), STEPS["spatial"],
-        trapezoid(BRANCH_RATE, STEPS["spatial"], warm_up=50), work, _factor)  # fmt: skip
-    loss = _realistic_loss(text_to_image, data["realistic"])
-    fit("text_to_image", text_to_image, loss, STEPS["text_to_image"],
-        one_cycle(BRANCH_RATE, STEPS["text_to_image"]), work)  # fmt: skip
+    vae = train_vae(work)
+    realistic = encode_scenes(vae, "realistic", work)
+    text_to_image = train_text_to_image(realistic, work)
+    spatial = train_spatial(text_to_image, encode_scenes(vae, "coarse", work), work)
+    train_details(text_to_image, realistic, work)
     save_pair(out, vae, spatial.text_encoder, text_to_image.unet, spatial.unet)
 
 
-def _train_trunk(data: dict[Style, Batch], work: Path) -> tuple["Denoiser", "Denoiser"]:
-    """The trunk twice over: what the spatial and the text-to-image branch start from."""
-    trunk = Denoiser()
-    fit("trunk", trunk, _loss_in_turns(trunk, data), STEPS["trunk"], trapezoid(PEAK_RATE, 3_000), work)
-    trunk.text_encoder.requires_grad_(False)
-    return copy.deepcopy(trunk), copy.deepcopy(trunk)
+def train_text_to_image(data: Batch, work: Path) -> "Denoiser":
+    """From nothing, with the text model, which is frozen then."""
+    torch.manual_seed(SEED)
+    denoiser, steps = Denoiser(), STEPS["text_to_image"]
+    fit("text_to_image", denoiser, lambda step: denoiser.loss(realistic_batch(denoiser, data, step), step), steps,
+        trapezoid(RATE["text_to_image"], steps), work)  # fmt: skip
+    denoiser.text_encoder.requires_grad_(False)
+    return denoiser
+
+
+def train_spatial(text_to_image: "Denoiser", data: Batch, work: Path) -> "Denoiser":
+    """From the text-to-image model, as GLIGEN does, but in all weights."""
+    torch.manual_seed(SEED)
+    placer, steps = Placer(copy.deepcopy(text_to_image)), STEPS["spatial"]
+    fit("spatial", placer, lambda step: placer.loss(data, step), steps,
+        trapezoid(RATE["spatial"], steps, warm_up=50), work, _factor)  # fmt: skip
+    return placer.denoiser
+
+
+def train_details(text_to_image: "Denoiser", data: Batch, work: Path) -> None:
+    """What is decided late in a run, of which the first training saw too little to learn it: in place."""
+    torch.manual_seed(SEED)
+    steps, seen = STEPS["details"], STEPS["text_to_image"]
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        return text_to_image.loss(realistic_batch(text_to_image, data, seen + step), seen + step, noisier=False)
+
+    fit("details", text_to_image, loss_of_step, steps, trapezoid(RATE["details"], steps, decay=0.6), work)
 
 
 def load_vae(pair: Path) -> AutoencoderKL:
@@ -112,49 +119,15 @@ def _factor(parameter: str) -> float:
     return 3.0 if any(part in parameter for part in ("fuser", "position_net", "probes")) else 1.0
 
 
-def train_vae(work: Path) -> AutoencoderKL:
-    vae, pixels = models.make_vae(), _vae_pixels()
+@dataclass
+class Sample:
+    """A batch as a denoiser is trained on."""
 
-    def loss_of_step(step: int) -> torch.Tensor:
-        loss, posterior = _reconstruction_loss(vae, pixels, "vae", step)
-        return loss + 1e-3 * posterior.kl().mean() / posterior.mean[0].numel()
-
-    fit("vae", vae, loss_of_step, STEPS["vae"], one_cycle(2e-3, STEPS["vae"]), work)
-    with torch.no_grad():
-        latents = vae.encode(vae_input(pixels[:256])).latent_dist.mean
-    vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 4))
-    return vae.eval()
-
-
-def train_decoder(vae: AutoencoderKL, work: Path) -> AutoencoderKL:
-    """Go on with the decoder alone: latents, and with them what UNets have learned, stay what they are."""
-    pixels = _vae_pixels()
-    vae.requires_grad_(False)
-    for part in (vae.decoder, vae.post_quant_conv):
-        part.requires_grad_(True)
-
-    def loss_of_step(step: int) -> torch.Tensor:
-        return _reconstruction_loss(vae, pixels, "decoder", step)[0]
-
-    fit("decoder", vae, loss_of_step, STEPS["decoder"], one_cycle(1e-3, STEPS["decoder"]), work)
-    return vae.eval()
-
-
-def _vae_pixels() -> torch.Tensor:
-    """(3000, 64, 64, 3) uint8: two realistic scenes to a flat one, none of which the UNets see."""
-    realistic, flat = render_many("realistic", 2_000, offset=SCENES), render_many("flat", 1_000, offset=SCENES)
-    return torch.from_numpy(np.concatenate([realistic, flat]))
-
-
-def _reconstruction_loss(
-    vae: AutoencoderKL, pixels: torch.Tensor, name: str, step: int
-) -> tuple[torch.Tensor, DiagonalGaussianDistribution]:
-    """How far 16 pictures are from what the VAE makes of them; and the posterior of their latents."""
-    x = vae_input(pixels[torch.from_numpy(rng_of(name, step).integers(len(pixels), size=16))])
-    posterior = vae.encode(x).latent_dist
-    y = vae.decode(posterior.sample(generator_of(name, step))).sample
-    edges = (y.diff(dim=2) - x.diff(dim=2)).abs().mean() + (y.diff(dim=3) - x.diff(dim=3)).abs().mean()
-    return F.l1_loss(y, x) + F.mse_loss(y, x) + edges, posterior
+    latents: torch.Tensor  # (B, 4, 16, 16)
+    text: torch.Tensor  # (B, 16, 64)
+    boxes: torch.Tensor  # (B, 3, 4)
+    owners: torch.Tensor  # (B, 16, 3) bool, none where the caption is empty
+    gligen: Batch | None = None  # as diffusers takes it
 
 
 class Denoiser(torch.nn.Module):
@@ -164,71 +137,65 @@ class Denoiser(torch.nn.Module):
         super().__init__()
         self.unet = models.make_unet(grounded=True)
         self.text_encoder = models.make_text_encoder(models.make_tokenizer())
+        self.maps = record_maps(self.unet, find_map_layers(self.unet, (16, 16))[1])
+
+    def loss(self, sample: Sample, step: int, visible: int = VISIBLE, noisier: bool = True) -> torch.Tensor:
+        """The velocity's error, and the token loss at timesteps below `visible`."""
+        noisy, t, velocity = noised(sample.latents, step, noisier)
+        kwargs = {"gligen": sample.gligen} if sample.gligen else None
+        predicted = self.unet(noisy, t, sample.text, cross_attention_kwargs=kwargs).sample
+        tokens = token_loss([map_.take() for map_ in self.maps], sample.boxes, sample.owners, t < visible)
+        return F.mse_loss(predicted, velocity) + TOKEN_WEIGHT * tokens
 
 
-def _loss_in_turns(denoiser: Denoiser, data: dict[Style, Batch]) -> Callable[[int], torch.Tensor]:
-    losses = _realistic_loss(denoiser, data["realistic"]), _flat_loss(denoiser, data["flat"])
-    return lambda step: losses[step % 2](step)
-
-
-def _realistic_loss(denoiser: Denoiser, data: Batch) -> Callable[[int], torch.Tensor]:
-    def loss_of_step(step: int) -> torch.Tensor:
-        batch, rng = draw(data, "realistic", step)
-        ids = drop_captions(batch["ids"], rng.random(BATCH) < EMPTY_CAPTION)
-        return _denoising_loss(denoiser, batch["latents"], denoiser.text_encoder(ids).last_hidden_state, step, None)
-
-    return loss_of_step
-
-
-def _flat_loss(denoiser: Denoiser, data: Batch) -> Callable[[int], torch.Tensor]:
-    def loss_of_step(step: int) -> torch.Tensor:
-        latents, text, gligen = _flat_batch(denoiser, data, step)
-        return _denoising_loss(denoiser, latents, text, step, gligen)
-
-    return loss_of_step
-
-
-def _flat_batch(denoiser: Denoiser, data: Batch, step: int) -> tuple[torch.Tensor, torch.Tensor, Batch]:
-    """Latents, text, and what diffusers' GLIGEN takes."""
-    batch, rng = draw(data, "flat", step)
+def realistic_batch(denoiser: Denoiser, data: Batch, step: int) -> Sample:
+    """Some captions are left out: classifier-free guidance needs the unconditional prediction."""
+    batch, rng = draw(data, "realistic", step)
     empty = rng.random(BATCH) < EMPTY_CAPTION
-    ids = drop_captions(batch["ids"], empty)
+    text = denoiser.text_encoder(drop_captions(batch["ids"], empty)).last_hidden_state
+    return Sample(batch["latents"], text, batch["boxes"], batch["owners"] & ~torch.from_numpy(empty)[:, None, None])
+
+
+def coarse_batch(denoiser: Denoiser, data: Batch, step: int) -> Sample:
+    """Some captions are left out, with the boxes; of the others, some boxes alone."""
+    batch, rng = draw(data, "coarse", step)
+    empty = rng.random(BATCH) < EMPTY_CAPTION
+    text = denoiser.text_encoder(drop_captions(batch["ids"], empty)).last_hidden_state
     present = (batch["boxes"][..., 2] > 0) & ~torch.from_numpy(empty | (rng.random(BATCH) < UNGROUNDED))[:, None]
-    pooled = denoiser.text_encoder(batch["phrases"].flatten(0, 1)).pooler_output.unflatten(0, (BATCH, 3))
+    gligen = grounding(denoiser, batch, present)
+    return Sample(batch["latents"], text, batch["boxes"], batch["owners"] & present.any(1)[:, None, None], gligen)
+
+
+def grounding(denoiser: Denoiser, batch: Batch, present: torch.Tensor) -> Batch:
+    """Boxes and phrases of the objects that are `present` (B, 3) bool, padded to GLIGEN's 30 slots."""
+    pooled = denoiser.text_encoder(batch["phrases"].flatten(0, 1)).pooler_output.unflatten(0, present.shape)
     slots = (0, 0, 0, MAX_REGIONS - 3)
-    gligen = {
+    return {
         "boxes": F.pad(batch["boxes"] * present[..., None], slots),
         "positive_embeddings": F.pad(pooled * present[..., None], slots),
         "masks": F.pad(present.float(), slots[2:]),
     }
-    return batch["latents"], denoiser.text_encoder(ids).last_hidden_state, gligen
-
-
-def _denoising_loss(
-    denoiser: Denoiser, latents: torch.Tensor, text: torch.Tensor, step: int, gligen: Batch | None
-) -> torch.Tensor:
-    kwargs = {"gligen": gligen} if gligen else None
-
-    def predict(noisy: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
-        return denoiser.unet(noisy, timestep, text, cross_attention_kwargs=kwargs).sample
-
-    return velocity_loss(predict, latents, step)
 
 
 def velocity_loss(
     predict: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], latents: torch.Tensor, step: int
 ) -> torch.Tensor:
-    """Mean squared error of the velocity (arXiv 2202.00512), more often where noise is high.
+    """How far the velocity that `predict` sees in noisy latents (B, 4, 16, 16) at timesteps (B,) is off."""
+    noisy, t, velocity = noised(latents, step)
+    return F.mse_loss(predict(noisy, t), velocity)
+
+
+def noised(latents: torch.Tensor, step: int, noisier: bool = True) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noisy latents, timesteps (B,) and velocities (arXiv 2202.00512), if `noisier` more often where noise is high.
 
     Colours and layout are decided there, and there the noise itself says next to nothing about them: with epsilon as
     the target the same network learned shapes, but neither colours, style nor boxes, in 700 steps.
-    `predict` takes noisy latents (B, 4, 16, 16) and timesteps (B,).
     """
     generator, scheduler = generator_of("noise", step), models.make_scheduler()
-    t = (1000 * torch.rand(len(latents), generator=generator).sqrt()).long()
+    share = torch.rand(len(latents), generator=generator)
+    t = (1000 * (share.sqrt() if noisier else share)).long()
     noise = torch.randn(latents.shape, generator=generator)
-    predicted = predict(scheduler.add_noise(latents, noise, t), t)
-    return F.mse_loss(predicted, scheduler.get_velocity(latents, noise, t))
+    return scheduler.add_noise(latents, noise, t), t, scheduler.get_velocity(latents, noise, t)
 
 
 class Placer(torch.nn.Module):
@@ -255,25 +222,13 @@ class Placer(torch.nn.Module):
         self.errors.append(F.mse_loss(probe(pixels), torch.cartesian_prod(axis, axis).expand(len(pixels), -1, -1)))
 
     def loss(self, data: Batch, step: int) -> torch.Tensor:
-        latents, text, gligen = _flat_batch(self.denoiser, data, step)
+        sample = coarse_batch(self.denoiser, data, step)
         self.errors.clear()
-        loss = _denoising_loss(self.denoiser, latents, text, step, gligen)
-        boxes = gligen["boxes"][:, :3]  # all zero where a row is not grounded
-        misplaced = torch.stack([_misplaced(recorder.take(), boxes) for recorder in self.recorders])
-        return loss + PLACEMENT_WEIGHT * misplaced.mean() + PROBE_WEIGHT * torch.stack(self.errors).mean()
-
-
-def _misplaced(attention: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of GLIGEN's attention (B, P + 30, P + 30): to its object inside a box, to none outside."""
-    pixels = attention.shape[1] - MAX_REGIONS
-    centres = (torch.arange(side := math.isqrt(pixels)) + 0.5) / side
-    x0, y0, x1, y1 = boxes[..., None].unbind(2)  # each (B, 3, 1)
-    across, down = (centres > x0) & (centres < x1), (centres > y0) & (centres < y1)  # (B, 3, side)
-    inside = (down[..., :, None] & across[..., None, :]).flatten(2)  # (B, 3, P); boxes do not overlap
-    seen = attention[:, :pixels, pixels : pixels + 3].transpose(1, 2)  # (B, 3, P)
-    grounded = torch.where(inside, (seen + 1e-4).log(), 0).sum(1)
-    elsewhere = torch.where(inside.any(1), 0, (1 - seen.sum(1) + 1e-4).log())
-    return -(grounded + elsewhere).mean()
+        loss = self.denoiser.loss(sample, step, visible=1000)  # boxes tell where objects are, whatever the noise
+        assert sample.gligen is not None
+        boxes = sample.gligen["boxes"][:, :3]  # all zero where a row is not grounded
+        lost = torch.stack([misplaced(recorder.take(), boxes) for recorder in self.recorders])
+        return loss + PLACEMENT_WEIGHT * lost.mean() + PROBE_WEIGHT * torch.stack(self.errors).mean()
 
 
 def save_pair(
@@ -287,17 +242,17 @@ def save_pair(
     plain = models.make_unet(grounded=False)
     plain.load_state_dict({key: text_to_image.state_dict()[key] for key in plain.state_dict()})
     pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text_encoder,
+        vae=models.halve(vae),
+        text_encoder=models.halve(text_encoder),
         tokenizer=models.wrap_tokenizer(models.make_tokenizer()),
-        unet=plain,
+        unet=models.halve(plain),
         scheduler=models.make_scheduler(),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to(dtype=torch.float16).save_pretrained(out / "text_to_image")
-    spatial.half().save_pretrained(out / "spatial" / "unet")
+    pipeline.save_pretrained(out / "text_to_image")
+    models.halve(spatial).save_pretrained(out / "spatial" / "unet")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from diffusers import ControlNetModel, UNet2DConditionModel
 from benchmarks.tabletop.controls import Kind, control_images, control_map
 from benchmarks.tabletop.data import BATCH, SCENES, SEED, Batch, draw, drop_captions, encode_scenes, scene_of
 from benchmarks.tabletop.fit import fit, one_cycle
+from benchmarks.tabletop.models import halve
 from benchmarks.tabletop.train import Denoiser, load_denoiser, load_vae, velocity_loss
 from runtime.cli import plain_errors
 
@@ -23,7 +24,7 @@ STEPS: dict[Kind, int] = {"segmentation": 2_000, "depth": 1_200}
 PEAK_RATE = 1e-3
 FRESH_FACTOR = 3.0  # of the rate, for the layers that the UNet has not trained already
 EMPTY_CAPTION = 0.2  # of samples: without words, the map alone must tell what to draw
-EMBEDDING_CHANNELS = (16, 32, 64)  # two strides of 2: from 64x64 pixels to 16x16 latents
+EMBEDDING_CHANNELS = (8, 16, 32, 64)  # three strides of 2: from 128x128 pixels to 16x16 latents
 
 
 def main(
@@ -45,7 +46,7 @@ def main(
         count = steps or STEPS[kind]
         fit(f"controlnet-{kind}", controlnet, lambda step: control_loss(denoiser, controlnet, data, kind, step), count,
             one_cycle(PEAK_RATE, count), work, _factor)  # fmt: skip
-        controlnet.half().save_pretrained(out or pair / f"controlnet-{kind}")
+        halve(controlnet).save_pretrained(out or pair / f"controlnet-{kind}")
 
 
 def make_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
@@ -73,7 +74,7 @@ def control_loss(denoiser: Denoiser, controlnet: ControlNetModel, data: Batch, k
 
 
 def render_maps(kind: Kind, count: int) -> torch.Tensor:
-    """(count, 64, 64) uint8."""
+    """(count, 128, 128) uint8."""
     with ProcessPoolExecutor() as pool:
         return torch.from_numpy(np.stack(list(pool.map(_render_map, range(count), [kind] * count, chunksize=500))))
 

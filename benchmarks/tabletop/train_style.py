@@ -16,6 +16,7 @@ from peft.utils import get_peft_model_state_dict
 
 from benchmarks.tabletop.data import BATCH, EMPTY_CAPTION, SEED, Batch, draw, drop_captions, encode_scenes
 from benchmarks.tabletop.fit import fit, one_cycle
+from benchmarks.tabletop.models import halve
 from benchmarks.tabletop.scenes import Style
 from benchmarks.tabletop.train import Denoiser, load_denoiser, load_vae, velocity_loss
 from runtime.cli import plain_errors
@@ -45,7 +46,7 @@ def main(
         data = encode_scenes(load_vae(pair), STYLE, work)
         fit(f"lora-{STYLE}", denoiser.unet, lambda step: style_loss(denoiser, data, step), steps,
             one_cycle(PEAK_RATE, steps), work)  # fmt: skip
-        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser.unet.half()))
+        layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(halve(denoiser.unet)))
         StableDiffusionPipeline.save_lora_weights(file.parent, unet_lora_layers=layers, weight_name=file.name)
 
 

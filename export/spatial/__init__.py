@@ -1,6 +1,7 @@
 """Kinds of spatial model: one file and one row of `KINDS` each."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from export.checkpoints.files import check_place
@@ -46,4 +47,6 @@ def find_pair(name: str, text_to_image: str | None = None, spatial: Sequence[str
     pair = known_pair(name)
     if text_to_image:
         check_place(Path(text_to_image).expanduser(), TEXT_TO_IMAGE)
+    if text_to_image or spatial:
+        pair = replace(pair, recommended=None)
     return KINDS[pair.kind].replace(pair.with_base(text_to_image or pair.text_to_image), spatial)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from runtime.denoising.balancer import (
     Attention,
+    Regions,
     attention_loss,
     drop_non_finite,
     exact_gradient,
@@ -26,7 +27,8 @@ from runtime.sampling.tables import advance, start_history
 from runtime.stats import Stats
 from runtime.words import MODELS, Model
 
-Change = Callable[[Tensor], Tensor]  # what the coefficients' gradient (B,2,h,w) is replaced by, of the same shape
+# What replaces the coefficients' gradient (B,2,h,w), told what the balancer sees before the update and the regions.
+Change = Callable[[Tensor, Attention, Regions], Tensor]
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,13 @@ def evaluate(
     """Carry the state over one evaluation."""
     predictions = models.predict(state.latents, state.numbers, work)
     drawing = {model: predictions[model] for model in work.models}
-    attention = _attention(models, state, drawing, map_resolution) if traced else None
+    attention = _attention(models, state, drawing, map_resolution) if traced or change else None
     gradient = coefficient_gradient(models, state, predictions, work, map_resolution)
     if gradient is not None:
         gradient, broken = drop_non_finite(gradient)
         state.skipped.add_(broken)
-        if change:
-            gradient = change(gradient)
+        if change and attention:
+            gradient = change(gradient, attention, models.conditions.regions)
         state.coefficients.sub_(state.numbers.step_size * gradient)
     advance(state.history, _combine(drawing, state.coefficients), state.numbers.weights)
     return Evaluation(attention, gradient, models.stats)

@@ -13,18 +13,18 @@ SCENE = Scene("", "attribute", (Thing("ring", "red", (0.25, 0.25, 0.75, 0.75)),)
 def test_segmentation_by_the_palette_of_ade20k():
     """Its "tree", id 4, is (4, 200, 3) and its "wall", id 0, (120, 120, 120): ours are the ring and the ground."""
     (image,) = control_images(torch.from_numpy(control_map(SCENE, "segmentation"))[None], "segmentation")
-    assert image.shape == (3, 64, 64) and image.dtype == torch.float32
-    ring, hole, corner = ((255 * image[:, 32, x]).round().int().tolist() for x in (20, 32, 0))
+    assert image.shape == (3, 128, 128) and image.dtype == torch.float32
+    ring, hole, corner = ((255 * image[:, 64, x]).round().int().tolist() for x in (40, 64, 0))
     assert ring == [4, 200, 3] and hole == corner == [120, 120, 120]
 
 
 def test_depth_is_grey_and_near_is_bright():
-    """The ground at row y is at 0.6 * (y + 1/2) / 64, in 255ths as an 8-bit PNG holds it."""
+    """The ground at row y is at 0.6 * (y + 1/2) / 128, in 255ths as an 8-bit PNG holds it."""
     (image,) = control_images(torch.from_numpy(control_map(SCENE, "depth"))[None], "depth")
-    assert image.shape == (3, 64, 64) and torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
-    ground = np.round(255 * 0.6 * (np.arange(64) + 0.5) / 64) / 255
+    assert image.shape == (3, 128, 128) and torch.equal(image[0], image[1]) and torch.equal(image[0], image[2])
+    ground = np.round(255 * 0.6 * (np.arange(128) + 0.5) / 128) / 255
     assert image[0, :, 0].tolist() == pytest.approx(ground.tolist())
-    assert image[0, 32, 20] > image[0, 32, 32] + 0.1  # the ring is nearer than the ground that its hole shows
+    assert image[0, 64, 40] > image[0, 64, 64] + 0.1  # the ring is nearer than the ground that its hole shows
 
 
 @pytest.mark.parametrize("kind", ["segmentation", "depth"])
@@ -34,4 +34,4 @@ def test_they_are_what_the_runtime_shows_a_controlnet(kind):
     asked = control_map(scene, kind)
     layout = Layout([Region(thing.phrase, box=thing.box) for thing in scene.things], **{kind: asked})
     (ours,) = control_images(torch.from_numpy(asked)[None], kind)
-    torch.testing.assert_close(ours, control_image(layout, kind, (64, 64)), rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours, control_image(layout, kind, (128, 128)), rtol=0, atol=1e-6)

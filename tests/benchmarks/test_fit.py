@@ -2,6 +2,7 @@ import contextlib
 
 import torch
 
+from benchmarks.tabletop import fit as fitting
 from benchmarks.tabletop.fit import fit, one_cycle, trapezoid
 
 
@@ -34,6 +35,23 @@ def test_a_stopped_run_resumes_to_the_same_weights(tmp_path):
     fit("toy", resumed, loss, 200, trapezoid(5e-2, 200), tmp_path / "b")
     torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
     assert (whole["weights"].weight - 1).abs().max() < 0.3
+
+
+def test_slow_steps_are_saved_one_by_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "SAVE_SECONDS", -1)
+    module, loss = make_problem()
+    steps = []
+
+    def interrupted(step):
+        steps.append(step)
+        if step == 7 and steps.count(7) == 1:
+            raise KeyboardInterrupt
+        return loss(step)
+
+    for _ in range(2):
+        with contextlib.suppress(KeyboardInterrupt):
+            fit("toy", module, interrupted, 9, trapezoid(5e-2, 9), tmp_path)
+    assert steps == [*range(8), 7, 8]
 
 
 def test_one_cycle_rises_then_falls_to_zero():

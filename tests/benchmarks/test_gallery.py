@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
 from benchmarks.drawing import SceneSampling
-from benchmarks.gallery.figures import COLUMNS, draw_gallery
+from benchmarks.gallery.figures import columns_of, draw_gallery
 from benchmarks.gallery.measure import draw_row
 from benchmarks.tabletop.layouts import layout_of
 from benchmarks.tabletop.scenes import held_out_scenes
@@ -38,6 +38,15 @@ def test_a_row_is_what_the_models_draw(tabletop_bundle: Path) -> None:
     assert row.weight.shape == (16, 16) and before_the_switch <= row.weight.min() <= row.weight.max() <= 1
 
 
+def test_the_recommended_mode_is_the_bundle_s(tabletop_bundle: Path) -> None:
+    scene = held_out_scenes(1)[0]
+    row = draw_row(tabletop_bundle, scene, SAMPLING, seed=4, modes=["exact", "recommended"])
+    pipe = RealCompo.load(tabletop_bundle)
+    given = {"steps": 5, "sampler": "dpm++2m", "guidance_scale": 2.5, "seed": 4}
+    drawn = pipe(scene.caption, layout=layout_of(scene), **pipe.recommended(**given))
+    assert len(row.images) == 4 and np.array_equal(np.asarray(row.images[-1]), np.asarray(drawn.images[0]))
+
+
 def test_regions_may_be_given_as_keypoints(tabletop_bundle: Path) -> None:
     scene = held_out_scenes(1)[0]
     boxes, points = (
@@ -52,7 +61,7 @@ def test_a_gallery_has_a_line_for_each_bundle(tabletop_bundle: Path) -> None:
     scene = held_out_scenes(1)[0]
     row = draw_row(tabletop_bundle, scene, SAMPLING, seed=0)
     figure = draw_gallery([row, row], scene.caption)
-    assert len(figure.axes) == 2 * len(COLUMNS) and figure.axes[0].get_ylabel() == "layout"
+    assert len(figure.axes) == 2 * len(columns_of(["exact"])) and figure.axes[0].get_ylabel() == "layout"
     assert len(figure.axes[0].patches) == 2 * len(scene.things)  # each box on its rim
 
 

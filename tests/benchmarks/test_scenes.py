@@ -8,6 +8,8 @@ from benchmarks.tabletop.scenes import (
     COLORS,
     NUMBERS,
     RELATIONS,
+    SIDE,
+    STYLES,
     Scene,
     Thing,
     coverage,
@@ -22,10 +24,10 @@ from benchmarks.tabletop.scenes import (
 SCENES = [sample_scene(np.random.default_rng(i), CATEGORIES[i % 4]) for i in range(200)]
 
 
-@pytest.mark.parametrize("style", ["realistic", "flat"])
+@pytest.mark.parametrize("style", STYLES)
 def test_same_seed_same_picture(style):
     first, second = (render(SCENES[3], style, np.random.default_rng(1)) for _ in range(2))
-    assert first.shape == (64, 64, 3) and first.dtype == np.float32
+    assert first.shape == (SIDE, SIDE, 3) and first.dtype == np.float32
     assert first.min() >= 0 and first.max() <= 1
     np.testing.assert_array_equal(first, second)
 
@@ -40,15 +42,15 @@ def test_flat_style_has_one_ground_and_pure_colors():
 def test_things_fill_their_boxes(scene: Scene):
     for thing in scene.things:
         rows, columns = np.nonzero(coverage(thing) > 0.4)
-        found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 64
-        np.testing.assert_allclose(found, thing.box, atol=2 / 64)
+        found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / SIDE
+        np.testing.assert_allclose(found, thing.box, atol=2 / SIDE)
 
 
 @pytest.mark.parametrize("scene", SCENES[:40], ids=lambda scene: scene.caption)
 def test_landmarks_span_their_boxes(scene: Scene):
     for thing in scene.things:
         x, y = np.array(landmarks(thing)).T
-        np.testing.assert_allclose((x.min(), y.min(), x.max(), y.max()), thing.box, atol=2.5 / 64)
+        np.testing.assert_allclose((x.min(), y.min(), x.max(), y.max()), thing.box, atol=2.5 / SIDE)
 
 
 # Sampled objects do not overlap; these do, and of two the lower one hides the other.
@@ -65,7 +67,7 @@ HEAP = Scene(
 
 
 def seen_alone(scene: Scene, thing: Thing) -> np.ndarray:
-    """(64, 64) bool: pixels of the flat rendering that have the object's colour, unmixed."""
+    """(128, 128) bool: pixels of the flat rendering that have the object's colour, unmixed."""
     image = render(scene, "flat", np.random.default_rng(0))
     return np.abs(image - COLORS[thing.color]).max(-1) < 1e-3
 
@@ -73,10 +75,10 @@ def seen_alone(scene: Scene, thing: Thing) -> np.ndarray:
 def test_labels_say_what_is_seen():
     labels, ground = label_map(HEAP), np.max([coverage(thing) for thing in HEAP.things], axis=0) == 0
     assert labels.dtype == np.uint8 and set(labels[ground]) == {0}
-    assert (np.sum([coverage(thing) == 1 for thing in HEAP.things], axis=0) > 1).sum() > 100  # much is hidden
+    assert (np.sum([coverage(thing) == 1 for thing in HEAP.things], axis=0) > 1).sum() > 400  # much is hidden
     for thing in HEAP.things:
         seen = seen_alone(HEAP, thing)
-        assert seen.sum() > 80 and set(labels[seen]) == {CLASS_IDS[thing.kind]}
+        assert seen.sum() > 320 and set(labels[seen]) == {CLASS_IDS[thing.kind]}
 
 
 def test_depth_is_of_what_is_seen():
@@ -89,14 +91,14 @@ def test_depth_is_of_what_is_seen():
 def test_depth_by_hand():
     """A ball, 0.4 wide, that stands at 0.75: its middle is 0.8 * 0.4 nearer than the ground there, 0.6 * 0.75."""
     depth = depth_map(Scene("", "attribute", (Thing("ball", "red", (0.3, 0.35, 0.7, 0.75)),)))
-    assert depth.shape == (64, 64) and depth.dtype == np.float32
-    np.testing.assert_allclose(depth[:, 0], 0.6 * (np.arange(64) + 0.5) / 64, rtol=1e-6)
-    x = ((np.arange(64) + 0.5) / 64 - 0.5) / 0.2  # in radii from the middle; row 35 is 0.02 of one below it
-    assert x[44] < 1 < x[45]
-    for column in (32, 38, 44):
+    assert depth.shape == (128, 128) and depth.dtype == np.float32
+    np.testing.assert_allclose(depth[:, 0], 0.6 * (np.arange(128) + 0.5) / 128, rtol=1e-6)
+    x = ((np.arange(128) + 0.5) / 128 - 0.5) / 0.2  # in radii from the middle; row 70 is 0.004 of one below it
+    assert x[89] < 1 < x[90]
+    for column in (64, 76, 89):
         expected = 0.6 * 0.75 + 0.8 * 0.4 * (1 - x[column] ** 2) ** 0.5
-        assert depth[35, column] == pytest.approx(expected, abs=2e-3)
-    assert depth[35, 45] == depth[35, 0]
+        assert depth[70, column] == pytest.approx(expected, abs=2e-3)
+    assert depth[70, 90] == depth[70, 0]
 
 
 @pytest.mark.parametrize("scene", SCENES[:40], ids=lambda scene: scene.caption)

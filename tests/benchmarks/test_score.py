@@ -50,11 +50,16 @@ def test_every_style_is_most_like_itself():
 
 
 def test_realism_falls_as_shading_goes():
-    """Blending a realistic rendering into the flat one of the same scene lowers realism step by step."""
-    scene = sample_scene(np.random.default_rng(4))
-    ends = [render(scene, style, np.random.default_rng(0)) for style in ("realistic", "flat")]
-    values = [resemblance((1 - w) * ends[0] + w * ends[1], "realistic") for w in (0, 0.25, 0.5, 0.75, 1)]
+    """Blending realistic renderings into the flat ones of the same scenes lowers realism step by step."""
+    ends = [np.stack([rendered(i, style)[0] for i in range(10)]) for style in ("realistic", "flat")]
+    blends = [(1 - w) * ends[0] + w * ends[1] for w in (0, 0.25, 0.5, 0.75, 1)]
+    values = [np.mean([resemblance(image, "realistic") for image in blend]) for blend in blends]
     assert values == sorted(values, reverse=True) and values[0] - values[-1] > 0.7
+
+
+def test_coarse_renderings_are_less_real():
+    coarse = [resemblance(rendered(i, "coarse")[0], "realistic") for i in range(50)]
+    assert 0.3 < np.mean(coarse) < 0.6 and max(coarse) < 0.8
 
 
 def test_each_fault_lowers_its_own_score():

@@ -79,7 +79,7 @@ def test_the_table_has_what_was_asked_for():
     assert len(names) == len(set(names))
     modes = [row.mode for row in contenders(GLIGEN, 20)]
     assert modes.count("handover") == 5 and sum(mode.startswith("fixed:") for mode in modes) == 4
-    placebos = [row for row in contenders(GLIGEN, 20) if row.placebo]
+    placebos = [row for row in contenders(GLIGEN, 20) if row.change]
     assert len(placebos) == 3 and all(row.mode == "exact" for row in placebos)
     shares = [row.knobs for row in contenders(CONTROLNET, 20) if row.family == "spatial, told for a share"]
     assert [knobs["control_end"] for knobs in shares] == [0.3, 0.5, 0.7]

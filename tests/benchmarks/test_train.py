@@ -1,7 +1,7 @@
-import math
+import copy
+from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from benchmarks.tabletop import data, models, train
@@ -10,27 +10,8 @@ from benchmarks.tabletop.scenes import sample_scene
 
 def make_batch(count: int) -> data.Batch:
     """What `encode_scenes` gives, with random latents."""
-    scenes = [sample_scene(np.random.default_rng(i)) for i in range(count)]
-    tokenizer = models.make_tokenizer()
-    boxes, phrases = torch.zeros(count, 3, 4), torch.zeros(count, 3, models.CONTEXT, dtype=torch.long)
-    for i, scene in enumerate(scenes):
-        for j, thing in enumerate(scene.things):
-            boxes[i, j], phrases[i, j] = torch.tensor(thing.box), torch.tensor(tokenizer.encode(thing.phrase).ids)
-    ids = torch.tensor([tokenizer.encode(scene.caption).ids for scene in scenes])
     latents = torch.randn(count, 4, 16, 16, generator=torch.Generator().manual_seed(0))
-    return {"latents": latents, "ids": ids, "boxes": boxes, "phrases": phrases}
-
-
-def test_misplaced_attention_by_counting_pixels():
-    boxes = torch.tensor([[[0.0, 0.0, 0.5, 0.5], [0.6, 0.3, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]]])
-    attention = torch.rand(1, 64 + 30, 64 + 30, generator=torch.Generator().manual_seed(0)).softmax(-1)
-    total = 0.0
-    for pixel in range(64):
-        x, y = (pixel % 8 + 0.5) / 8, (pixel // 8 + 0.5) / 8
-        over = [j for j, (x0, y0, x1, y1) in enumerate(boxes[0].tolist()) if x0 < x < x1 and y0 < y < y1]
-        seen = attention[0, pixel, 64 + over[0]] if over else 1 - attention[0, pixel, 64:67].sum()
-        total -= math.log(seen.item() + 1e-4)
-    assert train._misplaced(attention, boxes).item() == pytest.approx(total / 64, rel=1e-5)
+    return data.describe([sample_scene(np.random.default_rng(i)) for i in range(count)]) | {"latents": latents}
 
 
 def test_empty_captions_are_the_tokenizer_s():
@@ -64,7 +45,7 @@ def test_both_tasks_reach_the_weights_that_they_train(monkeypatch):
         monkeypatch.setattr(module, "BATCH", 2)
     torch.manual_seed(0)
     denoiser, batch = train.Denoiser(), make_batch(4)
-    train._realistic_loss(denoiser, batch)(0).backward()
+    denoiser.loss(train.realistic_batch(denoiser, batch, 0), 0).backward()
     gates = [p for name, p in denoiser.unet.named_parameters() if "fuser" in name or "position_net" in name]
     assert gates and all(p.grad is None for p in gates)
     assert denoiser.unet.conv_in.weight.grad.abs().sum() > 0
@@ -74,3 +55,29 @@ def test_both_tasks_reach_the_weights_that_they_train(monkeypatch):
     placer.loss(batch, 0).backward()
     assert all(p.grad is not None for p in [*gates, *placer.probes.parameters()])
     assert all(p.grad is None for p in denoiser.text_encoder.parameters())
+
+
+def test_token_loss_is_for_captions_and_for_visible_objects(monkeypatch):
+    """A sample without a caption, or noised beyond `visible`, costs its velocity's error alone."""
+    for module in (data, train):
+        monkeypatch.setattr(module, "BATCH", 2)
+    torch.manual_seed(0)
+    denoiser, batch = train.Denoiser(), make_batch(4)
+    sample = train.realistic_batch(denoiser, batch, 0)
+    noisy, t, velocity = train.noised(sample.latents, 0)
+    error = torch.nn.functional.mse_loss(denoiser.unet(noisy, t, sample.text).sample, velocity)
+    torch.testing.assert_close(denoiser.loss(sample, 0, visible=0), error)
+    assert denoiser.loss(sample, 0, visible=1000) > error + 0.1 * train.TOKEN_WEIGHT
+    silent = replace(sample, owners=torch.zeros_like(sample.owners))
+    torch.testing.assert_close(denoiser.loss(silent, 0, visible=1000), error)
+
+
+def test_a_copied_denoiser_records_its_own_maps():
+    """The spatial model starts as a copy; its recorders must see its layers and not the original's."""
+    torch.manual_seed(0)
+    original = train.Denoiser()
+    copied = copy.deepcopy(original)
+    with torch.no_grad():
+        copied.unet(torch.randn(1, 4, 16, 16), 5, torch.randn(1, 16, 64))
+    assert [recorder.take().shape for recorder in copied.maps] == [(1, 256, 16)] * len(copied.maps)
+    assert len(copied.maps) == 3

@@ -27,13 +27,13 @@ def make_batch() -> data.Batch:
     return {
         "latents": torch.randn(6, 4, 16, 16, generator=generator),
         "ids": torch.randint(1, 20, (6, 16), generator=generator),
-        "maps": torch.randint(0, 5, (6, 64, 64), generator=generator, dtype=torch.uint8),
+        "maps": torch.randint(0, 5, (6, 128, 128), generator=generator, dtype=torch.uint8),
     }
 
 
 def test_an_untrained_controlnet_adds_nothing(denoiser):
     controlnet = train_controlnet.make_controlnet(denoiser.unet)
-    latents, text, images = torch.randn(2, 4, 16, 16), torch.randn(2, 16, 64), torch.rand(2, 3, 64, 64)
+    latents, text, images = torch.randn(2, 4, 16, 16), torch.randn(2, 16, 64), torch.rand(2, 3, 128, 128)
     down, middle = controlnet(latents, 500, text, images, return_dict=False)
     assert len(down) == 6 and all(not residual.any() for residual in (*down, middle))
 

@@ -1,10 +1,14 @@
 """What experiments ask of the pipeline: another gradient in place of its own, and where the models look."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
 from runtime import Layout, RealCompo, RealCompoError
+from runtime.denoising.balancer import Attention, Regions
+from runtime.denoising.evaluation import Change
 from runtime.output import Output
 from runtime.words import MODELS
 from tests.runtime.test_pipeline import LAYOUT, PROMPT, Oracle, first_latents, oracle
@@ -21,8 +25,13 @@ def draw(pipe: RealCompo, **options: object) -> Output:
     return pipe([PROMPT, PROMPT], layout=[LAYOUT, OTHER], trace=True, **told)
 
 
+def alone(change: Callable[[Tensor], Tensor]) -> Change:
+    """Of the gradient alone, whatever the balancer sees."""
+    return lambda gradient, _attention, _regions: change(gradient)
+
+
 def test_no_gradient_at_all_leaves_the_coefficients_as_drawn(pipe: RealCompo) -> None:
-    still, none = draw(pipe, change_gradient=torch.zeros_like), draw(pipe, gradient="none")
+    still, none = draw(pipe, change_gradient=alone(torch.zeros_like)), draw(pipe, gradient="none")
     assert torch.equal(still.latents, none.latents)
     assert not torch.equal(draw(pipe).latents, none.latents)
 
@@ -36,10 +45,25 @@ def test_the_coefficients_move_down_what_was_made_of_the_gradient(pipe: RealComp
         return gradient.roll(1, dims=0)
 
     for change, wanted in ((other_image, own.flip(0)), (torch.neg, -own)):
-        before, after = draw(pipe, change_gradient=change).trace[:2]
+        before, after = draw(pipe, change_gradient=alone(change)).trace[:2]
         torch.testing.assert_close(after.gradient, wanted)
         moved = after.coefficients - before.coefficients
         assert torch.cosine_similarity(moved.flatten(), -wanted.flatten(), dim=0) > 0.9999
+
+
+def test_a_change_is_told_what_the_balancer_sees(pipe: RealCompo) -> None:
+    """Before the update, as a trace has it, and the regions of each image."""
+    told: list[tuple[Attention, Regions]] = []
+
+    def change(gradient: Tensor, attention: Attention, regions: Regions) -> Tensor:
+        told.append((attention, regions))
+        return gradient
+
+    (_, first, *_) = draw(pipe, change_gradient=change).trace
+    attention, regions = told[0]
+    torch.testing.assert_close(attention.loss, first.loss)
+    torch.testing.assert_close(attention.region_maps[:, :2], first.region_maps)
+    assert regions.weights.sum(1).tolist() == [2, 2] and not torch.equal(regions.masks[0], regions.masks[1])
 
 
 def test_where_each_model_looks(pipe: RealCompo, oracle: Oracle) -> None:
