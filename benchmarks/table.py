@@ -46,6 +46,7 @@ BENCHMARKS = {
         Benchmark("gallery", "engines/tabletop --out outputs/gallery.png"),
         Benchmark("roofline", "engines/tabletop --gpu h100", reported=True),
         Benchmark("planning", "prompts/*.txt --planner offline --json outputs/planning.json", reported=True),
+        Benchmark("suite", "t2i-compbench BUNDLE --checkout T2I-CompBench --out outputs/t2i", reported=True),
         Benchmark("serving", "engines/tabletop --seconds 5"),
         Benchmark("report", "outputs/*.json --out outputs/report.html"),
     )

@@ -61,7 +61,9 @@ SKILLS = {
         "compositions/calc_size_comp_acc.py",
     ),
     "color": Skill(
-        "compositional_skill/colors/synthetic_color_comp_prompts.csv", "meta_prompt", "colors/hue_based_color_classifier.py"
+        "compositional_skill/colors/synthetic_color_comp_prompts.csv",
+        "meta_prompt",
+        "colors/hue_based_color_classifier.py",
     ),
 }
 

@@ -107,6 +107,7 @@ class Suite(Protocol):
 
     def check(self, task: Task, side: int) -> None:
         """Raises: RealCompoError: the scorer cannot judge so few pictures, or none of this size."""
+        return None
 
     def old(self, run: Run) -> list[Path]:
         """What an earlier run of the scorer may have left where it now looks or writes."""
@@ -129,9 +130,7 @@ class Suite(Protocol):
 
 def pictures_of(suite: Suite, task: Task) -> list[tuple[int, int, Path]]:
     """All of a task in the order of the prompts: prompt, which of its pictures, name in a mode's folder."""
-    return [
-        (i, k, suite.picture(task, i, k)) for i in range(len(task.prompts)) for k in range(task.images)
-    ]
+    return [(i, k, suite.picture(task, i, k)) for i in range(len(task.prompts)) for k in range(task.images)]
 
 
 def over_images(values: Sequence[float], task: Task) -> NDArray[np.float64]:

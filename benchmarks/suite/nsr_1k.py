@@ -62,8 +62,10 @@ class NSR1K(Suite):
     def read(self, run: Run) -> Read:
         path = run.results / RESULTS
         found = _detections(path, [name.name for _, _, name in pictures_of(self, run.task)])
-        judged = [_RULES[run.task.name](run.task.prompts[i].asked, found[file.name]) for i, _, file in
-                  pictures_of(self, run.task)]
+        judged = [
+            _RULES[run.task.name](run.task.prompts[i].asked, found[file.name])
+            for i, _, file in pictures_of(self, run.task)
+        ]
         right, asked = np.asarray(judged, np.float64).T
         scores = over_images(list(right), run.task) / asked.mean()
         said = _said(run.results / LOG, SAYS[run.task.name])

@@ -45,7 +45,9 @@ class OverLayBench(Suite):
 
     def check(self, task: Task, side: int) -> None:
         if side not in SIDES:
-            raise RealCompoError(f"OverLayBench's meter takes pictures of 512 or 1024 pixels, and this bundle's have {side}")
+            raise RealCompoError(
+                f"OverLayBench's meter takes pictures of 512 or 1024 pixels, and this bundle's have {side}"
+            )
         if not task.whole:
             raise RealCompoError(f"OverLayBench's meter takes all prompts of {task.name}: leave out --prompts")
 

@@ -89,7 +89,9 @@ class T2ICompBench(Suite):
         lines = read_lines(checkout / "examples" / "dataset" / f"{task}_val.txt", "the prompts")
         texts = [line.split("\t")[0].strip() for line in lines]
         if odd := [text for text in texts if not text or "/" in text or "_" in text]:
-            raise RealCompoError(f"the prompt {odd[0]!r} of {task} cannot be in a picture's name, as the suite wants it")
+            raise RealCompoError(
+                f"the prompt {odd[0]!r} of {task} cannot be in a picture's name, as the suite wants it"
+            )
         return [Prompt(str(i), text) for i, text in enumerate(texts)]
 
     def picture(self, task: Task, i: int, k: int) -> Path:
@@ -129,7 +131,9 @@ class T2ICompBench(Suite):
         scores = over_images(answers, run.task)
         said = _total(folder / scorer.total)
         if abs(said - scores.mean()) > TOLERANCE:
-            raise RealCompoError(f"{folder}: the scorer says {said:g}, and its answers have a mean of {scores.mean():g}")
+            raise RealCompoError(
+                f"{folder}: the scorer says {said:g}, and its answers have a mean of {scores.mean():g}"
+            )
         return Read({SCORE: scores}, {SCORE: said})
 
 

@@ -8,33 +8,34 @@ and the third third's pictures from a ninth and two ninths of the prompts on.
 
 import importlib.util
 import json
-import os
 import sys
+from pathlib import Path
+from typing import Any
 
 
-def main(skill, rule, prompts, found, pictures, count, images, out):
+def main(skill: str, rule: str, prompts: str, found: str, pictures: str, count: str, images: str, out: str) -> None:
     module = open_module(rule)
     asked = module.load_gt(prompts)[: int(count)]
     judge = {"color": judge_colors, "counting": judge_counts}.get(skill, judge_relations)
     rows = [judge(module, asked, found, pictures, k) for k in range(int(images))]  # of each picture, of each prompt
     figures = {name: [mean([row[i][name] for row in rows]) for i in range(len(asked))] for name in rows[0][0]}
-    with open(out, "w") as file:
-        json.dump(figures, file)
+    Path(out).write_text(json.dumps(figures))
 
 
-def open_module(path):
+def open_module(path: str) -> Any:
     spec = importlib.util.spec_from_file_location("rule", path)
+    assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def judge_relations(module, asked, found, pictures, k):
+def judge_relations(module: Any, asked: Any, found: str, pictures: str, k: int) -> Any:
     there = module.load_pred(pkl_pth=found, iter_idx=k)
     return [{"accuracy": relation(module, sample, there[i])} for i, sample in enumerate(asked)]
 
 
-def relation(module, sample, there):
+def relation(module: Any, sample: Any, there: Any) -> Any:
     """1 or 0; None where the suite's own function fails, as that of spatial does on its hardest third's right ones."""
     try:
         return module.cal_acc([sample], {0: there}, level=0) / 100
@@ -42,12 +43,12 @@ def relation(module, sample, there):
         return None
 
 
-def judge_counts(module, asked, found, pictures, k):
+def judge_counts(module: Any, asked: Any, found: str, pictures: str, k: int) -> Any:
     there = module.load_pred(pkl_pth=found, iter_idx=k)
     return [count(sample, there[i]) for i, sample in enumerate(asked)]
 
 
-def count(sample, there):
+def count(sample: Any, there: Any) -> Any:
     """Precision, recall and F1 of one picture by the suite's definition; each found object counts once for a name."""
     pairs = [(asked, sum(name in names for names in there.values())) for name, asked in sample.items()]
     right = sum(min(pair) for pair in pairs)
@@ -57,21 +58,23 @@ def count(sample, there):
     return {"F1": 2 * right / (asked + seen) if asked + seen else 0.0, "precision": precision, "recall": recall}
 
 
-class OnePrompt(list):
+class OnePrompt(list):  # type: ignore[type-arg]
     """All prompts, to a function that judges a third of them: its thirds are of one prompt."""
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 3
 
 
-def judge_colors(module, asked, found, pictures, k):
-    masks = module.load_pred(pred_masks_names=os.listdir(found), iter_idx=k, data_len=len(asked))
+def judge_colors(module: Any, asked: Any, found: str, pictures: str, k: int) -> Any:
+    masks = module.load_pred(
+        pred_masks_names=[path.name for path in Path(found).iterdir()], iter_idx=k, data_len=len(asked)
+    )
     return [
         {"accuracy": module.cal_acc(OnePrompt(asked), masks, i, k, pictures, found) / 100} for i in range(len(asked))
     ]
 
 
-def mean(values):
+def mean(values: Any) -> Any:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 

@@ -1,67 +1,66 @@
 """OverLayBench's own meter on one split, as its README has it, then its own functions asked picture by picture.
 
-    python overlaybench.py SPLIT PICTURES METRICS SIDE OUT.json SEED...      (in the suite's checkout)
+python overlaybench.py SPLIT PICTURES METRICS SIDE OUT.json SEED...      (in the suite's checkout)
 """
 
 import copy
+import importlib
 import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
-
-import torch
-
-sys.path.insert(0, os.getcwd())
-
-from overlaybenchpytools.meter import OverLayBenchMeter  # noqa: E402
-from overlaybenchpytools.utils import calculate_bbox_iou, calculate_overlap_iou, calculate_success_rate  # noqa: E402
+from typing import Any
 
 FILES = ("baseline_bbox_predictions", "entity_VQA", "relation_VQA", "clip_score")
 
 
-def main(split, pictures, metrics, side, out, seeds):
-    meter = OverLayBenchMeter(root=pictures, save_dir=metrics, resolution=int(side), **inference())
+def main(split: str, pictures: str, metrics: str, side: str, out: str, *seeds: str) -> None:
+    sys.path.insert(0, str(Path.cwd()))
+    theirs = importlib.import_module("overlaybenchpytools.meter"), importlib.import_module("overlaybenchpytools.utils")
+    meter = theirs[0].OverLayBenchMeter(root=pictures, save_dir=metrics, resolution=int(side), **inference())
     rows = []  # of each seed, of each picture
     for seed in seeds:
         meter.set_split(split, seed)
         meter.evaluate()
-        rows.append(judge(meter.annotations, read(Path(metrics, split, seed)), int(side)))
+        rows.append(judge(theirs[1], meter.annotations, read(Path(metrics, split, seed)), int(side)))
     count = len(rows[0])
     figures = {name: [mean([row[i][name] for row in rows]) for i in range(count)] for name in rows[0][0]}
     Path(out).write_text(json.dumps(figures))
 
 
-def inference():
+def inference() -> Any:
     """vLLM where it is installed, as the README recommends for several GPUs."""
     if importlib.util.find_spec("vllm"):
+        torch = importlib.import_module("torch")
         return {"bs_qwen": "all", "use_vllm": True, "vllm_args": {"tensor_parallel_size": torch.cuda.device_count()}}
     return {"bs_qwen": 8}
 
 
-def read(folder):
+def read(folder: Path) -> Any:
     return {name: json.loads((folder / f"{name}.json").read_text()) for name in FILES}
 
 
-def judge(annotations, said, side):
-    return [judge_one(name, annotation, said, side) for name, annotation in annotations.items()]
+def judge(suite: Any, annotations: Any, said: Any, side: int) -> Any:
+    return [judge_one(suite, name, annotation, said, side) for name, annotation in annotations.items()]
 
 
-def judge_one(name, annotation, said, side):
+def judge_one(suite: Any, name: str, annotation: Any, said: Any, side: int) -> Any:
     asked, boxes = {name: annotation}, {name: said["baseline_bbox_predictions"].get(name, {})}
-    overlap = known(calculate_overlap_iou, *copy.deepcopy((asked, boxes)), side)
+    overlap = known(suite.calculate_overlap_iou, *copy.deepcopy((asked, boxes)), side)
     clips = said["clip_score"]["local_clip_sim_per_img"].get(name, {}).values()
     return {
-        "mIoU": known(calculate_bbox_iou, *copy.deepcopy((asked, boxes)), side),
+        "mIoU": known(suite.calculate_bbox_iou, *copy.deepcopy((asked, boxes)), side),
         "O-mIoU": overlap and overlap[1],
-        "SR_E": known(calculate_success_rate, {name: said["entity_VQA"].get(name, {})}, asked, "Entity VQA"),
-        "SR_R": known(calculate_success_rate, {name: said["relation_VQA"].get(name, {})}, asked, "Relationship VQA"),
+        "SR_E": known(suite.calculate_success_rate, {name: said["entity_VQA"].get(name, {})}, asked, "Entity VQA"),
+        "SR_R": known(
+            suite.calculate_success_rate, {name: said["relation_VQA"].get(name, {})}, asked, "Relationship VQA"
+        ),
         "CLIP_global": said["clip_score"]["global_clip_sim_per_img"][name]["clip_score"],
         "CLIP_local": mean([clip["clip_score"] for clip in clips]),
     }
 
 
-def known(function, *arguments):
+def known(function: Any, *arguments: Any) -> Any:
     """None of a picture that has nothing of the kind."""
     try:
         return function(*arguments)
@@ -69,10 +68,10 @@ def known(function, *arguments):
         return None
 
 
-def mean(values):
+def mean(values: Any) -> Any:
     given = [value for value in values if value is not None]
     return sum(given) / len(given) if given else None
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:6], sys.argv[6:])
+    main(*sys.argv[1:])
