@@ -107,7 +107,7 @@ class Suite(Protocol):
 
     def check(self, task: Task, side: int) -> None:
         """Raises: RealCompoError: the scorer cannot judge so few pictures, or none of this size."""
-        return None
+        return
 
     def old(self, run: Run) -> list[Path]:
         """What an earlier run of the scorer may have left where it now looks or writes."""

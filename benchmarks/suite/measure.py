@@ -100,7 +100,6 @@ def judge_layouts(work: Work, python: Path) -> dict[str, Mapping[str, float]]:
     found = {}
     for task in work.tasks:
         folder = work.out / SCORES / JUDGED / task.name
-        folder.mkdir(parents=True, exist_ok=True)
         layouts = work.layouts.tasks[task.name][: len(task.prompts)]
         if commands := work.suite.layout_commands(work.checkout, task, layouts, folder):
             (log,) = carry_out(commands, python, folder)

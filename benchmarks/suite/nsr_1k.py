@@ -75,6 +75,7 @@ class NSR1K(Suite):
 
     def layout_commands(self, checkout: Path, task: Task, layouts: Sequence[Layout], folder: Path) -> list[Command]:
         """Its own evaluation of layouts; what it writes beside itself is written into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{task.name}.json"
         rows = [
             {

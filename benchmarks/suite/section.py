@@ -12,8 +12,9 @@ def section(found: Result) -> Section:
     return Section(
         found["title"],
         f"Every mode from the same layouts ({found['layouts']['planner']}) and seeds, judged by the suite's own "
-        "scorer. Intervals hold 95% of the means of 10,000 times resampled prompts. Differences are paired by prompt; a star "
-        "marks one whose interval excludes 0.",
+        "scorer. Intervals hold 95% of the means of 10,000 times resampled prompts. Differences are paired by prompt; "
+        "a star marks one whose interval excludes 0. Regions are left out, and prompts not read whole, where the "
+        "bundle's text encoder does not know their words or cuts them off.",
         keys=(
             Key(str(drawn), "pictures a mode"),
             *(

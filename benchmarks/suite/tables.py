@@ -12,7 +12,11 @@ def grids(found: Result) -> list[Grid]:
     first = next(iter(found["modes"]))
     against = [row for row in found.get("differences", ()) if row["less"] == first]
     return [
-        *_some("What was drawn", ("task", "prompts", "images each", "regions", "left out", "no layout"), _drawn(found)),
+        *_some(
+            "What was drawn",
+            ("task", "prompts", "images each", "regions", "left out", "prompts not read whole", "without regions"),
+            _drawn(found),
+        ),
         *_some(f"Layouts, by {found['title']}'s own evaluation", ("task", "figure", ""), _judged(found)),
         *_some(
             f"{found['title']}, 95% intervals over prompts",
@@ -39,7 +43,7 @@ def _drawn(found: Result) -> list[tuple[str, ...]]:
         (
             name,
             f"{task['prompts']}" if task["whole"] else f"the first {task['prompts']}",
-            *(str(task[field]) for field in ("images", "regions", "left_out", "without_layout")),
+            *(str(task[field]) for field in ("images", "regions", "left_out", "strange", "without_layout")),
         )
         for name, task in found["tasks"].items()
     ]

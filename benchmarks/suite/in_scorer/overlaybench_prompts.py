@@ -9,7 +9,6 @@ from ast import literal_eval
 from pathlib import Path
 from typing import Any
 
-
 SPLITS = ("simple", "medium", "hard")
 OBJECT = ("category", "bbox")
 
