@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.suite.in_scorer import script
-from benchmarks.suite.kind import Command, Prompt, Read, Run, Suite, Task
+from benchmarks.suite.kind import Command, Prompt, Read, Run, Suite, Task, read_text
 from benchmarks.suite.per_prompt import read_per_prompt
 from runtime.errors import RealCompoError
 
@@ -28,7 +28,7 @@ FOUND = "found.pkl"
 SEEN = "seen"  # detections drawn into pictures, or masks
 PER_PROMPT = "per_prompt.json"
 RULE_LOG = "1.log"
-SAYS = r"(?:Averaged Accuracy|F1 Score) *: +([\d.]+) %"  # the last is of all levels
+SAYS = {"accuracy": r"Averaged Accuracy: +([\d.]+)", "F1": r"F1 Score : +([\d.]+)"}  # the last is of all levels
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,8 @@ class HRS(Suite):
         return [detect, *([self._judge(run)] if run.task.whole else []), self._per_prompt(run)]
 
     def read(self, run: Run) -> Read:
-        log = run.results / RULE_LOG
-        said = re.findall(SAYS, log.read_text(errors="replace")) if run.task.whole and log.is_file() else []
         scores = read_per_prompt(run.results / PER_PROMPT, len(run.task.prompts))
-        return Read(scores, {"accuracy": float(said[-1]) / 100} if said else {})
+        return Read(scores, _said(run.results / RULE_LOG) if run.task.whole else {})
 
     def _detect(self, run: Run) -> Command:
         weights = (run.checkout / WEIGHTS / "unified_det" / Path(UNIDET_CONFIG).with_suffix(".pth").name).resolve()
@@ -130,6 +128,12 @@ class HRS(Suite):
         told = (str(_rule(run)), str(_csv(run)), found, str(_pictures(run)))
         counts = (str(len(run.task.prompts)), str(run.task.images))
         return Command((script("hrs.py"), run.task.name, *told, *counts, PER_PROMPT), run.results)
+
+
+def _said(log: Path) -> dict[str, float]:
+    """What the rule's script said at its end, if it got there."""
+    found = {name: re.findall(what, read_text(log, "what the scorer said")) for name, what in SAYS.items()}
+    return {name: float(values[-1]) / 100 for name, values in found.items() if values}
 
 
 def _rule(run: Run) -> Path:
