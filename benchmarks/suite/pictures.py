@@ -14,6 +14,7 @@ from runtime.writing import writing
 PARTIAL = ".partial"  # folder of pictures that are being written: the suites' own must hold nothing else
 LEFT = 3600.0  # seconds after which nobody writes one any more
 FORMATS = {".png": "PNG", ".jpg": "JPEG"}
+ENDS = {".png": b"IEND\xaeB`\x82", ".jpg": b"\xff\xd9"}  # which Pillow does without
 
 
 def save(image: Image.Image, path: Path, out: Path) -> None:
@@ -38,7 +39,8 @@ def save(image: Image.Image, path: Path, out: Path) -> None:
 def is_whole(path: Path, side: int) -> bool:
     """Whether there is a picture that can be read to its end, of so many pixels a side."""
     try:
-        with Image.open(path, formats=list(FORMATS.values())) as image:
+        content = path.read_bytes()
+        with Image.open(BytesIO(content), formats=list(FORMATS.values())) as image:
             size = image.size
             if image.format == "PNG":
                 image.verify()  # of every chunk, to the last; quicker than its pixels
@@ -46,7 +48,7 @@ def is_whole(path: Path, side: int) -> bool:
                 image.load()
     except (OSError, SyntaxError, ValueError):  # Pillow's words for a broken PNG
         return False
-    return size == (side, side)
+    return size == (side, side) and content.endswith(ENDS[path.suffix])
 
 
 def lacking(suite: Suite, task: Task, drawn: Path, side: int) -> list[Path]:
