@@ -58,6 +58,9 @@ class Artist(Protocol):
         Args:
             given: on the command line.
             everything: with the defaults.
+
+        Raises:
+            RealCompoError: an unknown mode, or a knob out of its range.
         """
         ...
 

@@ -118,6 +118,7 @@ def suite(
             out,
         )
         if "pictures" in todo:
+            measure.prepare(work)
             with Bar(measure.count(work)) as bar:
                 measure.draw(work, processes, batch, bar.advance)
         found = {"bundle": bundle, **measure.about(work)}

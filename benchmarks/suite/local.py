@@ -17,6 +17,8 @@ from runtime import RealCompo
 from runtime.bundle.manifest import bundle_files, read_manifest
 from runtime.errors import RealCompoError
 from runtime.presets import PRESETS, preset_knobs
+from runtime.request import read_knobs
+from runtime.spatial import kind_of
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ class Local:
         return sorted(file.sha256 for file in bundle_files(read_manifest(self.bundle)))
 
     def knobs(self, mode: str, given: Knobs, everything: Knobs) -> Knobs:
-        if mode in PRESETS:
-            return {**everything, **preset_knobs(mode, read_manifest(self.bundle), given)}
-        return {**everything, "gradient": mode}
+        manifest = read_manifest(self.bundle)
+        own = preset_knobs(mode, manifest, given) if mode in PRESETS else {"gradient": mode}
+        read_knobs({**everything, **own}, kind_of(manifest))
+        return {**everything, **own}
 
     def batch(self, most: int) -> int:
         return most

@@ -50,15 +50,23 @@ def plain(mode: str) -> str:
     return mode.replace(":", "-")
 
 
-def draw(work: Work, processes: int, batch: int, advance: Callable[[int], None]) -> None:
-    """Draw what is not there.
+def prepare(work: Work) -> None:
+    """Make the folder ready for drawing.
 
     Raises:
-        RealCompoError: the folder has pictures that were drawn otherwise, or what drawing raises.
+        RealCompoError: it has pictures that were drawn otherwise.
     """
     for task, mode, _ in work.runs():
         _record(work, task, mode)
     sweep(work.out)
+
+
+def draw(work: Work, processes: int, batch: int, advance: Callable[[int], None]) -> None:
+    """Draw what is not there.
+
+    Raises:
+        RealCompoError: what drawing raises.
+    """
     size = work.artist.batch(batch)
     batches = [one for task, mode, _ in work.runs() for one in _batches(work, task, mode, size)]
     pending = [one for one in batches if not all(is_whole(picture.path, one.side) for picture in one.pictures)]

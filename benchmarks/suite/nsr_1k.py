@@ -63,7 +63,7 @@ class NSR1K(Suite):
         path = run.results / RESULTS
         found = _detections(path, [name.name for _, _, name in pictures_of(self, run.task)])
         judged = [
-            _RULES[run.task.name](run.task.prompts[i].asked, found[file.name])
+            RULES[run.task.name](run.task.prompts[i].asked, found[file.name])
             for i, _, file in pictures_of(self, run.task)
         ]
         right, asked = np.asarray(judged, np.float64).T
@@ -133,4 +133,4 @@ def _relate(asked: Spatial, found: Found) -> tuple[int, int]:
     return int(asked.relation in relations or beside), 1
 
 
-_RULES: dict[str, Callable[[Any, Found], tuple[int, int]]] = {"counting": _count, "spatial": _relate}
+RULES: dict[str, Callable[[Any, Found], tuple[int, int]]] = {"counting": _count, "spatial": _relate}

@@ -17,6 +17,8 @@ from PIL import Image
 
 from benchmarks.suite.artists import Batch, Knobs, Picture, draw, in_order
 from runtime.errors import RealCompoError
+from runtime.knobs import make
+from runtime.options import Options
 from runtime.presets import PRESETS
 
 KEY = "REALCOMPO_API_KEY"
@@ -47,6 +49,7 @@ class Server:
     def knobs(self, mode: str, given: Knobs, everything: Knobs) -> Knobs:
         if mode in PRESETS:
             raise RealCompoError(f"a server does not say its {mode} mode; name gradients, or give the bundle's folder")
+        make(Options, {**everything, "gradient": mode})
         return {**everything, "gradient": mode}
 
     def batch(self, most: int) -> int:

@@ -20,7 +20,7 @@ from benchmarks.__main__ import app
 from benchmarks.planning.nsr1k import Counting, Spatial
 from benchmarks.suite.in_scorer import script
 from benchmarks.suite.kind import Run, Task
-from benchmarks.suite.nsr_1k import NSR1K
+from benchmarks.suite.nsr_1k import NSR1K, RULES
 from benchmarks.suite.overlaybench import OverLayBench
 from benchmarks.suite.pictures import is_whole
 from benchmarks.suite.scoring import score
@@ -49,8 +49,9 @@ def run(*arguments: object) -> dict[str, Any]:
 def refused(*arguments: object) -> str:
     result = invoke(*arguments)
     assert result.exit_code == 2, result.output
-    (line,) = result.stderr.strip().splitlines()
-    return line
+    lines = result.stderr.strip().splitlines()
+    assert [line for line in lines if not line.startswith("drawing")] == lines[-1:]
+    return lines[-1]
 
 
 def side_of(bundle: Path) -> int:
@@ -207,7 +208,8 @@ def test_a_foreign_file_among_the_pictures_is_found(
 
 def brightness(path: Path) -> float:
     """As the stand-in scorer rounds it."""
-    (grey,) = Image.open(path).convert("L").resize((1, 1)).getdata()
+    grey = Image.open(path).convert("L").resize((1, 1)).getpixel((0, 0))
+    assert isinstance(grey, int)
     return round(grey / 255, 4)
 
 
@@ -302,7 +304,9 @@ def test_what_does_not_go_together(
 ) -> None:
     before = tree(colors)
     told = ["t2i-compbench", tabletop_bundle, "--checkout", t2i, "--out", colors, *QUICK, *COLOR, *options]
-    assert line in refused(*told)
+    result = invoke(*told)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert line in result.stderr
     assert tree(colors) == before
 
 
@@ -317,7 +321,8 @@ def test_layouts_are_of_the_checkouts_prompts(tabletop_bundle: Path, tmp_path: P
     assert json.loads(file.read_text())["tasks"]["color"] == planned["tasks"]["color"]
     (checkout / "examples" / "dataset" / "color_val.txt").write_text(f"{TEXTS[0]}\na pink ball\n")
     assert "other prompts than the checkout, from number 1 on" in refused(*command, *COLOR)
-    assert "is t2i-compbench's" in refused("hrs", *command[1:2], "--checkout", checkout, *command[4:])
+    hrs = checkouts.hrs_checkout(tmp_path / "hrs")
+    assert "is t2i-compbench's" in refused("hrs", tabletop_bundle, "--checkout", hrs, *command[4:])
 
 
 def test_words_that_the_bundle_does_not_know(tabletop_bundle: Path, tmp_path: Path) -> None:
@@ -350,11 +355,9 @@ def test_words_that_the_bundle_does_not_know(tabletop_bundle: Path, tmp_path: Pa
 )
 def test_nsr_1ks_rules_of_pictures(asked: Counting | Spatial, found: Any, right: int, of: int) -> None:
     """Worked out by hand from eval_counting.py and eval_spatial.py, where a comparison counts once, of two objects."""
-    from benchmarks.suite import nsr_1k
-
-    rule = nsr_1k._RULES["counting" if isinstance(asked, Counting) else "spatial"]
+    rule = RULES["counting" if isinstance(asked, Counting) else "spatial"]
     assert rule(asked, found) == (right, of)
-    assert NSR1K.tasks == tuple(nsr_1k._RULES)
+    assert NSR1K.tasks == tuple(RULES)
 
 
 HRS_RULE = """
