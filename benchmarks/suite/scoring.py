@@ -62,11 +62,12 @@ def _judge(suite: Suite, run: Run, python: Path) -> None:
 
 
 def _run(command: Command, python: Path, log: Path) -> Path:
+    program = python.absolute() if len(python.parts) > 1 else python  # for another folder; a bare name is looked for
     environment = {name: value for name, value in os.environ.items() if name not in OURS}
     try:
         with log.open("wb") as file:
             ended = subprocess.run(
-                [str(python), *command.arguments], cwd=command.folder, env=environment, stdout=file, stderr=file
+                [str(program), *command.arguments], cwd=command.folder, env=environment, stdout=file, stderr=file
             )
     except OSError as error:
         raise RealCompoError(f"the scorer cannot be run with {python} in {command.folder}: {error.strerror}") from error

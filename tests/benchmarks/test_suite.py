@@ -239,10 +239,23 @@ def test_report_shows_it(colors: Path, tmp_path: Path) -> None:
 
 
 def test_each_scorer_of_t2i_compbench_is_run_where_and_as_it_wants(
-    t2i: Path, tabletop_bundle: Path, tmp_path: Path
+    t2i: Path, tabletop_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All prompts of `complex`, ten pictures each, for 3-in-1; only it is told --complex."""
-    options = ["--steps", "1", "--guidance-scale", "1", "--modes", "text_to_image", "--scorer-python", sys.executable]
+    """All prompts of `complex`, ten pictures each, for 3-in-1; only it is told --complex. The Python is given from
+    the present folder, in which no scorer runs."""
+    monkeypatch.chdir(tmp_path)
+    Path("py").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    Path("py").chmod(0o755)
+    options = [
+        "--steps",
+        "1",
+        "--guidance-scale",
+        "1",
+        "--modes",
+        "text_to_image",
+        "--scorer-python",
+        f"../{tmp_path.name}/py",
+    ]
     command = ["t2i-compbench", tabletop_bundle, "--checkout", t2i, "--out", tmp_path, *options]
     tasks = ["spatial", "3d_spatial", "numeracy", "non_spatial"]
     found = run(*command, "--batch", "30")
