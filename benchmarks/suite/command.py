@@ -1,6 +1,6 @@
 """`python -m benchmarks suite`."""
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from benchmarks.results import hand_over
 from benchmarks.suite import measure
 from benchmarks.suite.artists import Artist, Knobs
 from benchmarks.suite.fit import Fitted, fit
-from benchmarks.suite.kind import Suite, Task
+from benchmarks.suite.kind import Prompt, Suite, Task
 from benchmarks.suite.layouts import Layouts, read_or_plan
 from benchmarks.suite.local import Local
 from benchmarks.suite.server import Server
@@ -96,13 +96,8 @@ def suite(
             _tell_layouts(chosen, placed)
             return
         artist = _open(bundle, backend, device)
-        made = [
-            Task(
-                task, cut, images or chosen.images, chosen.seed if seed is None else seed, len(cut) == len(asked[task])
-            )
-            for task in wanted
-            for cut in [asked[task][:prompts]]
-        ]
+        first = chosen.seed if seed is None else seed
+        made = [_task(task, all_of, prompts, images or chosen.images, first) for task, all_of in asked.items()]
         if scorer_python and "scores" in todo:
             for task in made:
                 chosen.check(task, artist.side)
@@ -124,7 +119,8 @@ def suite(
         found = {"bundle": bundle, **measure.about(work)}
         if "scores" in todo:
             with Console(stderr=True).status("scoring") as status:
-                found["layouts"]["judged"] = measure.judge_layouts(work, scorer_python or Path(sys.executable))
+                if scorer_python:
+                    found["layouts"]["judged"] = measure.judge_layouts(work, scorer_python)
                 found |= measure.judge(work, scorer_python, status.update)
         show(grids(found))
         hand_over("suite", found, before, json_file)
@@ -153,6 +149,11 @@ class Bar:
 
 def _open(bundle: str, backend: str, device: str) -> Artist:
     return Server(bundle) if bundle.startswith(("http://", "https://")) else Local(Path(bundle), backend, device)
+
+
+def _task(name: str, prompts: Sequence[Prompt], most: int | None, images: int, seed: int) -> Task:
+    asked = prompts[:most]
+    return Task(name, asked, images, seed, whole=len(asked) == len(prompts))
 
 
 def _modes(modes: str, artist: Artist, given: Knobs, everything: Knobs) -> dict[str, Knobs]:

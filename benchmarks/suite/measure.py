@@ -11,7 +11,7 @@ from benchmarks.results import write_file
 from benchmarks.study.statistics import difference, estimate
 from benchmarks.suite.artists import Artist, Batch, Knobs, Picture
 from benchmarks.suite.fit import Fitted
-from benchmarks.suite.kind import Prompt, Read, Run, Suite, Task, pictures_of
+from benchmarks.suite.kind import Read, Run, Suite, Task, pictures_of
 from benchmarks.suite.layouts import Layouts
 from benchmarks.suite.pictures import foreign, is_whole, lacking, shown, sweep
 from benchmarks.suite.scoring import carry_out, score
@@ -125,10 +125,6 @@ def about(work: Work) -> Row:
         "layouts": {"file": str(work.layouts.file), "planner": work.layouts.planner},
         "tasks": {task.name: _about(work, task) for task in work.tasks},
     }
-
-
-def cut(prompts: Sequence[Prompt], most: int | None) -> Sequence[Prompt]:
-    return prompts if most is None else prompts[:most]
 
 
 def _about(work: Work, task: Task) -> Row:
