@@ -161,15 +161,18 @@ def test_both_models_alone_can_be_shown(page: Chrome, pipe: RealCompo) -> None:
     assert np.array_equal(shown_picture(page), np.asarray(found.images[0]))
 
 
-def test_a_picture_grows_and_can_be_cancelled(page: Chrome, server: Server) -> None:
-    drag(page, (0.1, 0.5), (0.4, 0.9))
-    fill(page, "steps", "900")
-    by_id(page, "draw").click()
-    until(page, lambda page: status(page).startswith("step"))
-    by_id(page, "cancel").click()
-    until(page, lambda page: status(page) == "cancelled")
-    until(page, lambda page: server.metric("realcompo_drawing_images") == 0)
-    assert by_id(page, "draw").is_enabled()
+def test_a_picture_grows_and_can_be_cancelled(tabletop_bundle: Path) -> None:
+    """Of real networks: tiny ones are done before a busy browser has looked."""
+    with serving(tabletop_bundle) as demo, browser(1200, 980) as page:
+        page.get(f"http://127.0.0.1:{demo.port}/")
+        drag(page, (0.1, 0.5), (0.4, 0.9))
+        fill(page, "steps", "150")
+        by_id(page, "draw").click()
+        until(page, lambda page: status(page).startswith("step"))
+        by_id(page, "cancel").click()
+        until(page, lambda page: status(page) == "cancelled")
+        until(page, lambda page: demo.metric("realcompo_drawing_images") == 0)
+        assert by_id(page, "draw").is_enabled()
 
 
 def test_boxes_are_planned_from_the_prompt(page: Chrome) -> None:
@@ -238,6 +241,6 @@ def test_the_readmes_picture_is_taken(tabletop_bundle: Path) -> None:
         drag(page, (0.56, 0.12), (0.94, 0.50))
         by_id(page, "draw").click()
         until(page, lambda page: status(page).startswith("done"))
-        red, _, blue = shown_picture(page)[40:48, 14:22].mean((0, 1))  # in the ball's box
+        red, _, blue = shown_picture(page)[80:96, 28:44].mean((0, 1))  # in the ball's box
         assert red > 2 * blue
         assert page.save_screenshot("outputs/page.png")
