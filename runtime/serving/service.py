@@ -22,7 +22,8 @@ class Service:
     """One pipeline, its line and its thread."""
 
     def __init__(self, pipe: RealCompo, settings: Settings) -> None:
-        self.settings, self.metrics = settings, Metrics()
+        self.settings = settings = settings.within(pipe.most_images)
+        self.metrics = Metrics()
         self.bundle = Bundle(pipe.manifest.pair.name, pipe.manifest.image_size, make_planner(settings.planner))
         self._pipe = pipe
         self._line = Line(settings.max_queue, settings.max_batch, settings.batch_window_seconds)
