@@ -121,8 +121,8 @@ class TensorRTRunner:
         if rows > self.most_rows:
             smallest, usual, _ = self._batch
             raise RealCompoError(
-                f"{self.spec.role} takes at most {self.most_rows} rows at once, not {rows}: draw fewer images at once, or "
-                f"rebuild for more. {self._rebuild(batch=f'{smallest}:{usual}:{rows}')}"
+                f"{self.spec.role} takes at most {self.most_rows} rows at once, not {rows}: draw fewer images at "
+                f"once, or rebuild for more. {self._rebuild(batch=f'{smallest}:{usual}:{rows}')}"
             )
         return max(rows, self._least_rows)
 

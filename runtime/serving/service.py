@@ -40,6 +40,11 @@ class Service:
         }
 
     @property
+    def has_started(self) -> bool:
+        """Whether the first pictures are drawn, or have failed."""
+        return self._engine.ready
+
+    @property
     def same_bits(self) -> bool | None:
         return self._engine.same_bits
 

@@ -14,7 +14,7 @@ from tests.runtime.test_tensorrt import folder, open_recording
 __all__ = ["folder"]  # a fixture
 
 
-def test_runs_have_no_more_images_than_plans_take(folder: Path, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+def test_runs_have_no_more_images_than_plans_take(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Four rows are two images with guidance."""
     service = Service(open_recording(folder, profiles=[[1, 1, 4]]), Settings(max_batch=8))
     assert service.settings.max_batch == 2
@@ -25,6 +25,6 @@ def test_runs_have_no_more_images_than_plans_take(folder: Path, caplog: pytest.L
     assert service.read(json.dumps(asked | {"n": 2}).encode()).count == 2
 
 
-def test_a_limit_that_plans_keep_stays(folder: Path, caplog: pytest.LogCaptureFixture) -> None:  # noqa: F811
+def test_a_limit_that_plans_keep_stays(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = Settings(max_batch=2)
     assert Service(open_recording(folder, profiles=[[1, 1, 4]]), settings).settings == settings and not caplog.text
