@@ -55,6 +55,8 @@ class _Server(uvicorn.Server):
     def __init__(self, service: Service, app: Any) -> None:
         config = uvicorn.Config(
             app,
+            loop="asyncio",  # not what happens to be installed beside: Ray brings others
+            http="h11",
             log_level="warning",
             access_log=False,
             server_header=False,
