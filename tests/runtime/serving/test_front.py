@@ -5,6 +5,8 @@ Replicas are scripts here; `test_ray.py` has real ones, of which one is killed.
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -252,3 +254,9 @@ def test_an_application_is_cancelled_when_nobody_listens() -> None:
 
     asyncio.run(run())
     assert ended == ["/here"]
+
+
+def test_one_server_takes_no_ray() -> None:
+    check = "import sys, runtime.serving.command, runtime.serving.front; print('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
