@@ -64,8 +64,12 @@ class Front:
         self._seconds = 0.0  # that requests to draw took lately
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise RuntimeError(f"{scope['type']} is none of a front's")  # servers then go on without lifespans
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+            return
         request, out = Request(scope, receive), _Outgoing(send)
         try:
             await self._respond(request, out)
@@ -180,6 +184,13 @@ class _Outgoing:
     async def respond(self, response: Response, request: Request) -> None:
         if not self._sent:
             await response(request.scope, request.receive, self._send)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """There is nothing to start and nothing to close."""
+    for phase in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{phase}.complete"})
 
 
 def _has_length(start: Message) -> bool:

@@ -14,6 +14,8 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.types import ASGIApp, Message
+from uvicorn.config import Config
+from uvicorn.lifespan.on import LifespanOn
 
 from runtime.serving.call import Call, answer
 from runtime.serving.events import HEARTBEAT_COMMENT
@@ -260,3 +262,17 @@ def test_one_server_takes_no_ray() -> None:
     check = "import sys, runtime.serving.command, runtime.serving.front; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_server_may_start_and_stop_it() -> None:
+    """As the ASGI specification has it: uvicorn's own lifespan is what Ray runs."""
+    config = Config(Guard(front(Replicas())), lifespan="on", log_level="critical")
+
+    async def run() -> bool:
+        config.load()
+        lifespan = LifespanOn(config)
+        await lifespan.startup()
+        await lifespan.shutdown()
+        return lifespan.should_exit
+
+    assert asyncio.run(run()) is False
