@@ -76,7 +76,7 @@ def drawn(server: Server) -> dict[str, float]:
 def replicas() -> list[Any]:
     """Their processes, which are children of this one."""
     children = psutil.Process().children(recursive=True)
-    return [one for one in children if "ServeReplica" in " ".join(one.cmdline()) and "Replica:" in one.cmdline()[0]]
+    return [one for one in children if "::default#Replica#" in " ".join(one.cmdline())]
 
 
 def draw_all(server: Server, bodies: list[dict[str, Any]]) -> list[Answer]:
