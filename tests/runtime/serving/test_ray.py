@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 SLOW = {
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "300",  # its own limits suit a quiet machine
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "300",
+    "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "5",
     "RAY_worker_niceness": "0",  # beyond this process's own: 15 by default
     "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
