@@ -22,6 +22,7 @@ from runtime.serving.names import chosen_name, new_name
 from runtime.serving.settings import Settings
 
 MOST_TRIES = 3  # of a request whose replicas die: it may be what kills them
+AGAIN_SECONDS = 0.2  # after which a place is asked for again
 LOOK_SECONDS = 10.0  # for all but drawing and planning
 REMEMBERED = 0.9  # of the seconds that answers took before
 GENERATIONS = "/v1/images/generations"
@@ -137,13 +138,17 @@ class Front:
 
     async def _ask_until_answered(self, call: Call, out: "_Outgoing") -> None:
         """Raises: Refusal: no place is left, or the replicas that tried have died."""
-        for _ in range(MOST_TRIES):
+        lost = 0
+        while lost < MOST_TRIES:
             try:
                 await out.pass_on(self._ask(call))
                 return
             except Crowded as crowded:
-                raise busy(max(round(self._seconds), 1)) from crowded
+                if not lost:
+                    raise busy(max(round(self._seconds), 1)) from crowded
+                await asyncio.sleep(AGAIN_SECONDS)  # it was accepted: it waits until it is out of time
             except Lost:
+                lost += 1
                 self._metrics.lost.inc()
                 log.warning("a replica died with the request %s", call.name)
         raise failed()

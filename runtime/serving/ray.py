@@ -5,6 +5,7 @@
 Needs the extra `realcompo[ray]`. Every machine has the bundle at the same path.
 """
 
+import asyncio
 import logging
 import time
 import warnings
@@ -114,8 +115,9 @@ class FrontReplica:
             raise Crowded from error
         except RayActorError as error:
             raise Lost from error
-        finally:
+        except (asyncio.CancelledError, GeneratorExit):  # of one that has failed, cancelling raises that again
             response.cancel()
+            raise
 
     async def _cancel(self, name: str) -> bool:
         """Whichever front has it."""

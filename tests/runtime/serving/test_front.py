@@ -7,7 +7,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -54,13 +54,17 @@ async def _events() -> AsyncIterator[bytes]:
 class Replicas:
     """Hands each request to an application; the first ones die after so many messages as `deaths` says."""
 
-    def __init__(self, deaths: list[int] = [], full: bool = False, hang: bool = False) -> None:  # noqa: B006
+    def __init__(self, deaths: Sequence[int] = (), full: bool = False, hang: bool = False, crowds: int = 0) -> None:
         self.asked: list[Call] = []
         self.left = 0
         self._app, self._deaths, self._full, self._hang = server(), list(deaths), full, hang
+        self._crowds = crowds  # asked so often after the first death, there is no room
 
     async def __call__(self, call: Call) -> AsyncIterator[Message]:
         if self._full:
+            raise Crowded
+        if self.asked and self._crowds:
+            self._crowds -= 1
             raise Crowded
         self.asked.append(call)
         lives = self._deaths.pop(0) if self._deaths else None
@@ -149,6 +153,12 @@ def test_a_request_that_kills_its_replicas_is_given_up() -> None:
     assert status == 500 and body["error"]["code"] == "failed" and len(replicas.asked) == MOST_TRIES
     *_, last = draw(Replicas([2, 2, 2, 2]), {"stream": True})
     assert last["body"].startswith(b"event: error\n") and not last["more_body"]
+
+
+def test_what_was_accepted_is_not_refused_when_its_replica_dies() -> None:
+    replicas = Replicas([1], crowds=2)
+    assert read(draw(replicas, {"seed": 3}))[0] == 200 and len(replicas.asked) == 2
+    assert read(draw(Replicas([1], crowds=10**6), {"seed": 3}, time_limit="500ms"))[0] == 504
 
 
 def test_full_replicas_say_when_to_come_back() -> None:
