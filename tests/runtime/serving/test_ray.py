@@ -27,7 +27,7 @@ SLOW = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
 }
-OPTIONS = {"min_replicas": "2", "cpus": "0.5", "max_queue": "16", "max_steps": "1000", "time_limit": "10min"}
+OPTIONS = {"min_replicas": "2", "cpus": "0.5", "max_queue": "24", "max_steps": "1000", "time_limit": "10min"}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def drawn(server: Server) -> dict[str, float]:
 def replicas() -> list[Any]:
     """Their processes, which are children of this one."""
     children = psutil.Process().children(recursive=True)
-    return [one for one in children if "::default#Replica#" in " ".join(one.cmdline())]
+    return [one for one in children if "ServeReplica:default:Replica" in " ".join(one.cmdline())]
 
 
 def draw_all(server: Server, bodies: list[dict[str, Any]]) -> list[Answer]:
@@ -111,18 +111,18 @@ def test_a_client_that_leaves_frees_its_place(fleet: Server) -> None:
 
 
 def test_more_than_may_wait_are_told_when_to_come_back(fleet: Server, pipe: RealCompo) -> None:
-    """Each replica has 16 at most, and 16 more wait in front."""
-    bodies = [SHORT | {"num_inference_steps": 150, "seed": seed} for seed in range(90)]
+    """Each replica has 24 at most, and 24 more wait in front."""
+    bodies = [SHORT | {"num_inference_steps": 150, "seed": seed} for seed in range(120)]
     answers = draw_all(fleet, bodies)
     statuses = Counter(answer.status for answer in answers)
-    assert set(statuses) == {200, 429} and statuses[200] >= 32
+    assert set(statuses) == {200, 429} and statuses[200] >= 48
     refused = next(answer for answer in answers if answer.status == 429)
     assert refused.error["code"] == "queue_full" and int(refused.headers["retry-after"]) >= 1
     assert fleet.draw(SHORT).status == 200
 
 
 def test_one_replica_is_killed_under_load_and_no_request_is_lost(fleet: Server, pipe: RealCompo) -> None:
-    bodies = [SHORT | {"seed": seed, "num_inference_steps": 100} for seed in range(24)]
+    bodies = [SHORT | {"seed": seed, "num_inference_steps": 100} for seed in range(20)]
     victim, _ = replicas()
     with ThreadPoolExecutor(len(bodies)) as clients:
         asked = [clients.submit(fleet.draw, body) for body in bodies]
