@@ -80,6 +80,7 @@ class _StandIn:
 
     spec: EngineSpec
     log: _Log
+    most_rows = None
 
     def __call__(self, **tensors: Tensor) -> dict[str, Tensor]:
         sizes = check_inputs(self.spec, tensors)

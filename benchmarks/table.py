@@ -47,7 +47,8 @@ BENCHMARKS = {
         Benchmark("roofline", "engines/tabletop --gpu h100", reported=True),
         Benchmark("planning", "prompts/*.txt --planner offline --json outputs/planning.json", reported=True),
         Benchmark("suite", "t2i-compbench BUNDLE --checkout T2I-CompBench --out outputs/t2i", reported=True),
-        Benchmark("serving", "engines/tabletop --seconds 5"),
+        Benchmark("serving", "engines/tabletop --seconds 5", reported=True),
+        Benchmark("capacity", "engines/tabletop --load 1 --load 100 --within 10 --gpu-hour 2.5", reported=True),
         Benchmark("report", "outputs/*.json --out outputs/report.html"),
     )
 }

@@ -82,6 +82,13 @@ class RealCompo:
         tokenizers = open_tokenizers(folder, manifest)
         return cls(manifest, tokenizers, load_engines(folder, manifest, backend, device, second_stream))
 
+    @property
+    def most_images(self) -> int | None:
+        """Images that one call draws at most, with guidance; None: any number. Plans take so many rows and no more."""
+        limits = [runner.most_rows for role, runner in self._runners.items() if role != "text_encoder"]
+        rows = min((limit for limit in limits if limit is not None), default=None)
+        return rows and max(rows // (4 if self.manifest.shared_unet else 2), 1)
+
     @with_knobs
     def __call__(
         self,

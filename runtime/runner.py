@@ -15,4 +15,8 @@ class Runner(Protocol):
 
     spec: EngineSpec
 
+    @property
+    def most_rows(self) -> int | None:
+        """Rows that one call takes; None: any number."""
+
     def __call__(self, **tensors: torch.Tensor) -> dict[str, torch.Tensor]: ...

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from io import BytesIO
 from threading import local
-from typing import Any
+from typing import Any, Protocol
 
 from PIL import Image
-
-from benchmarks.serving.process import Served
 
 IDLE = 20.0  # seconds after which a kept connection is opened anew: the server closes it after 30
 CLIENTS = 256  # at most at the same time; each has a connection that it keeps
@@ -34,10 +32,14 @@ class Reply:
     digest: str = ""  # of the pixels
 
 
+class Server(Protocol):
+    def connect(self) -> HTTPConnection: ...
+
+
 class Clients:
     """Threads that ask for one picture at a time, of one of some seeds."""
 
-    def __init__(self, server: Served, body: dict[str, Any], seeds: Sequence[int]) -> None:
+    def __init__(self, server: Server, body: dict[str, Any], seeds: Sequence[int]) -> None:
         self._server, self._body, self._seeds = server, body, seeds
         self._own = local()
 

@@ -123,7 +123,7 @@ class _Recorder:
     """A runner that remembers."""
 
     def __init__(self, runner: Runner) -> None:
-        self.spec = runner.spec
+        self.spec, self.most_rows = runner.spec, runner.most_rows
         self._runner = runner
         self._inputs: list[dict[str, torch.Tensor]] = []
         self._outputs: list[dict[str, torch.Tensor]] = []

@@ -17,6 +17,7 @@ class HalvedRunner:
 
     def __init__(self, first: Runner, second: Runner, streams: Streams) -> None:
         self.spec = first.spec
+        self.most_rows = first.most_rows
         self._runners = (first, second)
         self._streams = streams
 

@@ -34,6 +34,7 @@ class OnnxRuntimeRunner:
     ) -> None:
         self.spec = spec
         self.device = device
+        self.most_rows = manifest.batch[-1] if tensorrt else None  # see `_tensorrt_options`
         providers = choose_providers(manifest, spec, device, tensorrt)
         self._session = _open_session(folder, manifest, spec, providers, threads)
         self._make_buffers()

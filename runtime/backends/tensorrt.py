@@ -65,6 +65,9 @@ class TensorRTRunner:
         self._scratch = scratch
         self._scratch.reserve(self._engine.device_memory_size_v2)
         self._config = ContextConfig(library, self._engine, spec)
+        self._least_rows, _, self.most_rows = (
+            shape[0] for shape in self._engine.get_tensor_profile_shape(spec.inputs[0].name, 0)
+        )
         self._bindings: dict[int, Binding] = {}
 
     def __call__(self, **tensors: Tensor) -> dict[str, Tensor]:
@@ -115,15 +118,13 @@ class TensorRTRunner:
 
     def _capacity(self, rows: int) -> int:
         """How many rows the context works on: so many, or the least that the plan takes."""
-        name = self.spec.inputs[0].name
-        least, _, most = (shape[0] for shape in self._engine.get_tensor_profile_shape(name, 0))
-        if rows > most:
+        if rows > self.most_rows:
             smallest, usual, _ = self._batch
             raise RealCompoError(
-                f"{self.spec.role} takes at most {most} rows at once, not {rows}: draw fewer images at once, or "
-                f"rebuild for more. {self._rebuild(batch=f'{smallest}:{usual}:{rows}')}"
+                f"{self.spec.role} takes at most {self.most_rows} rows at once, not {rows}: draw fewer images at "
+                f"once, or rebuild for more. {self._rebuild(batch=f'{smallest}:{usual}:{rows}')}"
             )
-        return max(rows, least)
+        return max(rows, self._least_rows)
 
     def _create_context(self) -> Any:
         context = self._config.create_context()

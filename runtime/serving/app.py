@@ -1,9 +1,8 @@
 """The routes."""
 
 import asyncio
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -16,23 +15,21 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from runtime.serving.bodies import Gone, read_body
+from runtime.serving.bodies import GONE, Gone, read_body, unless_left
 from runtime.serving.documentation import describe, documentation_page
 from runtime.serving.errors import Refusal, failed
-from runtime.serving.events import answer, completed_event, error_event, partial_event
-from runtime.serving.guard import Guard
+from runtime.serving.events import HEARTBEAT_COMMENT, answer, completed_event, error_event, partial_event
 from runtime.serving.jobs import Done, Event, Failed, Job, Partial
+from runtime.serving.names import NAME_HEADER, chosen_name
 from runtime.serving.service import Service
 
 STATIC = Path(__file__).parent / "static"
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # of a request, if the client gives one
-NAME_HEADER = "X-Request-Id"
 READERS = 2  # threads that read requests and encode pictures, beside the one that draws
 HEARTBEAT = 15.0  # seconds without an event, after which a stream gets a comment: some proxies hang up
 
 
-def create_app(service: Service, keys: Iterable[str] = ()) -> FastAPI:
-    """The application over a service, which it starts and closes."""
+def create_app(service: Service) -> FastAPI:
+    """The application over a service, which it starts and closes. `guard.Guard` belongs around it."""
     threads = anyio.CapacityLimiter(READERS)
 
     @asynccontextmanager
@@ -42,7 +39,6 @@ def create_app(service: Service, keys: Iterable[str] = ()) -> FastAPI:
         await anyio.to_thread.run_sync(service.close)
 
     app = FastAPI(title="RealCompo", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, keys=tuple(keys))
     describe(app)
     _answer_errors(app, service)
     _add_generations(app, service, threads)
@@ -57,7 +53,7 @@ def _add_generations(app: FastAPI, service: Service, threads: anyio.CapacityLimi
 
     @app.post("/v1/images/generations", summary="Draw")
     async def generate(request: Request) -> Response:
-        name = _name(request)
+        name = chosen_name(request)
         service.arrive()
         try:
             order = await in_thread(service.read, await read_body(request, service.settings.max_body_bytes))
@@ -70,7 +66,7 @@ def _add_generations(app: FastAPI, service: Service, threads: anyio.CapacityLimi
             parts = _stream(service, job, events, in_thread)
             return _Events(parts, partial(service.forget, job), headers)
         try:
-            done = await _unless_left(request, _result(service, job, events))
+            done = await unless_left(request, _result(service, job, events))
             found = await in_thread(answer, job, done, service.bundle.name)
             service.metrics.answers.labels("200").inc()
             return JSONResponse(found, headers=headers)
@@ -161,7 +157,7 @@ async def _stream(
     while True:
         match await _next(service, job, events):
             case None:
-                yield b": still at it\n\n"
+                yield HEARTBEAT_COMMENT
             case Partial() as event:
                 yield await in_thread(partial_event, job, event)
             case Done() as event:
@@ -188,24 +184,6 @@ def _seconds_left(service: Service, job: Job) -> float:
     return job.accepted + service.settings.time_limit_seconds - time.monotonic()
 
 
-async def _unless_left(request: Request, result: Awaitable[Done]) -> Done:
-    """Raises: Gone: the client hung up first."""
-    waiting, leaving = asyncio.ensure_future(result), asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise Gone
-        return waiting.result()
-    finally:
-        waiting.cancel()
-        leaving.cancel()
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 def _teller(events: asyncio.Queue[Event]) -> Callable[[Event], None]:
     loop = asyncio.get_running_loop()
 
@@ -213,13 +191,6 @@ def _teller(events: asyncio.Queue[Event]) -> Callable[[Event], None]:
         loop.call_soon_threadsafe(events.put_nowait, event)
 
     return tell
-
-
-def _name(request: Request) -> str | None:
-    name = request.headers.get(NAME_HEADER)
-    if name is not None and not NAME.fullmatch(name):
-        raise Refusal(400, "bad_id", f"{NAME_HEADER} may have 1 to 64 letters, digits, - and _", NAME_HEADER)
-    return name
 
 
 def _answer_errors(app: FastAPI, service: Service) -> None:
@@ -235,7 +206,7 @@ def _answer_errors(app: FastAPI, service: Service) -> None:
 
     @app.exception_handler(Gone)
     async def gone(request: Request, error: Gone) -> Response:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=GONE)  # nobody reads it
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -1,18 +1,36 @@
-"""Reading a request's body, no longer and no larger than is allowed."""
+"""Reading a request's body, no longer and no larger than is allowed; and whether its client is still there."""
 
 import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from runtime.serving.errors import Refusal
 
+T = TypeVar("T")
+
+GONE = 499  # the status of an answer that nobody reads
 LONGEST = 30.0  # seconds for a body to come
 DISCARDED = 32  # times the limit that is read and thrown away, so that the client hears why
 
 
 class Gone(Exception):
     """The client has left."""
+
+
+async def unless_left(request: Request, result: Awaitable[T]) -> T:
+    """Raises: Gone: the client hung up first."""
+    waiting, leaving = asyncio.ensure_future(result), asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise Gone
+        return waiting.result()
+    finally:
+        waiting.cancel()
+        leaving.cancel()
 
 
 async def read_body(request: Request, most: int) -> bytes:
@@ -26,6 +44,11 @@ async def read_body(request: Request, most: int) -> bytes:
         raise Refusal(408, "slow_body", f"the body did not come within {LONGEST:g} s") from error
     except ClientDisconnect as error:
         raise Gone from error
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _read(request: Request, most: int) -> bytes:

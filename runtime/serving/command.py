@@ -13,7 +13,7 @@ import uvicorn
 from runtime import RealCompo, RealCompoError
 from runtime.knobs import make
 from runtime.serving.app import create_app
-from runtime.serving.guard import is_local
+from runtime.serving.guard import Guard, is_local, read_keys
 from runtime.serving.service import Service
 from runtime.serving.settings import Settings
 
@@ -36,7 +36,7 @@ def serve(
     Raises:
         RealCompoError: settings, a key file, a bundle or an address that cannot be used.
     """
-    chosen, keys = make(Settings, settings), _read_keys(api_key_file)
+    chosen, keys = make(Settings, settings), read_keys(api_key_file)
     if not keys and not is_local(host):
         raise RealCompoError(f"--host {host} lets other machines in; give --api-key-file, or use 127.0.0.1")
     with _listen(host, port) as listener:
@@ -45,7 +45,7 @@ def serve(
         warnings.simplefilter("ignore", UserWarning)  # answers have them; Python would remember each text for ever
         service = Service(pipe, chosen)
         _say(f"{bundle}: http://{_shown(listener)} {_about_keys(keys)}")
-        _Server(service, create_app(service, keys)).run([listener])
+        _Server(service, Guard(create_app(service), keys)).run([listener])
         _say("stopped")
 
 
@@ -55,6 +55,8 @@ class _Server(uvicorn.Server):
     def __init__(self, service: Service, app: Any) -> None:
         config = uvicorn.Config(
             app,
+            loop="asyncio",  # not what happens to be installed beside: Ray brings others
+            http="h11",
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -85,19 +87,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         raise RealCompoError(f"cannot listen on {host}, port {port}: {error}") from error
-
-
-def _read_keys(file: Path | None) -> list[str]:
-    """One a line."""
-    if file is None:
-        return []
-    try:
-        keys = [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise RealCompoError(f"cannot read --api-key-file {file}: {error}") from error
-    if not keys:
-        raise RealCompoError(f"--api-key-file {file} is empty; write a key on a line")
-    return keys
 
 
 def _about_keys(keys: list[str]) -> str:

@@ -12,6 +12,7 @@ from runtime.layouts.writing import layout_json
 from runtime.serving.errors import Refusal
 from runtime.serving.jobs import Done, Job, Partial, Seen
 
+HEARTBEAT_COMMENT = b": still at it\n\n"  # of no meaning to who reads events
 SMALL = 256  # the longer side of a partial picture in pixels, at most
 
 

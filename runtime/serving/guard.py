@@ -4,12 +4,15 @@ import hmac
 import ipaddress
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runtime.errors import RealCompoError
 from runtime.serving.errors import Refusal
 
+LOCAL = "127.0.0.1"
 PROTECTED = ("/v1/", "/metrics")  # health, the page and the documentation tell nothing that the package does not
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -22,8 +25,25 @@ HEADERS = (
 )
 
 
+def read_keys(file: Path | None) -> list[str]:
+    """One a line.
+
+    Raises:
+        RealCompoError: a file that cannot be read, or has none.
+    """
+    if file is None:
+        return []
+    try:
+        keys = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RealCompoError(f"cannot read --api-key-file {file}: {error}") from error
+    if not keys:
+        raise RealCompoError(f"--api-key-file {file} is empty; write a key on a line")
+    return keys
+
+
 class Guard:
-    """Without keys, only this machine's own names are let in as hosts: a page elsewhere may let its name point here."""
+    """Without keys, this machine alone may ask, and by its own names: a page elsewhere may let its name point here."""
 
     def __init__(self, app: ASGIApp, keys: Iterable[str] = ()) -> None:
         self._app, self._keys = app, [key.encode() for key in keys]
@@ -38,14 +58,15 @@ class Guard:
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
-        refusal = self._refusal(scope["path"], dict(scope["headers"]))
+        client = scope.get("client")
+        refusal = self._refusal(client[0] if client else LOCAL, scope["path"], dict(scope["headers"]))
         if refusal:
             await _refuse(refusal, send_with_headers)
         else:
             await self._app(scope, receive, send_with_headers)
 
-    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Refusal | None:
-        if not self._keys and not is_local(_host(headers.get(b"host", b""))):
+    def _refusal(self, client: str, path: str, headers: dict[bytes, bytes]) -> Refusal | None:
+        if not self._keys and not (is_local(client) and is_local(_host(headers.get(b"host", b"")))):
             return Refusal(403, "foreign_host", "this server answers only as localhost; start it with --api-key-file")
         if self._keys and path.startswith(PROTECTED) and not self._knows(headers.get(b"authorization", b"")):
             said = {"WWW-Authenticate": "Bearer"}

@@ -1,6 +1,5 @@
 """A request on its way: what was asked, and whom to tell what becomes of it."""
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from PIL.Image import Image
 
 from runtime.serving.contract import Order
 from runtime.serving.errors import Refusal
+from runtime.serving.names import new_name
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,6 @@ class Job:
 
     order: Order
     tell: Callable[[Event], None]  # may be called from any thread
-    id: str = field(default_factory=lambda: f"gen_{secrets.token_hex(12)}")
+    id: str = field(default_factory=new_name)
     accepted: float = field(default_factory=time.monotonic)
     cancelled: bool = False

@@ -70,7 +70,13 @@ class Line:
 
     def _goes(self, until: float, expected: int) -> bool:
         images = sum(job.order.count for job in self._jobs)
-        return not self._open or self._clock() >= until or images >= self._most_images or len(self._jobs) >= expected
+        due = is_due(images, len(self._jobs), self._most_images, expected, over=self._clock() >= until)
+        return due or not self._open
+
+
+def is_due(images: int, waiting: int, most_images: int, expected: int, over: bool) -> bool:
+    """Whether the next run begins: the window after the last one is over, the run is full, or all expected are here."""
+    return over or images >= most_images or waiting >= expected
 
 
 def pick(jobs: Sequence[Job], most_images: int) -> list[Job]:

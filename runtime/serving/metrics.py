@@ -1,6 +1,9 @@
 """What a server counts, for Prometheus."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
 from runtime.serving.jobs import Done
 from runtime.stats import Stats
@@ -48,3 +51,36 @@ class Metrics:
 
     def text(self) -> bytes:
         return generate_latest(self.registry)
+
+
+class FrontMetrics:
+    """Counters of one that stands before servers."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.lost = Counter("realcompo_lost", "Requests asked again, as their replica died.", registry=registry)
+        self.refusals = Counter(
+            "realcompo_front_refusals", "Requests that the front refused.", ["reason"], registry=registry
+        )
+
+    def text(self) -> bytes:
+        return generate_latest(self.registry)
+
+
+class Gathered:
+    """The metrics of several processes, told apart by a label. `generate_latest` takes it for a registry."""
+
+    def __init__(self, texts: Mapping[str, bytes], label: str = "replica") -> None:
+        self._texts, self._label = texts, label
+
+    def collect(self) -> Iterator[Metric]:
+        together: dict[str, Metric] = {}
+        for name, text in self._texts.items():
+            for family in text_string_to_metric_families(text.decode()):
+                into = together.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+                into.samples += [one._replace(labels={self._label: name, **one.labels}) for one in family.samples]
+        return iter(together.values())
+
+
+def gather(texts: Iterable[tuple[str, bytes]]) -> bytes:
+    return generate_latest(Gathered(dict(texts)))

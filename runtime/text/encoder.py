@@ -32,7 +32,8 @@ class TextEncoder:
     device: torch.device
 
     def encode(self, prompts: Sequence[str], phrases: Sequence[str], stats: Stats) -> Encoded:
-        """Each distinct text once, all in one call; only prompts warn, for a phrase's words are its prompt's."""
+        """Each distinct text once, in as few calls as the engine takes; only prompts warn, for a phrase's words are its
+        prompt's."""
         texts = _distinct([*prompts, *phrases])
         tokenized = [[tokenizer.encode(text) for text in texts] for tokenizer in self.tokenizers]
         first = dict(zip(texts, tokenized[0], strict=True))
@@ -41,9 +42,19 @@ class TextEncoder:
         names = [tensor.name for tensor in self.runner.spec.inputs]
         ids = [tokenizer.ids(found) for tokenizer, found in zip(self.tokenizers, tokenized, strict=True)]
         inputs = {name: of_one.to(self.device) for name, of_one in zip(names, ids, strict=True)}
-        encoded = stats.run(self.runner, **inputs)
-        hidden_states, pooled = (encoded[name].clone() for name in ("encoder_hidden_states", "pooled_output"))
+        hidden_states, pooled = self._run(inputs, len(texts), stats)
         return Encoded(first, dict(zip(texts, hidden_states, strict=True)), dict(zip(texts, pooled, strict=True)))
+
+    def _run(self, inputs: Tensors, count: int, stats: Stats) -> tuple[Tensor, Tensor]:
+        """Hidden states (T,L,D) and pooled (T,P) of T texts."""
+        calls = list[Tensors]()
+        for first in range(0, count, most := self.runner.most_rows or count):
+            outputs = stats.run(self.runner, **{name: ids[first : first + most] for name, ids in inputs.items()})
+            calls.append({name: output.clone() for name, output in outputs.items()})
+        hidden_states, pooled = (
+            torch.cat([call[name] for call in calls]) for name in ("encoder_hidden_states", "pooled_output")
+        )
+        return hidden_states, pooled
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Prompt]:
         """Each distinct text as the first tokenizer has it: all that regions' tokens take."""

@@ -148,3 +148,42 @@ def test_another_file_is_one_line(tmp_path: Path, content: str):
     file.write_text(content)
     result = CliRunner().invoke(app, ["report", str(file), "--out", str(tmp_path / "report.html")])
     assert result.exit_code == 2 and str(file) in result.stderr and not (tmp_path / "report.html").exists()
+
+
+LOAD = {"rate": 4.5, "drawn": 90, "refused": 7, "lost": 0, "others": 0, "requests": 97}
+TIMES = {"p50": 0.411, "p95": 0.955, "p99": 1.234, "mean_batch": 2.5}
+SERVING = {
+    "benchmark": "serving",
+    "command": "python -m benchmarks serving engines/tabletop",
+    "machine": MACHINE,
+    "bundle": {"pair": "tabletop", "path": "engines/tabletop"},
+    "settings": {"steps": 10, "max_batch": 8, "threads": 1},
+    "lone": {"outside_run_ms": 3.21, "run_vs_library": 1.01, "seconds": 0.345, "library_seconds": 0.34},
+    "saturated": {"throughput": 9.7, "library_throughput": 10.0, "vs_library": 0.97, "mean_batch": 8.0},
+    "rates": [LOAD | TIMES | {"share": 0.5}],
+    "overload": LOAD | TIMES | {"wrong": 0, "memory_growth": 0.012, "recovery_seconds": 0.1},
+    "soak": {"requests": 30, "cancelled": 10, "memory_growth": 0.0, "threads_before": 9, "threads_after": 9},
+    "exit_code": 0,
+}
+CAPACITY = {
+    "benchmark": "capacity",
+    "command": "python -m benchmarks capacity engines/tabletop",
+    "machine": MACHINE,
+    "steps": 50,
+    "curve": {"1": 0.5, "8": 2.0},
+    "rows": [TIMES | {"load": 100, "replicas": 37, "busy": 0.676, "cost_of_1000": 0.257}],
+    "within": 10,
+    "gpu_hour": 2.5,
+}
+
+
+def test_pages_of_serving_and_capacity(tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    result = CliRunner().invoke(app, ["report", *write(tmp_path, CAPACITY, SERVING), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    parsed = Page()
+    parsed.feed(out.read_text())
+    for figure in ("0.97×", "3.2 ms", "1.2%", "0.411", "1.234", "37", "68%", "0.26", "4.00"):
+        assert figure in parsed.words
+    assert parsed.words.index("Serving") < parsed.words.index("Capacity")
+    assert len(parsed.sources) == 2

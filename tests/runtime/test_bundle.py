@@ -133,7 +133,7 @@ def test_atomic_write_leaves_nothing_half_done(tmp_path: Path) -> None:
 
 def test_import_is_light() -> None:
     heavy = "diffusers transformers onnx onnxscript onnxruntime openai polygraphy matplotlib rich typer tensorrt "
-    heavy += "tensorrt_rtx fastapi starlette uvicorn prometheus_client"
+    heavy += "tensorrt_rtx fastapi starlette uvicorn prometheus_client ray"
     check = f"import sys, runtime; print([name for name in {heavy.split()} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -381,3 +381,28 @@ def test_enumerations_are_the_real_ones() -> None:
         recording.DynamicShapesKernelSpecializationStrategy,
     ):
         assert set(fake.__members__) <= set(getattr(real, fake.__name__).__members__)
+
+
+def open_recording(folder: Path, **plan: Any) -> RealCompo:
+    engines, manifest = load(folder, **plan).engines, read_manifest(folder)
+    return RealCompo(manifest, open_tokenizers(folder, manifest), replace(engines, capturable=False))
+
+
+@pytest.mark.parametrize(("most_rows", "images"), [(8, 4), (5, 2), (1, 1)])
+def test_most_images_is_what_plans_take_with_guidance(folder: Path, most_rows: int, images: int) -> None:
+    drawing = open_recording(folder, profiles=[[1, 1, most_rows]])
+    assert drawing.most_images == images
+    if most_rows > 1:
+        told = OPTIONS | {"gradient": "surrogate", "num_images": images}
+        assert len(drawing(PROMPT, **told).images) == images
+        with pytest.raises(RealCompoError, match=f"takes at most {most_rows} rows at once, not {2 * images + 2}"):
+            drawing(PROMPT, **told | {"num_images": images + 1})
+
+
+def test_more_texts_than_a_plan_takes_are_encoded_in_turn(folder: Path, pipe: RealCompo) -> None:
+    """Five: two prompts, the empty negative one, and two phrases."""
+    drawing = open_recording(folder, profiles=[[1, 1, 4]])
+    prompts, told = [PROMPT, f"{PROMPT} and a ring"], OPTIONS | {"gradient": "surrogate"}
+    found, wanted = drawing(prompts, **told), pipe(prompts, **told)
+    assert (found.stats.calls["text_encoder"], found.stats.rows["text_encoder"]) == (2, 5)
+    torch.testing.assert_close(found.latents, wanted.latents, rtol=1e-4, atol=1e-4)
