@@ -13,5 +13,7 @@ async def comfy_entrypoint() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "runtime":
             raise
-        raise ImportError("ComfyUI's Python has no RealCompo; this folder's README.md says how to install it") from error
+        raise ImportError(
+            "ComfyUI's Python has no RealCompo; this folder's README.md says how to install it"
+        ) from error
     return RealCompoExtension()

@@ -56,7 +56,11 @@ def read_text(text: str) -> Layout:
         RealCompoError: no such text, or a field is wrong; the message names it.
     """
     try:
-        return read_layout(read_json(InlineLayout, text.encode()), Pixels(MOST_PIXELS, MOST_PIXELS))
+        inline = read_json(InlineLayout, text.encode())
+    except RealCompoError as error:  # which names the field
+        raise RealCompoError(f"layout: {error}") from error
+    try:
+        return read_layout(inline, Pixels(MOST_PIXELS, MOST_PIXELS))
     except FieldError as error:
         raise RealCompoError(f"layout: {error.field}: {error}") from error
 
@@ -84,18 +88,22 @@ def _name(box: Any, i: int, prompt: str) -> str:
     return found
 
 
+def _numbers(box: Any, size: Size) -> tuple[Four, str, Size]:
+    """Four numbers, what they are, and what they count in."""
+    if has(box, "bbox"):
+        return part(_Element, box, "").bbox, "yxyx", THOUSANDTHS
+    one = part(_Pixels, box, "")
+    return (one.x, one.y, one.width, one.height), "xywh", size
+
+
 def _corners(box: Any, i: int, size: Size) -> Box:
     where = f"box {i + 1}"
     try:
-        if has(box, "bbox"):
-            numbers, form, unit = part(_Element, box, "").bbox, "yxyx", THOUSANDTHS
-        else:
-            one = part(_Pixels, box, "")
-            numbers, form, unit = (one.x, one.y, one.width, one.height), "xywh", size
+        numbers, form, unit = _numbers(box, size)
     except FieldError as error:
         raise RealCompoError(f"{where}: {error}") from error
     corners = FORMS[form](np.array([numbers])) / (*unit, *unit)
-    if not (-SLACK <= corners.min() and corners.max() <= 1 + SLACK):
+    if not (corners.min() >= -SLACK and corners.max() <= 1 + SLACK):
         raise RealCompoError(
             f"{where} leaves the picture: it ends at {corners[0, 2] * size[0]:g}, {corners[0, 3] * size[1]:g} of "
             f"{size[0]:g}x{size[1]:g}; set boxes_width and boxes_height to the size that its pixels count in"

@@ -123,9 +123,7 @@ def _asked() -> list[io.Input]:
     ]  # fmt: skip
 
 
-def _layouts(
-    boxes: Any, phrases: Sequence[str], size: tuple[int, int], text: str, prompt: str
-) -> list[Layout]:
+def _layouts(boxes: Any, phrases: Sequence[str], size: tuple[int, int], text: str, prompt: str) -> list[Layout]:
     """One for all images, or one each; none where nothing is placed."""
     if boxes is not None and text.strip():
         raise RealCompoError("boxes and layout are both given; give one")

@@ -6,13 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from runtime.denoising.noise import MOST as MOST_SEED
 from runtime.knobs import Knob
 from runtime.options import FORMS, GRADIENTS
 from runtime.request import every_knob
 from runtime.sampling import SAMPLERS
 
 BASIC = ("steps", "seed", "sampler", "gradient", "guidance_scale")  # the others are among a node's advanced ones
-MOST, MOST_SEED = 2**31 - 1, 2**64 - 1  # ComfyUI's own limit where none is said is 2048
+MOST = 2**31 - 1  # ComfyUI's own limit where none is said is 2048
 UNSET = -1  # of a number that may be left to the library, which a widget cannot leave empty
 WEIGHT = "fixed_weight"
 
@@ -112,9 +113,7 @@ BY_NAME: dict[str, Widgets] = {
 }
 BY_TYPE: dict[Any, Widgets] = {
     int: Widgets(_integer),
-    int | None: Widgets(
-        _integer_or_unset, lambda knob, given: None if given[knob.name] == UNSET else given[knob.name]
-    ),
+    int | None: Widgets(_integer_or_unset, lambda knob, given: None if given[knob.name] == UNSET else given[knob.name]),
     float: Widgets(_number),
     float | Sequence[float]: Widgets(_number),
     tuple[float, float]: Widgets(_interval, lambda knob, given: tuple(given[end] for end in _ends(knob))),

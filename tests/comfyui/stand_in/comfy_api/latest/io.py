@@ -2,27 +2,27 @@
 
 from typing import Any
 
-COMMON = ("id", "display_name", "optional", "tooltip")
-WIDGET = (*COMMON, "lazy", "default", "socketless", "force_input", "extra_dict", "raw_link", "advanced")
-NUMBER = (*WIDGET, "min", "max", "step", "display_mode")
+PLAIN = ("id", "display_name", "optional", "tooltip", "lazy", "extra_dict", "raw_link", "advanced")
+WIDGET = (*PLAIN, "default", "socketless")
+NUMBER = (*WIDGET, "force_input", "min", "max", "step", "display_mode")
 INPUTS = {  # what an input of each type may be told
-    "Boolean": (*WIDGET, "label_on", "label_off"),
+    "Boolean": (*WIDGET, "force_input", "label_on", "label_off"),
     "Combo": (*WIDGET, "options", "control_after_generate", "upload", "image_folder", "remote"),
     "Float": (*NUMBER, "round", "gradient_stops"),
     "Int": (*NUMBER, "control_after_generate"),
-    "String": (*WIDGET, "multiline", "placeholder", "dynamic_prompts"),
-    "MultiType": (*COMMON, "types", "lazy", "extra_dict", "raw_link", "advanced"),
+    "String": (*WIDGET, "force_input", "multiline", "placeholder", "dynamic_prompts"),
+    "MultiType": (*PLAIN, "types"),
 }
 OUTPUT = ("id", "display_name", "tooltip", "is_output_list")
 SCHEMA = (
     "node_id", "display_name", "category", "inputs", "outputs", "hidden", "description", "search_aliases",
-    "is_input_list", "is_output_node", "is_deprecated", "is_experimental", "not_idempotent",
+    "is_input_list", "is_output_node",
 )  # fmt: skip
 
 
 class Input:
     def __init__(self, kind: str, told: dict[str, Any]) -> None:
-        unknown = told.keys() - set(INPUTS.get(kind, WIDGET))
+        unknown = told.keys() - set(INPUTS.get(kind, PLAIN))
         assert not unknown, f"{kind} inputs have no {unknown}"
         self.kind, self.id, self.told = kind, told["id"], told
 
