@@ -1,7 +1,7 @@
 # Production images on an NVIDIA base. Stages: `build` has the exporters and makes the demo bundle; `serve` has the HTTP
 # server, and takes a bundle as a volume; `runtime`, the default, has the demo bundle and only what draws it. Every RUN
 # line is one that the README or CI also runs on a bare machine. docs/run.md and docs/serving.md have the commands.
-ARG CUDA=12.9.1
+ARG CUDA=13.0.2
 FROM nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04 AS base
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \

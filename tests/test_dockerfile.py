@@ -1,5 +1,7 @@
 """What of the images can be run without Docker: their own commands, on a bare machine."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -66,6 +68,29 @@ def test_no_image_runs_as_root(name: str) -> None:
     kinds = [kind for kind, _ in STAGES[name].lines]
     assert STAGES[name].all("USER") == ["realcompo"]
     assert not {"RUN", "COPY", "ADD"} & set(kinds[kinds.index("USER") :])
+
+
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+
+
+@pytest.mark.slow
+def test_the_images_cuda_is_that_of_the_pinned_wheels(tmp_path: Path) -> None:
+    """pip resolves what the image installs for its Python, from the wheels' own requirements; it asks PyPI, and loads
+    nothing."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    report = tmp_path / "report.json"
+    where = [f"--platform={one}" for one in PLATFORMS] + ["--python-version=3.12", f"--target={tmp_path / 'none'}"]
+    how = ["--dry-run", "--ignore-installed", "--only-binary=:all:", "--report", f"{report}", "-c", "constraints.txt"]
+    plain = os.environ | {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": ""}
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *how, *where, "torch", *extras["onnxruntime-gpu"]]
+    subprocess.run(command, cwd=ROOT, env=plain, check=True, timeout=10 * PATIENCE)
+    found = [one["metadata"] for one in json.loads(report.read_text())["install"]]
+    versions = {one["name"].lower().replace("_", "-"): one["version"] for one in found}
+    cuda = re.search(r"^ARG CUDA=(\d+\.\d+)\.", (ROOT / "Dockerfile").read_text(), re.M)
+    assert cuda
+    assert versions["nvidia-cuda-runtime"].startswith(f"{cuda[1]}.")
+    assert versions[f"nvidia-cudnn-cu{cuda[1].split('.')[0]}"].startswith("9.")  # as NVIDIA's images of CUDA 13 have
+    assert "-cudnn-runtime-ubuntu24.04" in STAGES["base"].base  # whose Python is 3.12
 
 
 @pytest.fixture(scope="module")
