@@ -22,7 +22,7 @@ RUN python -m export build tabletop --out engines/tabletop
 RUN python -m export verify engines/tabletop
 
 FROM base AS serve
-RUN python -m pip install -c constraints.txt '.[serve,onnxruntime-gpu]'
+RUN python -m pip install -c constraints.txt '.[serve,onnxruntime-gpu,tensorrt-lean]'
 RUN useradd --uid 10001 --create-home realcompo
 USER realcompo
 VOLUME /bundle
@@ -34,7 +34,7 @@ ENTRYPOINT ["python", "-m", "runtime", "serve"]
 CMD ["/bundle", "--host", "0.0.0.0", "--port", "8000", "--api-key-file", "/run/secrets/api-keys"]
 
 FROM base AS runtime
-RUN python -m pip install -c constraints.txt '.[cli,onnxruntime-gpu]'
+RUN python -m pip install -c constraints.txt '.[cli,onnxruntime-gpu,tensorrt-lean]'
 COPY --from=build /opt/realcompo/engines/tabletop/*.json /opt/realcompo/engines/tabletop/*.onnx* engines/tabletop/
 RUN useradd --create-home realcompo && mkdir /outputs && chown realcompo /outputs
 USER realcompo

@@ -70,7 +70,7 @@ def test_no_image_runs_as_root(name: str) -> None:
     assert not {"RUN", "COPY", "ADD"} & set(kinds[kinds.index("USER") :])
 
 
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+PLATFORMS = [*(f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)), "manylinux2014_x86_64", "linux_x86_64"]
 
 
 @pytest.mark.slow
