@@ -85,7 +85,7 @@ def check_plans(
             )
         _check_flavour(folder, manifest, spec.plan, flavour)
         if lean:
-            _check_lean(folder, manifest, spec.plan)
+            _check_lean(spec.plan)
         _check_version(folder, manifest, spec.plan, version)
         _check_gpu(folder, manifest, spec.plan, driver)
 
@@ -159,12 +159,12 @@ def _check_flavour(folder: Path, manifest: Manifest, plan: PlanSpec, flavour: Fl
         )
 
 
-def _check_lean(folder: Path, manifest: Manifest, plan: PlanSpec) -> None:
+def _check_lean(plan: PlanSpec) -> None:
     whole = "pip install 'realcompo[tensorrt]'"
     if not plan.flags.get("version_compatible"):
         raise RealCompoError(
             f"{plan.file.name} is not version-compatible, and TensorRT's lean runtime runs no other plan: {whole}, or "
-            f"rebuild with --version-compatible. {how_to_rebuild(folder, manifest)}"
+            "rebuild with --version-compatible"
         )
     if plan.flags.get("strip_weights"):
         raise RealCompoError(
