@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from socket import create_server
@@ -33,8 +33,10 @@ class ComfyUI:
         with urlopen(request, timeout=PATIENCE) as answer:
             return json.loads(answer.read() or b"null")
 
-    def listen(self) -> WebSocket:
-        return create_connection(f"ws://127.0.0.1:{self.port}/ws?clientId={CLIENT}", timeout=PATIENCE)
+    @contextmanager
+    def listen(self) -> Iterator[WebSocket]:
+        with closing(create_connection(f"ws://127.0.0.1:{self.port}/ws?clientId={CLIENT}", timeout=PATIENCE)) as socket:
+            yield socket
 
     def queue(self, workflow: dict[str, Any]) -> str:
         return self.ask("/prompt", {"prompt": workflow, "client_id": CLIENT})["prompt_id"]
