@@ -1,10 +1,7 @@
-# Production image on an NVIDIA base. Two stages: `build` has the exporters and makes the bundle, `runtime` has only what
-# draws images. Every RUN line is one that the README or CI also runs on a bare machine.
-#
-#   docker build --tag realcompo .
-#   docker run --gpus all --volume "$PWD/outputs:/outputs" realcompo generate engines/tabletop \
-#       --layout examples/red_ball_blue_cube.json --out /outputs/demo.png
-ARG CUDA=12.9.1
+# Production images on an NVIDIA base. Stages: `build` has the exporters and makes the demo bundle; `serve` has the HTTP
+# server, and takes a bundle as a volume; `runtime`, the default, has the demo bundle and only what draws it. Every RUN
+# line is one that the README or CI also runs on a bare machine. docs/run.md and docs/serving.md have the commands.
+ARG CUDA=13.0.2
 FROM nvidia/cuda:${CUDA}-cudnn-runtime-ubuntu24.04 AS base
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv \
@@ -24,9 +21,21 @@ RUN python -m pip install -c constraints.txt -e '.[export]'
 RUN python -m export build tabletop --out engines/tabletop
 RUN python -m export verify engines/tabletop
 
+FROM base AS serve
+RUN python -m pip install -c constraints.txt '.[serve,onnxruntime-gpu,tensorrt-lean]'
+RUN useradd --uid 10001 --create-home realcompo
+USER realcompo
+VOLUME /bundle
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=6s --start-period=300s --retries=3 \
+    CMD ["python", "-I", "-c", "from http.client import HTTPConnection as To; to = To('127.0.0.1', 8000, timeout=5); \
+to.request('GET', '/v2/health/ready'); raise SystemExit(to.getresponse().status != 200)"]
+ENTRYPOINT ["python", "-m", "runtime", "serve"]
+CMD ["/bundle", "--host", "0.0.0.0", "--port", "8000", "--api-key-file", "/run/secrets/api-keys"]
+
 FROM base AS runtime
-RUN python -m pip install -c constraints.txt '.[cli,onnxruntime-gpu]'
-COPY --from=build /opt/realcompo/engines/tabletop/*.json /opt/realcompo/engines/tabletop/*.onnx engines/tabletop/
+RUN python -m pip install -c constraints.txt '.[cli,onnxruntime-gpu,tensorrt-lean]'
+COPY --from=build /opt/realcompo/engines/tabletop/*.json /opt/realcompo/engines/tabletop/*.onnx* engines/tabletop/
 RUN useradd --create-home realcompo && mkdir /outputs && chown realcompo /outputs
 USER realcompo
 ENTRYPOINT ["python", "-m", "runtime"]

@@ -1,7 +1,8 @@
 """RealCompo (arXiv 2402.12908): one denoising run over two models, balanced per pixel."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ class RealCompo:
         request, options, course = self._read(prompt, negative_prompt, layout, num_images, knobs)
         noise, stats, seen = _noise(request, options.seed, seeds), Stats(), list[TraceStep]()
         tell = seen.append if trace is True else trace or None
-        with self._turns.take(), torch.no_grad(), self._streams.own():
+        with self._turns.take(), self._at_work():
             start = self._draw(noise, latents, coefficients, options)
             conditions = self._prepare(request, options, stats)
             final = self._denoiser.run(course, *start, conditions, noise, stats, tell, callback, change_gradient)
@@ -167,7 +168,7 @@ class RealCompo:
 
     def decode(self, latents: Tensor) -> list[Image]:
         """The images of latents (B,4,h,w) as they are now, also within a callback."""
-        with self._turns.join(), torch.no_grad(), self._streams.own():
+        with self._turns.join(), self._at_work():
             return self._decode(latents, Stats())
 
     def region_maps(
@@ -190,7 +191,7 @@ class RealCompo:
         expected = (len(request.prompts), *self.manifest.latent_shape)
         if latents.shape != expected:
             raise RealCompoError(f"latents has shape {tuple(latents.shape)}; these images take {expected}")
-        with self._turns.take(), torch.no_grad(), self._streams.own():
+        with self._turns.take(), self._at_work():
             conditions = self._prepare(request, options, Stats())
             numbers = numbers_at(timestep, self._spatial.scales(strengths, 1)[0], self.device)
             work, given = Work(MODELS, guided=False, gradient=None), latents.to(self.device, torch.float32)
@@ -206,6 +207,12 @@ class RealCompo:
             RealCompoError: no study has been stored in this bundle.
         """
         return preset_knobs("recommended", self.manifest, given)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Gradients are asked for where they are needed, which the caller's inference mode would forbid."""
+        with torch.inference_mode(False), torch.no_grad(), self._streams.own():
+            yield
 
     def _read(
         self,

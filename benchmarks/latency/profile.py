@@ -4,7 +4,6 @@ ONNX Runtime's on the CPU, and TensorRT's. ONNX Runtime on a GPU is left to NVID
 names its stages and engines: ONNX Runtime's own would time launches there.
 """
 
-import importlib
 import json
 import tempfile
 from collections import Counter, defaultdict
@@ -22,9 +21,10 @@ from benchmarks.latency.contenders import LAYOUT, Sampling, Target
 from benchmarks.rehearsal import rehearse
 from export.graphs.engine import Signature, example_inputs
 from runtime.backends.base import ELEMENT_TYPES, output_shape
+from runtime.backends.plans import import_flavour
 from runtime.bundle.manifest import EngineSpec, read_manifest
 from runtime.errors import RealCompoError
-from runtime.words import FLAVOUR_MODULES, FLAVOURS, Flavour, Role
+from runtime.words import FLAVOURS, Flavour, Role
 
 SLOWEST = 10  # nodes that are told
 RUNS = 5  # after one of warm-up
@@ -128,7 +128,7 @@ def _record_tensorrt(
     plan: Path, engine: EngineSpec, flavour: Flavour, inputs: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], float]:
     """Milliseconds of each layer over all runs, and of a call."""
-    trt = importlib.import_module(FLAVOUR_MODULES[flavour])
+    trt = import_flavour(flavour)
     layers: dict[str, float] = defaultdict(float)
 
     class LayerTimes(trt.IProfiler):  # type: ignore[name-defined, misc]

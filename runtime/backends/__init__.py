@@ -1,6 +1,5 @@
 """What executes engines: one runner per engine, all behind the protocol in `base`."""
 
-import importlib.util
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ import torch
 
 from runtime.backends.devices import CudaDriver, parse_device
 from runtime.backends.halves import HalvedRunner
-from runtime.backends.plans import check_plans, import_flavour, open_library
+from runtime.backends.plans import check_plans, import_flavour, installed_module, is_lean, open_library
 from runtime.backends.streams import Streams
 from runtime.bundle.manifest import EngineSpec, Manifest
 from runtime.errors import RealCompoError
 from runtime.runner import Runner
-from runtime.words import FLAVOUR_MODULES, FLAVOURS, Flavour, Role
+from runtime.words import FLAVOURS, Flavour, Role
 
 if TYPE_CHECKING:
     from runtime.backends.onnxruntime import OnnxRuntimeRunner
@@ -60,11 +59,12 @@ def _plans_to_use(folder: Path, manifest: Manifest, device: str) -> Flavour | No
     flavour = _flavour(manifest.backend)
     if flavour is None or device == "cpu" or not torch.cuda.is_available():
         return None
-    if importlib.util.find_spec(FLAVOUR_MODULES[flavour]) is None:
+    if installed_module(flavour) is None:
         return None
     try:
         driver = CudaDriver(parse_device(device, "cuda"))
-        check_plans(folder, manifest, flavour, import_flavour(flavour).__version__, driver)
+        module = import_flavour(flavour)
+        check_plans(folder, manifest, flavour, module.__version__, driver, is_lean(module))
     except RealCompoError as error:
         warnings.warn(f"the ONNX graphs run instead of the plans: {error}", stacklevel=4)
         return None
@@ -82,7 +82,7 @@ def _load_plans(folder: Path, manifest: Manifest, flavour: Flavour, device: str,
             "backend='onnx'"
         )
     driver = CudaDriver(chosen)
-    check_plans(folder, manifest, flavour, module.__version__, driver)
+    check_plans(folder, manifest, flavour, module.__version__, driver, is_lean(module))
     library = open_library(flavour, module, driver)
     runners = load_runners(library, folder, manifest, second_stream)
     return Engines(runners, chosen, Streams(chosen, second_stream), capturable=True)

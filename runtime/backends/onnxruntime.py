@@ -112,15 +112,14 @@ def choose_providers(manifest: Manifest, spec: EngineSpec, device: torch.device,
 
 
 def _tensorrt_options(manifest: Manifest, spec: EngineSpec, device: torch.device) -> dict[str, Any]:
-    """Engines are built on this GPU when they are first loaded, for the bundle's range of rows, and kept."""
+    """Engines are built on this GPU when they are first loaded, for the bundle's range of rows, and kept. Nothing here
+    says a precision: it is in the graph, and TensorRT 11 knows no other way."""
     smallest, usual, largest = (
         ",".join(f"{tensor.name}:{'x'.join(map(str, output_shape(tensor, {'batch': rows})))}" for tensor in spec.inputs)
         for rows in manifest.batch
     )
     return {
         "device_id": device.index,
-        "trt_fp16_enable": spec.precision == "fp16",
-        "trt_bf16_enable": spec.precision == "bf16",
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(cache_folder() / "onnx-tensorrt" / spec.graph[0].sha256[:16]),
         "trt_profile_min_shapes": smallest,

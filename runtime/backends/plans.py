@@ -4,6 +4,7 @@
 """
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from runtime.backends.devices import Driver
 from runtime.bundle.manifest import EngineSpec, Manifest, PlanSpec, how_to_rebuild
 from runtime.errors import RealCompoError
 from runtime.words import FLAVOUR_MODULES, Flavour
+
+LEAN_MODULE = "tensorrt_lean_bindings"  # of `tensorrt`: runs plans that are version-compatible, and nothing else
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,15 @@ class Library:
     driver: Driver
 
 
+def installed_module(flavour: Flavour) -> str | None:
+    """The module that runs plans of a flavour: the whole library, or else the lean runtime of it."""
+    names = [FLAVOUR_MODULES[flavour], *([LEAN_MODULE] if flavour == "tensorrt" else [])]
+    return next((name for name in names if importlib.util.find_spec(name)), None)
+
+
 def import_flavour(flavour: Flavour) -> ModuleType:
     """Raises: RealCompoError: it is not installed, or does not load."""
-    name = FLAVOUR_MODULES[flavour]
+    name = installed_module(flavour) or FLAVOUR_MODULES[flavour]
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as error:  # OSError: a shared library that it wants
@@ -52,8 +61,18 @@ def open_library(flavour: Flavour, module: Any, driver: Driver) -> Library:
     return Library(flavour, module, log, runtime, driver)
 
 
-def check_plans(folder: Path, manifest: Manifest, flavour: Flavour, version: str, driver: Driver) -> None:
+def is_lean(module: Any) -> bool:
+    """Whether it can neither build plans nor read graphs."""
+    return not hasattr(module, "Builder")
+
+
+def check_plans(
+    folder: Path, manifest: Manifest, flavour: Flavour, version: str, driver: Driver, lean: bool = False
+) -> None:
     """Check that all engines have plans which a flavour of this version runs on this GPU.
+
+    Args:
+        lean: what is installed is the lean runtime.
 
     Raises:
         RealCompoError: the first that has not, with the command that builds it.
@@ -65,6 +84,8 @@ def check_plans(folder: Path, manifest: Manifest, flavour: Flavour, version: str
                 f"{how_to_rebuild(folder, manifest, backend=flavour)}"
             )
         _check_flavour(folder, manifest, spec.plan, flavour)
+        if lean:
+            _check_lean(spec.plan)
         _check_version(folder, manifest, spec.plan, version)
         _check_gpu(folder, manifest, spec.plan, driver)
 
@@ -135,6 +156,20 @@ def _check_flavour(folder: Path, manifest: Manifest, plan: PlanSpec, flavour: Fl
         raise RealCompoError(
             f"{plan.file.name} is a plan of {plan.flavour}, not {flavour}; use backend={plan.flavour!r}. "
             f"{how_to_rebuild(folder, manifest, backend=flavour)}"
+        )
+
+
+def _check_lean(plan: PlanSpec) -> None:
+    whole = "pip install 'realcompo[tensorrt]'"
+    if not plan.flags.get("version_compatible"):
+        raise RealCompoError(
+            f"{plan.file.name} is not version-compatible, and TensorRT's lean runtime runs no other plan: {whole}, or "
+            "rebuild with --version-compatible"
+        )
+    if plan.flags.get("strip_weights"):
+        raise RealCompoError(
+            f"{plan.file.name} is stripped of its weights, and TensorRT's lean runtime cannot read the graph that has "
+            f"them: {whole}, or rebuild without --strip-weights"
         )
 
 

@@ -370,6 +370,15 @@ def test_a_second_run_is_the_same_and_leaves_the_first_alone(pipe: RealCompo) ->
     torch.testing.assert_close(pipe(PROMPT, layout=LAYOUT, steps=3).latents, kept, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("gradient", ["exact", "surrogate"])
+def test_a_callers_inference_mode_changes_nothing(bundle: Path, pipe: RealCompo, gradient: str) -> None:
+    told: dict[str, Any] = {"layout": LAYOUT, "steps": 4, "gradient": gradient, "switch_step": 1}
+    with torch.inference_mode():
+        given = first_latents()
+        drawn = RealCompo.load(bundle)(PROMPT, latents=given, **told)
+    assert torch.equal(drawn.latents, pipe(PROMPT, latents=first_latents(), **told).latents)
+
+
 def test_trace(pipe: RealCompo) -> None:
     output = pipe(PROMPT, layout=LAYOUT, steps=5, sampler="ddim", trace=True, num_images=2, update_every=2)
     assert [step.timestep for step in output.trace] == [801, 601, 401, 201, 1]

@@ -11,11 +11,11 @@ from runtime import RealCompoError
 from runtime.backends import load_engines
 from runtime.backends.base import ELEMENT_TYPES
 from runtime.backends.halves import HalvedRunner
-from runtime.backends.onnxruntime import OnnxRuntimeRunner
+from runtime.backends.onnxruntime import OnnxRuntimeRunner, choose_providers
 from runtime.backends.streams import Streams
 from runtime.bundle.manifest import read_manifest
 from runtime.runner import Runner
-from runtime.words import FLAVOURS, Flavour, Role
+from runtime.words import FLAVOURS, Flavour, Precision, Role
 from tests.runtime.bundles import CONTEXT, LATENT, MAP, SLOTS, WIDTH, Part
 from tests.runtime.recording import add_plans, recording_engines, recording_library
 
@@ -163,3 +163,15 @@ def test_engines_share_the_threads_of_a_cpu(bundle: Path, shared_unet: bool, wan
         runner = runners[role]
         assert isinstance(runner, OnnxRuntimeRunner)
         assert runner._session.get_session_options().intra_op_num_threads == threads, role
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_tensorrts_provider_is_told_no_precision(bundle: Path, precision: Precision) -> None:
+    """It is in the graph, and TensorRT 11 has no flags for it; the other options name the bundle's range of rows."""
+    manifest = read_manifest(bundle)
+    spec = manifest.engines["vae_decoder"].model_copy(update={"precision": precision})
+    (name, options), *_ = choose_providers(manifest, spec, torch.device("cuda", 1), tensorrt=True)
+    assert name == "TensorrtExecutionProvider"
+    assert not [option for option in options if "fp16" in option or "bf16" in option]
+    assert options["trt_profile_min_shapes"] == "latents:1x4x8x8"
+    assert options["trt_profile_max_shapes"] == "latents:8x4x8x8"

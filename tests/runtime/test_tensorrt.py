@@ -12,7 +12,7 @@ import torch
 
 from runtime import RealCompo, RealCompoError
 from runtime.backends import Engines
-from runtime.backends.plans import check_plans, import_flavour, load_plan, open_library
+from runtime.backends.plans import check_plans, import_flavour, is_lean, load_plan, open_library
 from runtime.bundle.manifest import read_manifest
 from runtime.output import Output
 from runtime.text.tokens import open_tokenizers
@@ -294,12 +294,36 @@ def test_plans_that_fit(folder: Path) -> None:
     check_plans(folder, compatible, "tensorrt", "1.8.0", RecordingDriver())
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({}, "is not version-compatible, .* lean runtime .*realcompo.tensorrt.*rebuild with --version-compatible"),
+        ({"version_compatible": True, "strip_weights": True}, "is stripped of its weights, .* without --strip-weights"),
+    ],
+)
+def test_plans_that_the_lean_runtime_does_not_run(folder: Path, flags: dict[str, Any], message: str) -> None:
+    manifest = add_plans(folder, "tensorrt", flags)
+    with pytest.raises(RealCompoError, match=message) as refused:
+        check_plans(folder, manifest, "tensorrt", VERSION, RecordingDriver(), lean=True)
+    assert len(str(refused.value)) < 300
+
+
+def test_the_lean_runtime_stands_in_where_tensorrt_is_not_installed(folder: Path) -> None:
+    """The real one, of the development's extra: it starts without a GPU and is told from the whole library."""
+    module = import_flavour("tensorrt")
+    assert (module.__name__, is_lean(module)) == ("tensorrt_lean_bindings", True)
+    assert not is_lean(import_flavour("tensorrt-rtx"))
+    compatible = add_plans(folder, "tensorrt", {"version_compatible": True})
+    check_plans(folder, compatible, "tensorrt", VERSION, RecordingDriver(), lean=True)
+
+
 def test_bundle_without_plans(bundle: Path) -> None:
     with pytest.raises(RealCompoError, match=r"has no plan of text_encoder.*use backend='onnx'.*--backend tensorrt$"):
         check_plans(bundle, read_manifest(bundle), "tensorrt", VERSION, RecordingDriver())
 
 
-def test_library_that_is_not_installed() -> None:
+def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RealCompoError, match=r"backend='tensorrt': tensorrt does not load .* 'realcompo\[tensorrt\]'"):
         import_flavour("tensorrt")
 
@@ -345,42 +369,66 @@ def test_the_real_library_says_why_a_plan_does_not_load(folder: Path) -> None:
         load_plan(library, folder, manifest, manifest.engines["text_encoder"])
 
 
-@pytest.mark.tensorrt_rtx
-@pytest.mark.parametrize(
-    "fake",
-    [
-        recording.RecordingTensorRT,
-        recording.Runtime,
-        recording.ICudaEngine,
-        recording.IRuntimeConfig,
-        recording.IRuntimeCache,
-        recording.IExecutionContext,
-    ],
+# What the runner calls of TensorRT-RTX alone, and of `tensorrt` what its lean runtime has not, which has no plans to
+# refit: see `plans.check_plans`.
+RTX_ALONE = {
+    "DynamicShapesKernelSpecializationStrategy",
+    "create_runtime_cache",
+    "set_runtime_cache",
+    "deserialize",
+    "serialize",
+    "is_stream_capturable",
+}
+NOT_IN = {"tensorrt-rtx": set(), "tensorrt": {*RTX_ALONE, "OnnxParserRefitter"}}
+FAKES = (
+    recording.RecordingTensorRT,
+    recording.Runtime,
+    recording.ICudaEngine,
+    recording.IRuntimeConfig,
+    recording.IRuntimeCache,
+    recording.IExecutionContext,
 )
-def test_the_recording_api_is_the_real_ones(fake: type) -> None:
-    """Every public name that the fake has, with the real arguments' names."""
-    real_module = import_flavour("tensorrt-rtx")
-    real = real_module if fake is RecordingTensorRT else getattr(real_module, fake.__name__)
-    own = {"record", "of", "calls", "fails", "fits", "capturable", "contexts_left"}
-    for name, member in vars(fake).items():
-        if name.startswith("_") or name in own:
-            continue
-        assert hasattr(real, name), name
-        if inspect.isfunction(member) and fake is not RecordingTensorRT:
-            for argument in list(inspect.signature(member).parameters)[1:]:
-                assert f"{argument}: " in getattr(real, name).__doc__, (name, argument)
 
 
 @pytest.mark.tensorrt_rtx
-def test_enumerations_are_the_real_ones() -> None:
-    real = import_flavour("tensorrt-rtx")
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_recording_api_is_the_real_ones(flavour: Flavour) -> None:
+    """Every public name that the fake has, with the real arguments' names; of `tensorrt` the lean runtime's."""
+    real_module, absent = import_flavour(flavour), set()
+    own = {"record", "of", "calls", "fails", "fits", "capturable", "contexts_left"}
+    for fake in FAKES:
+        real = real_module if fake is RecordingTensorRT else getattr(real_module, fake.__name__, None)
+        for name, member in vars(fake).items():
+            if name.startswith("_") or name in own:
+                continue
+            if not hasattr(real, name):
+                absent.add(name)
+            elif inspect.isfunction(member) and fake is not RecordingTensorRT:
+                for argument in list(inspect.signature(member).parameters)[1:]:
+                    assert f"{argument}: " in getattr(real, name).__doc__, (name, argument)
+    assert absent == NOT_IN[flavour]
+
+
+def test_tensorrts_plans_need_nothing_that_its_lean_runtime_has_not(folder: Path) -> None:
+    module = RecordingTensorRT()
+    add_plans(folder, "tensorrt", {"version_compatible": True})
+    open_plans(folder, module).runners["text_to_image"](**inputs())
+    assert module.calls
+    assert not {call[1] for call in module.calls} & NOT_IN["tensorrt"]
+
+
+@pytest.mark.tensorrt_rtx
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_enumerations_are_the_real_ones(flavour: Flavour) -> None:
+    real = import_flavour(flavour)
     assert set(recording.DTYPES.values()) <= set(real.DataType.__members__)
     for fake in (
         recording.TensorIOMode,
         recording.ExecutionContextAllocationStrategy,
         recording.DynamicShapesKernelSpecializationStrategy,
     ):
-        assert set(fake.__members__) <= set(getattr(real, fake.__name__).__members__)
+        if fake.__name__ not in NOT_IN[flavour]:
+            assert set(fake.__members__) <= set(getattr(real, fake.__name__).__members__)
 
 
 def open_recording(folder: Path, **plan: Any) -> RealCompo:

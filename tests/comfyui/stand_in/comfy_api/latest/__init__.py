@@ -1,0 +1,5 @@
+from . import io as io
+
+
+class ComfyExtension:
+    pass
