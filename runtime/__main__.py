@@ -31,6 +31,7 @@ from runtime.layouts.layout import PLACES
 from runtime.layouts.schema import layout_schema
 from runtime.layouts.writing import layout_files, layout_json
 from runtime.messages import some_of
+from runtime.modes import MODES
 from runtime.output import Output
 from runtime.pipeline import COEFFICIENTS
 from runtime.planners import PLANNERS, make_planner
@@ -82,6 +83,8 @@ SERVE_EXAMPLES = """
 Examples:
 
     python -m runtime serve engines/tabletop
+
+    python -m runtime serve engines/tabletop --modes surrogate --modes handover
 
     python -m runtime serve engines/tabletop --host 0.0.0.0 --port 80 --api-key-file keys.txt --max-batch 4
 """
@@ -310,13 +313,21 @@ def serve(
     backend: Backend = "auto",
     device: Device = "auto",
     second_stream: SecondStream = False,
+    modes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Mode that requests may ask for as gradient ({', '.join(MODES)}); repeat it for more. Only their "
+            "engines are loaded, and the first is the default. Default: all."
+        ),
+    ] = None,
     **settings: Any,
 ) -> None:
     """Answer requests over HTTP, OpenAI's images API, and show a page to draw boxes on. Stop it with Ctrl-C."""
     with plain_errors():
         with _needing("serve"):
             from runtime.serving.command import serve as answer
-        answer(bundle, host, port, api_key_file, backend, device, second_stream, knob_values(SETTINGS, settings))
+        values = knob_values(SETTINGS, settings)
+        answer(bundle, host, port, api_key_file, backend, device, second_stream, modes or None, values)
 
 
 @app.command()

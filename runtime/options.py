@@ -213,6 +213,10 @@ class Options(Knobs):
         begins = [True, *(before < count for before, count in pairwise(counts))]
         return [self._work(*row, switch) for row in zip(counts, begins, guided, strict=True)]
 
+    def kinds_of_work(self) -> list[Work]:
+        """What evaluations may do: before the switch, and after it with an update."""
+        return [self._work(i, True, self.guided, switch=1) for i in (0, 1)]
+
     def _work(self, i: int, begins: bool, guided: bool, switch: int) -> Work:
         """Of evaluation or step i; an evaluation that goes on with a step does not update."""
         updates = begins and self._updates(i - (switch if self.update_from == "switch" else 0))

@@ -19,6 +19,7 @@ from runtime.denoising.noise import Noise, seeded
 from runtime.denoising.numbers import make_numbers, numbers_at
 from runtime.errors import RealCompoError
 from runtime.layouts.layout import Layout
+from runtime.modes import check_modes, engines_of_modes, engines_of_run, mode_of
 from runtime.options import Options, Work
 from runtime.output import Output, TraceStep, to_images
 from runtime.presets import preset_knobs
@@ -37,12 +38,20 @@ COEFFICIENTS = ("normal", "equal")  # how they may start: as the paper draws the
 class RealCompo:
     """A loaded bundle, ready to draw. Threads that call it take turns, in the order in which they came."""
 
-    def __init__(self, manifest: Manifest, tokenizers: Sequence[PromptEncoder], engines: Engines) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        tokenizers: Sequence[PromptEncoder],
+        engines: Engines,
+        modes: Sequence[str] | None = None,
+    ) -> None:
         self.manifest = manifest
+        self.modes = modes and tuple(modes)  # that may be asked for; None: all
         self.device = engines.device
         self._kind = kind_of(manifest)
         self._spatial = self._kind.open(manifest, engines.runners, engines.device)
         self._texts = TextEncoder(manifest, tokenizers, engines.runners["text_encoder"], engines.device)
+        self._engines = engines
         self._runners = engines.runners
         self._streams = engines.streams
         self._denoiser = Denoiser(manifest, engines)
@@ -56,8 +65,9 @@ class RealCompo:
         device: str = "auto",
         verify: bool = True,
         second_stream: bool = False,
+        modes: Sequence[str] | None = None,
     ) -> "RealCompo":
-        """Open the bundle in a folder.
+        """Open the bundle in a folder. An engine is loaded when a picture first needs it.
 
         Args:
             path: the folder that `python -m export build` wrote.
@@ -68,19 +78,27 @@ class RealCompo:
             verify: check every file's hash first; without, a damaged file may go unnoticed.
             second_stream: run both models' plans side by side. It takes more memory and pays where one model alone does
                 not fill the GPU.
+            modes: the ways of combining the models that may be asked for (`gradient`; `fixed` stands for every
+                `fixed:W`). What they need is loaded at once, and nothing else is ever opened, hashed or needed.
 
         Raises:
             RealCompoError: not a bundle, a damaged one, or one that this machine cannot run.
         """
+        if modes is not None:
+            check_modes(modes)
         folder = Path(path)
         manifest = read_manifest(folder)
-        needed = needed_roles(kind_of(manifest), manifest.shared_unet)
+        kind, shared = kind_of(manifest), manifest.shared_unet
+        roles = None if modes is None else engines_of_modes(modes, kind, shared)
+        needed = needed_roles(kind, shared) if roles is None else roles
         if absent := [role for role in needed if role not in manifest.engines]:
             raise RealCompoError(f"{folder} has no {', '.join(absent)} engine. {how_to_rebuild(folder, manifest)}")
         if verify:
-            check_files(folder, manifest)
+            check_files(folder, manifest, roles)
         tokenizers = open_tokenizers(folder, manifest)
-        return cls(manifest, tokenizers, load_engines(folder, manifest, backend, device, second_stream))
+        engines = load_engines(folder, manifest, backend, device, second_stream, roles)
+        engines.open(roles or ())
+        return cls(manifest, tokenizers, engines, modes)
 
     @with_knobs
     def __call__(
@@ -132,6 +150,9 @@ class RealCompo:
         noise, stats, seen = _noise(request, options.seed, seeds), Stats(), list[TraceStep]()
         tell = seen.append if trace is True else trace or None
         with self._turns.take(), torch.no_grad(), self._streams.own():
+            self._engines.open(
+                engines_of_run(course.works, options.needs_layout, self._kind, self.manifest.shared_unet)
+            )
             start = self._draw(noise, latents, coefficients, options)
             conditions = self._prepare(request, options, stats)
             final = self._denoiser.run(course, *start, conditions, noise, stats, tell, callback, change_gradient)
@@ -191,6 +212,12 @@ class RealCompo:
             found = {model: attention_loss(made.maps, *conditions.regions) for model, made in predictions.items()}
         return {model: attention.region_maps[:, : conditions.most_regions] for model, attention in found.items()}
 
+    @property
+    def default_gradient(self) -> str:
+        """What a call has that does not say: `exact`, or where that is not loaded the first of `modes`."""
+        usable = [mode for mode in self.modes or () if mode != "fixed"]  # which wants a weight
+        return "exact" if self.modes is None or "exact" in usable or not usable else usable[0]
+
     def recommended(self, **given: Any) -> dict[str, Any]:
         """The knobs of the way to draw that a study chose for this bundle, with those given instead of its own:
         `pipe(prompt, layout=layout, **pipe.recommended(steps=30))`.
@@ -209,13 +236,21 @@ class RealCompo:
         knobs: Mapping[str, Any],
     ) -> tuple[Request, Options, Course]:
         request = make_request(prompt, negative_prompt, layout, num_images)
-        options, strengths = read_knobs(knobs, self._kind)
+        options, strengths = read_knobs({"gradient": self.default_gradient, **knobs}, self._kind)
+        self._check_mode(options.gradient)
         course = self._plan(options, strengths)
         if layout is None and options.needs_layout:
             raise RealCompoError(
                 f"gradient={options.gradient!r} needs a layout; only gradient='text_to_image' does without"
             )
         return request, options, course
+
+    def _check_mode(self, gradient: str) -> None:
+        if self.modes is not None and mode_of(gradient) not in self.modes:
+            raise RealCompoError(
+                f"gradient={gradient!r} is not among the modes that are loaded, {', '.join(self.modes)}; use one of "
+                "these, or load the bundle with that mode too"
+            )
 
     def _plan(self, options: Options, strengths: Any) -> Course:
         table = make_table(options.sampler, options.steps, self.manifest.scheduler)

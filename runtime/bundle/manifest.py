@@ -4,7 +4,7 @@ import hashlib
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -191,13 +191,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise RealCompoError(f"{path} is damaged: {field}: {first['msg']}. {how_to_rebuild(folder)}") from error
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
+def check_files(folder: Path, manifest: Manifest, roles: Collection[Role] | None = None) -> None:
     """Check that every file of the bundle is there and has the recorded hash.
+
+    Args:
+        roles: look at these engines' files alone, and at the tokenizers.
 
     Raises:
         RealCompoError: a file is missing, is a link out of the folder, or has changed.
     """
-    for file in bundle_files(manifest):
+    for file in bundle_files(manifest, roles):
         path = folder / file.name
         if not path.is_file():
             raise RealCompoError(f"{path} is missing. {how_to_rebuild(folder, manifest)}")
@@ -210,9 +213,10 @@ def check_files(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def bundle_files(manifest: Manifest) -> list[FileSpec]:
-    """Every file that the manifest names, once: engines share weights."""
-    files = (*manifest.tokenizers, *(file for engine in manifest.engines.values() for file in engine_files(engine)))
+def bundle_files(manifest: Manifest, roles: Collection[Role] | None = None) -> list[FileSpec]:
+    """Every file that the manifest names, or those of some engines, once: engines share weights."""
+    engines = [engine for role, engine in manifest.engines.items() if roles is None or role in roles]
+    files = (*manifest.tokenizers, *(file for engine in engines for file in engine_files(engine)))
     return list({file.name: file for file in files}.values())
 
 
