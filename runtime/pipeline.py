@@ -30,7 +30,7 @@ from runtime.stats import Stats
 from runtime.text.encoder import TextEncoder
 from runtime.text.tokens import PromptEncoder, losses, open_tokenizers
 from runtime.turns import Turns
-from runtime.words import MODELS, Model
+from runtime.words import MODELS, Model, Role
 
 COEFFICIENTS = ("normal", "equal")  # how they may start: as the paper draws them, or half of each model
 
@@ -217,6 +217,11 @@ class RealCompo:
         """What a call has that does not say: `exact`, or where that is not loaded the first of `modes`."""
         usable = [mode for mode in self.modes or () if mode != "fixed"]  # which wants a weight
         return "exact" if self.modes is None or "exact" in usable or not usable else usable[0]
+
+    @property
+    def open_engines(self) -> tuple[Role, ...]:
+        """Those that are loaded so far."""
+        return tuple(self._runners)
 
     def recommended(self, **given: Any) -> dict[str, Any]:
         """The knobs of the way to draw that a study chose for this bundle, with those given instead of its own:
