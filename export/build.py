@@ -37,7 +37,7 @@ from export.plans.plan_options import (
 )
 from export.plans.to_engine import build_plan
 from export.provenance import build_command, located, own_models
-from export.publish import name_plan, publish, publish_part, store_graph, write_tokenizers
+from export.publish import name_plan, publish, publish_part, store_golden, store_graph, write_tokenizers
 from export.resume import finished, reason, recommended_before
 from export.spatial import KINDS, open_checkpoints, share_unet
 from export.staging import check_space, disk_errors, scratch_folder
@@ -196,6 +196,18 @@ def _space_needed(parts: list[Part], plan: PlanOptions | None) -> int:
     return sum(copies * part.weight_bytes + overhead for part in parts)
 
 
+@dataclass(frozen=True)
+class _Exported:
+    """A graph's files, and those to verify: the same or a twin's, what they take for an image of what size, and what
+    PyTorch makes of it."""
+
+    files: list[Path]
+    tested: list[Path]
+    takes: Signature
+    size: tuple[int, int]
+    expected: Expected
+
+
 def _build_parts(parts: list[Part], kept: dict[Role, EngineSpec], job: _Job) -> dict[Role, EngineSpec]:
     engines: dict[Role, EngineSpec] = {}
     for part in parts:
@@ -236,26 +248,25 @@ def _build_part(part: Part, earlier: Sequence[EngineSpec], job: _Job) -> EngineS
         precision=precision,
         verification=errors,
         verified_size=exported.size if exported.tested is not exported.files else None,
+        golden=_store_golden(part, exported, job),
         depends=part.depends,
     )
+
+
+def _store_golden(part: Part, exported: _Exported, job: _Job) -> FileSpec | None:
+    """What PyTorch made of the most rows that it was asked for; nothing where a twin stood for the graph."""
+    if exported.tested is not exported.files:
+        return None
+    rows, targets = max(exported.expected.items())
+    inputs = example_inputs(exported.takes, rows, job.geometry.vocabulary)
+    outputs = {tensor.name: target for tensor, target in zip(exported.takes.outputs, targets, strict=True)}
+    return store_golden(part.role, inputs, outputs, job.scratch)
 
 
 def _build_plan(part: Part, files: Sequence[Path], options: PlanOptions, job: _Job) -> PlanSpec:
     path = job.scratch / f"{part.role}.engine"
     tell, rows = partial(job.report, part.role, "building plan"), part.engine.rows(options.batch)
     return name_plan(part.role, build_plan(files, part.signature, options, rows, path, tell), job.scratch)
-
-
-@dataclass(frozen=True)
-class _Exported:
-    """A graph's files, and those to verify: the same or a twin's, what they take for an image of what size, and what
-    PyTorch makes of it."""
-
-    files: list[Path]
-    tested: list[Path]
-    takes: Signature
-    size: tuple[int, int]
-    expected: Expected
 
 
 def _export_part(part: Part, precision: Precision, job: _Job) -> _Exported:

@@ -75,6 +75,7 @@ class EngineSpec(_Spec):
     quantization: Quantization | None = None  # of linear layers and convolutions; the rest is of `precision`
     verification: dict[str, float]  # output: relative error against PyTorch; quantized, against the engine before
     verified_size: tuple[int, int] | None = None  # (height, width) of the twin that the figures are of, if of one
+    golden: FileSpec | None = None  # what PyTorch makes of a few inputs, see `bundle.golden`
     depends: dict[str, str] = {}  # what the key is a hash of, to tell what has changed
 
     def input(self, name: str) -> TensorSpec:
@@ -221,8 +222,9 @@ def bundle_files(manifest: Manifest, roles: Collection[Role] | None = None) -> l
 
 
 def engine_files(engine: EngineSpec) -> list[FileSpec]:
-    """An engine's graph, and its plan if it has one."""
-    return [*engine.graph, *([engine.plan.file] if engine.plan else [])]
+    """An engine's graph, and its plan and golden values if it has them."""
+    others = (engine.plan and engine.plan.file, engine.golden)
+    return [*engine.graph, *(file for file in others if file)]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
