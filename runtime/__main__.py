@@ -362,9 +362,8 @@ def check(
                 typer.echo(f"skipped: {skipped.what}: {skipped.why}")
         off = [one for one in findings if not one.passed]
         for one in off:
-            typer.echo(
-                f"off: {one.role}, {one.way}: {one.output} by {one.error:.1e} in a batch of {one.worst}", err=True
-            )
+            where = f"{one.role}, {one.way}, a batch of {one.worst}"
+            typer.echo(f"off: {where}: {one.output} by {one.error:.1e}, at most {one.limit:.0e}", err=True)
         typer.echo(f"{len(findings) - len(off)} of {len(findings)} outputs are within their limits")
     if off:
         raise typer.Exit(1)
