@@ -1,6 +1,6 @@
 """Build a bundle: prepare what it is made of, build every part whose key has changed, publish it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from export.checkpoints.fetching import fetch_pair
 from export.checkpoints.folders import Checkpoint, Checkpoints
 from export.checkpoints.lora_options import check_lora
 from export.checkpoints.prepare import Say, prepare
+from export.checkpoints.recipes import recipe_of
 from export.checkpoints.single_file import check_single_files
 from export.checkpoints.source import recorded
 from export.checkpoints.tokenizer import tokenizer_files
@@ -55,6 +56,7 @@ from runtime.bundle.manifest import (
     sha256_of,
 )
 from runtime.errors import RealCompoError
+from runtime.messages import knob_words
 from runtime.sampling import unable
 from runtime.words import MAX_REGIONS, Backend, Precision, Role
 
@@ -139,6 +141,8 @@ def build(
                 check_single_files(pair, options.tokenizer, options.vae)
                 pair = fetch_pair(pair, KINDS[pair.kind].component, say, tell)
             models, used = prepare(pair, out, options.random_weights, options.tokenizer, say, options.vae)
+        for line in _about_distillation(pair):
+            tell(line)
         checkpoints = open_checkpoints(models)
         geometry = measure(checkpoints, options.height, options.width)
         for sampler, why in unable(geometry.scheduler).items():
@@ -297,6 +301,21 @@ def _check_memory(part: Part, dtype: torch.dtype) -> None:
         )
 
 
+def _distillable(pair: Pair) -> list[str]:
+    """What may be a distilled model: LoRAs first."""
+    return [*(lora.file for lora in pair.loras), pair.text_to_image]
+
+
+def _about_distillation(pair: Pair) -> Iterator[str]:
+    """Of LoRAs that look like distillations: what they want, and whether one model is left without."""
+    for lora in pair.loras:
+        if recipe := recipe_of([lora.file]):
+            drawn = f"generate draws with {knob_words(recipe.knobs)}"
+            yield f"{lora.file} looks like a distillation ({recipe.name}): {drawn}"
+            if lora.into != "both" and not pair.is_over_base:
+                yield f"it goes into one model alone; for both write --lora {lora.file}:{lora.scale:g}@both"
+
+
 def _pair_spec(digests: Digests, job: _Job) -> PairSpec:
     pair, checkpoints = job.pair, job.checkpoints
 
@@ -311,7 +330,8 @@ def _pair_spec(digests: Digests, job: _Job) -> PairSpec:
         spatial=spec(pair.spatial, checkpoints.spatial, digests.of("spatial")),
         attached=tuple(map(spec, (c.model for c in pair.controls), checkpoints.attached, digests.attached)),
         loras=tuple(
-            LoraSpec(source=lora.file, sha256=sha256_of(Path(lora.file)), scale=lora.scale) for lora in pair.loras
+            LoraSpec(source=lora.file, sha256=sha256_of(Path(lora.file)), scale=lora.scale, into=lora.into)
+            for lora in pair.loras
         ),
     )
 
@@ -345,4 +365,5 @@ def _manifest(
         max_tokens=geometry.max_tokens,
         scheduler=geometry.scheduler,
         recommended=None,
+        recipe=recipe_of(_distillable(job.pair)),
     )

@@ -46,7 +46,7 @@ _PREPARED = {
         rf"\.?(text_to_image|spatial)-[0-9a-f]{{{_DIGITS}}}|\.?weights-[0-9a-f]{{{_DIGITS}}}\.safetensors"
     ),
     SINGLE_FILES: re.compile(rf"\.?(text_to_image|spatial)-[0-9a-f]{{{_DIGITS}}}"),
-    LORAS: re.compile(rf"\.?text_to_image-[0-9a-f]{{{_DIGITS}}}"),
+    LORAS: re.compile(rf"\.?(text_to_image|spatial)-[0-9a-f]{{{_DIGITS}}}"),
 }
 
 

@@ -156,8 +156,7 @@ def generate(
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"Options to draw with, but for those given: {', '.join(PRESETS)}, which `python -m benchmarks study "
-            "--save` stored in the bundle."
+            help=f"Options to draw with, but for those given: {'; '.join(f'{n}, {p.about}' for n, p in PRESETS.items())}."
         ),
     ] = None,
     traces: Annotated[
@@ -185,8 +184,7 @@ def generate(
         height, width = pipe.manifest.image_size
         check_picture(out, (width, height))
         values = knob_values(KNOBS, knobs)
-        if preset is not None:
-            values = preset_knobs(preset, pipe.manifest, knobs_on_command_line(context, values))
+        values |= preset_knobs(preset, pipe.manifest, knobs_on_command_line(context, values))
         with progress_bar() as callback:
             output = pipe(
                 wanted,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from runtime.errors import RealCompoError
 from runtime.knobs import Check, Knobs, check_range, knob
-from runtime.sampling import SAMPLERS
+from runtime.sampling import SAMPLERS, SPACINGS
 from runtime.sampling.tables import Table
 from runtime.words import MODELS, Model
 
@@ -72,6 +72,11 @@ def _check_interval(name: str, interval: tuple[float, float]) -> None:
         raise RealCompoError(f"{name}={tuple(interval)!r} is no interval; give its start and its end, such as 0.1 0.8")
 
 
+def _check_spacing(name: str, spacing: str | None) -> None:
+    if spacing is not None and spacing not in SPACINGS:
+        raise RealCompoError(f"{name}={spacing!r} is unknown; use one of {', '.join(SPACINGS)}")
+
+
 def _one_of(choices: Iterable[str]) -> Check:
     def check(name: str, value: str) -> None:
         if value not in choices:
@@ -109,6 +114,12 @@ class Options(Knobs):
     steps: int = knob(50, "Number of denoising steps.", low=1)
     seed: int = knob(0, "Seed of the starting noise and the starting coefficients.", low=0)
     sampler: str = knob("plms", f"Sampler: {', '.join(SAMPLERS)}.")
+    spacing: str | None = knob(
+        None,
+        f"Spacing of the timesteps: {', '.join(SPACINGS)}; distilled models want trailing.",
+        unset="the model's own",
+        check=_check_spacing,
+    )
     gradient: str = knob(
         "exact",
         f"What moves the fusing coefficients: {'; '.join(f'{name}, {what}' for name, what in GRADIENTS.items())}.",

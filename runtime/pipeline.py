@@ -1,6 +1,7 @@
 """RealCompo (arXiv 2402.12908): one denoising run over two models, balanced per pixel."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,8 @@ class RealCompo:
             TypeError: an unknown argument.
         """
         request, options, course = self._read(prompt, negative_prompt, layout, num_images, knobs)
+        for line in _left_out(options, course):
+            warnings.warn(line, stacklevel=2)
         noise, stats, seen = _noise(request, options.seed, seeds), Stats(), list[TraceStep]()
         tell = seen.append if trace is True else trace or None
         with self._turns.take(), torch.no_grad(), self._streams.own():
@@ -173,11 +176,11 @@ class RealCompo:
         Raises:
             RealCompoError: as a call does, but for what only making control images shows.
         """
-        request, options, _ = self._read(prompt, negative_prompt, layout, num_images, knobs)
+        request, options, course = self._read(prompt, negative_prompt, layout, num_images, knobs)
         self._draw(_noise(request, options.seed, None), None, coefficients, options)
         prompts = self._texts.tokenize([prompt, negative_prompt] if options.guided else [prompt])
         make_regions([prompts[prompt]] * num_images, request.layouts, self.manifest, options)
-        return [loss for text in prompts.values() for loss in losses(text)]
+        return [*_left_out(options, course), *(loss for text in prompts.values() for loss in losses(text))]
 
     def decode(self, latents: Tensor) -> list[Image]:
         """The images of latents (B,4,h,w) as they are now, also within a callback."""
@@ -250,6 +253,15 @@ class RealCompo:
             )
         return request, options, course
 
+    def preset(self, name: str | None = None, **given: Any) -> dict[str, Any]:
+        """The knobs of a row of `runtime.presets.PRESETS`, over what a distilled model in the bundle wants, with those
+        given instead of its own: `pipe(prompt, layout=layout, **pipe.preset("fast", steps=20))`.
+
+        Raises:
+            RealCompoError: there is no such preset.
+        """
+        return preset_knobs(name, self.manifest, given)
+
     def _check_mode(self, gradient: str) -> None:
         if self.modes is not None and mode_of(gradient) not in self.modes:
             raise RealCompoError(
@@ -258,7 +270,7 @@ class RealCompo:
             )
 
     def _plan(self, options: Options, strengths: Any) -> Course:
-        table = make_table(options.sampler, options.steps, self.manifest.scheduler)
+        table = make_table(options.sampler, options.steps, self.manifest.scheduler, options.spacing)
         works = options.works(table, switch_step=round(self._kind.alone * options.steps))
         scales, pixels = self._spatial.scales(strengths, len(table)), math.prod(self.manifest.latent_shape[1:])
         return Course(table, works, make_numbers(table, options, scales, pixels, self.device))
@@ -304,6 +316,16 @@ class RealCompo:
         with stats.stage("decode"):
             decoded = stats.run(self._runners["vae_decoder"], latents=latents / self.manifest.latent_scale)
             return to_images(decoded["images"])
+
+
+def _left_out(options: Options, course: Course) -> list[str]:
+    """What is said of a run that was to move the coefficients and has no place for it, as with few steps."""
+    if options.gradient not in ("exact", "surrogate") or any(work.gradient for work in course.works):
+        return []
+    return [
+        f"no evaluation moves the coefficients: the spatial model alone draws all {len(course.table)}; give a smaller "
+        "switch_step"
+    ]
 
 
 def _start_coefficients(given: Tensor | str | None, drawn: Tensor, fixed_weight: float | None) -> Tensor:

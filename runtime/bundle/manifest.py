@@ -6,7 +6,7 @@ import shlex
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +15,8 @@ from runtime.words import Backend, Flavour, Model, Precision, Quantization, Role
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+Target = Literal["text_to_image", "spatial", "both"]  # models that a LoRA is fused into
+TARGETS: tuple[Target, ...] = get_args(Target)
 SHORT = 40  # characters of a name that a temporary one starts with: the longest names leave no room for more
 
 
@@ -103,11 +105,12 @@ class ModelSpec(_Spec):
 
 
 class LoraSpec(_Spec):
-    """A LoRA that is fused into the text-to-image model."""
+    """A LoRA that is fused."""
 
     source: str
     sha256: str
     scale: float
+    into: Target = "text_to_image"
 
 
 class PairSpec(_Spec):
@@ -140,6 +143,14 @@ class RecommendedSpec(_Spec):
     command: str  # that chose it
 
 
+class RecipeSpec(_Spec):
+    """How a distilled model in the bundle wants to be drawn with."""
+
+    name: str
+    file: str  # the LoRA's, or the model
+    knobs: dict[str, bool | int | float | str]  # of a call
+
+
 class Manifest(_Spec):
     format_version: int
     command: tuple[str, ...]  # what follows `python -m export` to make the bundle, but for --out
@@ -162,6 +173,7 @@ class Manifest(_Spec):
     max_tokens: int
     scheduler: dict[str, Any]  # diffusers' scheduler config
     recommended: RecommendedSpec | None = None
+    recipe: RecipeSpec | None = None
 
     @property
     def tokenizers(self) -> list[FileSpec]:
