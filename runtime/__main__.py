@@ -156,7 +156,8 @@ def generate(
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"Options to draw with, but for those given: {'; '.join(f'{n}, {p.about}' for n, p in PRESETS.items())}."
+            help="Options to draw with, but for those given: "
+            f"{'; '.join(f'{name}, {row.about}' for name, row in PRESETS.items())}."
         ),
     ] = None,
     traces: Annotated[

@@ -25,6 +25,9 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+TABLED = tuple(name for name in PRESETS if name != RECOMMENDED)  # the same for every bundle
+
+
 def preset_knobs(name: str | None, manifest: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
     """What a distilled model in the bundle wants, a preset's knobs on top, and on top of these what is given. A stored
     switch moves along with another number of steps.

@@ -1,4 +1,4 @@
-"""Few steps as distilled models are drawn: both models against diffusers' pipelines, whose schedulers are the oracle."""
+"""Few steps as distilled models are drawn: both models against diffusers' pipelines and schedulers."""
 
 from functools import cache
 from typing import Any

@@ -104,7 +104,7 @@ def test_text_encoders_are_the_text_to_image_models(pair: Pair, lora: Path, tmp_
     down, up = torch.ones(2, 16), torch.ones(16, 2)
     save_file(weights | {f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}, tmp_path / "text.safetensors")
     fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "text.safetensors"), 1.0, "both"),)), tmp_path / "both")
-    with pytest.raises(RealCompoError, match="it changes a text encoder too, .*: write @both"):
+    with pytest.raises(RealCompoError, match=r"it changes a text encoder too, .*: write @both"):
         fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "text.safetensors"), 1.0, "spatial"),)), tmp_path / "own")
 
 
