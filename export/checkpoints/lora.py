@@ -70,9 +70,8 @@ def _those_of(pair: Pair, model: Model) -> list[Lora]:
     """The LoRAs that go into a model."""
     for lora in pair.loras:
         if lora.into == "spatial" and pair.is_over_base:
-            raise RealCompoError(
-                f"--lora {shown(lora.file)}@spatial: both models have one UNet here; leave @spatial out"
-            )
+            where = f"--lora {shown(lora.file)}@spatial"
+            raise RealCompoError(f"{where}: both models have one UNet in this pair; leave @spatial out")
     return [lora for lora in pair.loras if lora.into in (model, "both")]
 
 

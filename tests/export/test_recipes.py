@@ -90,12 +90,12 @@ def test_a_lora_goes_where_it_is_sent(pair: Pair, lora: Path, tmp_path: Path) ->
     assert fused["both"].text_to_image == fused["text_to_image"].text_to_image
     assert fused["both"].spatial == fused["spatial"].spatial
     moved = [
-        {name: new[name] - old[name] for name in old if not torch.equal(new[name], old[name])}
+        {name: new[name].float() - old[name].float() for name in old if not torch.equal(new[name], old[name])}
         for new, old in zip((unet(fused["both"].text_to_image), unet(fused["both"].spatial)), plain, strict=True)
     ]
     assert moved[0] and moved[0].keys() == moved[1].keys() and all("to_q" in name for name in moved[0])
     for name, change in moved[0].items():
-        torch.testing.assert_close(moved[1][name], change, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(moved[1][name], change, rtol=1e-2, atol=2e-3)  # the tiny spatial model is in fp16
 
 
 def test_text_encoders_are_the_text_to_image_models(pair: Pair, lora: Path, tmp_path: Path) -> None:
