@@ -18,6 +18,7 @@ PROMPT = "a red ball and a blue cube"
 PHRASES, BOXES = ["a red ball", "a blue cube"], [(0.08, 0.5, 0.46, 0.88), (0.56, 0.12, 0.94, 0.5)]
 LAYOUT = Layout([Region(phrase, box=box) for phrase, box in zip(PHRASES, BOXES, strict=True)])
 SEED = 11
+TCD_ETA = 0.3  # TCD's own, of its paper and its scheduler
 # sampler: diffusers' scheduler, and the spacing of both
 SCHEDULERS: dict[str, tuple[Any, str | None]] = {
     "lcm": (LCMScheduler, None),
@@ -52,6 +53,7 @@ def of_diffusers(model: Model, sampler: str, steps: int, guidance_scale: float, 
         latents=latents,
         generator=generator,
         output_type="latent",
+        **({"eta": TCD_ETA} if sampler == "tcd" else {}),  # the pipelines' own default, 0, adds no fresh noise
         **placed,
     ).images
 
