@@ -87,10 +87,11 @@ def check_bundle(
             f"{folder} has no golden values: it was built before there were any. {how_to_rebuild(folder, manifest)}"
         )
     yield from (Skipped(role, _why_none(spec)) for role, spec in manifest.engines.items() if role not in golden)
-    yield from check_engines(
-        load_engines(folder, manifest, backend, device, False), manifest, golden, WAYS[::2], largest, make_graph
-    )
-    yield from _check_second(folder, manifest, backend, device, golden, largest, make_graph)
+    engines = load_engines(folder, manifest, backend, device, second_stream=False)
+    yield from check_engines(engines, manifest, golden, WAYS[::2], largest, make_graph)
+    if engines.capturable:  # plans have a second stream only if they are loaded for it; graphs have a thread, or none
+        engines = load_engines(folder, manifest, backend, device, second_stream=True)
+    yield from check_engines(engines, manifest, golden, WAYS[1::2], largest, make_graph)
 
 
 def check_engines(
@@ -109,21 +110,6 @@ def check_engines(
             continue
         for roles in groups:
             yield from _check_group(engines, manifest, golden, roles, way, largest, make_graph)
-
-
-def _check_second(
-    folder: Path,
-    manifest: Manifest,
-    backend: str,
-    device: str,
-    golden: Mapping[Role, Golden],
-    largest: int | None,
-    make_graph: Callable[[], Graph],
-) -> Iterator[Finding | Skipped]:
-    """Both models at once, for which plans are loaded anew; graphs have a second thread of themselves, or none."""
-    plain = load_engines(folder, manifest, backend, device, False)
-    engines = load_engines(folder, manifest, backend, device, True) if plain.capturable else plain
-    yield from check_engines(engines, manifest, golden, WAYS[1::2], largest, make_graph)
 
 
 def _why_none(spec: EngineSpec) -> str:
