@@ -35,7 +35,8 @@ CMD ["/bundle", "--host", "0.0.0.0", "--port", "8000", "--api-key-file", "/run/s
 
 FROM base AS runtime
 RUN python -m pip install -c constraints.txt '.[cli,onnxruntime-gpu,tensorrt-lean]'
-COPY --from=build /opt/realcompo/engines/tabletop/*.json /opt/realcompo/engines/tabletop/*.onnx* engines/tabletop/
+COPY --from=build /opt/realcompo/engines/tabletop/*.json /opt/realcompo/engines/tabletop/*.onnx \
+    /opt/realcompo/engines/tabletop/*.onnx.data /opt/realcompo/engines/tabletop/*.npz engines/tabletop/
 RUN useradd --create-home realcompo && mkdir /outputs && chown realcompo /outputs
 USER realcompo
 ENTRYPOINT ["python", "-m", "runtime"]

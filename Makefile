@@ -39,4 +39,4 @@ train-style: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv outputs $(BUNDLE)/*.onnx $(BUNDLE)/*.onnx.data $(BUNDLE)/*.engine $(BUNDLE)/*.json
+	rm -rf .venv outputs $(BUNDLE)/*.onnx $(BUNDLE)/*.onnx.data $(BUNDLE)/*.engine $(BUNDLE)/*.npz $(BUNDLE)/*.json

@@ -45,6 +45,7 @@ BENCHMARKS = {
         Benchmark("gradients", "engines/tabletop --plot outputs/gradients.png", reported=True),
         Benchmark("gallery", "engines/tabletop --out outputs/gallery.png"),
         Benchmark("roofline", "engines/tabletop --gpu h100", reported=True),
+        Benchmark("memory", "engines/tabletop --mode surrogate --mode exact"),
         Benchmark("planning", "prompts/*.txt --planner offline --json outputs/planning.json", reported=True),
         Benchmark("suite", "t2i-compbench BUNDLE --checkout T2I-CompBench --out outputs/t2i", reported=True),
         Benchmark("serving", "engines/tabletop --seconds 5", reported=True),

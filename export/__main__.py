@@ -141,9 +141,9 @@ def build(
     lora: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="FILE[:SCALE]",
-            help="LoRA file (LoCon, LoHa, LoKr and DoRA too) to fuse into the text-to-image model, "
-            "with its scale (default 1); repeat it for more.",
+            metavar="FILE[:SCALE][@MODEL]",
+            help="LoRA file (LoCon, LoHa, LoKr and DoRA too) to fuse, with its scale (default 1), into text_to_image "
+            "(default), spatial or both; a distillation belongs into both. Repeat it for more.",
         ),
     ] = None,
     tokenizer: Annotated[

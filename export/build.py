@@ -1,6 +1,6 @@
 """Build a bundle: prepare what it is made of, build every part whose key has changed, publish it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from export.checkpoints.fetching import fetch_pair
 from export.checkpoints.folders import Checkpoint, Checkpoints
 from export.checkpoints.lora_options import check_lora
 from export.checkpoints.prepare import Say, prepare
+from export.checkpoints.recipes import recipe_of
 from export.checkpoints.single_file import check_single_files
 from export.checkpoints.source import recorded
 from export.checkpoints.tokenizer import tokenizer_files
@@ -37,7 +38,7 @@ from export.plans.plan_options import (
 )
 from export.plans.to_engine import build_plan
 from export.provenance import build_command, located, own_models
-from export.publish import name_plan, publish, publish_part, store_graph, write_tokenizers
+from export.publish import name_plan, publish, publish_part, store_golden, store_graph, write_tokenizers
 from export.resume import finished, reason, recommended_before
 from export.spatial import KINDS, open_checkpoints, share_unet
 from export.staging import check_space, disk_errors, scratch_folder
@@ -55,6 +56,7 @@ from runtime.bundle.manifest import (
     sha256_of,
 )
 from runtime.errors import RealCompoError
+from runtime.messages import knob_words
 from runtime.sampling import unable
 from runtime.words import MAX_REGIONS, Backend, Precision, Role
 
@@ -139,6 +141,8 @@ def build(
                 check_single_files(pair, options.tokenizer, options.vae)
                 pair = fetch_pair(pair, KINDS[pair.kind].component, say, tell)
             models, used = prepare(pair, out, options.random_weights, options.tokenizer, say, options.vae)
+        for line in _about_distillation(pair):
+            tell(line)
         checkpoints = open_checkpoints(models)
         geometry = measure(checkpoints, options.height, options.width)
         for sampler, why in unable(geometry.scheduler).items():
@@ -196,6 +200,18 @@ def _space_needed(parts: list[Part], plan: PlanOptions | None) -> int:
     return sum(copies * part.weight_bytes + overhead for part in parts)
 
 
+@dataclass(frozen=True)
+class _Exported:
+    """A graph's files, and those to verify: the same or a twin's, what they take for an image of what size, and what
+    PyTorch makes of it."""
+
+    files: list[Path]
+    tested: list[Path]
+    takes: Signature
+    size: tuple[int, int]
+    expected: Expected
+
+
 def _build_parts(parts: list[Part], kept: dict[Role, EngineSpec], job: _Job) -> dict[Role, EngineSpec]:
     engines: dict[Role, EngineSpec] = {}
     for part in parts:
@@ -236,26 +252,25 @@ def _build_part(part: Part, earlier: Sequence[EngineSpec], job: _Job) -> EngineS
         precision=precision,
         verification=errors,
         verified_size=exported.size if exported.tested is not exported.files else None,
+        golden=_store_golden(part, exported, job),
         depends=part.depends,
     )
+
+
+def _store_golden(part: Part, exported: _Exported, job: _Job) -> FileSpec | None:
+    """What PyTorch made of the most rows that it was asked for; nothing where a twin stood for the graph."""
+    if exported.tested is not exported.files:
+        return None
+    rows, targets = max(exported.expected.items())
+    inputs = example_inputs(exported.takes, rows, job.geometry.vocabulary)
+    outputs = {tensor.name: target for tensor, target in zip(exported.takes.outputs, targets, strict=True)}
+    return store_golden(part.role, inputs, outputs, job.scratch)
 
 
 def _build_plan(part: Part, files: Sequence[Path], options: PlanOptions, job: _Job) -> PlanSpec:
     path = job.scratch / f"{part.role}.engine"
     tell, rows = partial(job.report, part.role, "building plan"), part.engine.rows(options.batch)
     return name_plan(part.role, build_plan(files, part.signature, options, rows, path, tell), job.scratch)
-
-
-@dataclass(frozen=True)
-class _Exported:
-    """A graph's files, and those to verify: the same or a twin's, what they take for an image of what size, and what
-    PyTorch makes of it."""
-
-    files: list[Path]
-    tested: list[Path]
-    takes: Signature
-    size: tuple[int, int]
-    expected: Expected
 
 
 def _export_part(part: Part, precision: Precision, job: _Job) -> _Exported:
@@ -286,6 +301,21 @@ def _check_memory(part: Part, dtype: torch.dtype) -> None:
         )
 
 
+def _distillable(pair: Pair) -> list[str]:
+    """What may be a distilled model: LoRAs first."""
+    return [*(lora.file for lora in pair.loras), pair.text_to_image]
+
+
+def _about_distillation(pair: Pair) -> Iterator[str]:
+    """Of LoRAs that look like distillations: what they want, and whether one model is left without."""
+    for lora in pair.loras:
+        if recipe := recipe_of([lora.file]):
+            drawn = f"generate draws with {knob_words(recipe.knobs)}"
+            yield f"{lora.file} looks like a distillation ({recipe.name}): {drawn}"
+            if lora.into != "both" and not pair.is_over_base:
+                yield f"it goes into one model alone; for both write --lora {lora.file}:{lora.scale:g}@both"
+
+
 def _pair_spec(digests: Digests, job: _Job) -> PairSpec:
     pair, checkpoints = job.pair, job.checkpoints
 
@@ -300,7 +330,8 @@ def _pair_spec(digests: Digests, job: _Job) -> PairSpec:
         spatial=spec(pair.spatial, checkpoints.spatial, digests.of("spatial")),
         attached=tuple(map(spec, (c.model for c in pair.controls), checkpoints.attached, digests.attached)),
         loras=tuple(
-            LoraSpec(source=lora.file, sha256=sha256_of(Path(lora.file)), scale=lora.scale) for lora in pair.loras
+            LoraSpec(source=lora.file, sha256=sha256_of(Path(lora.file)), scale=lora.scale, into=lora.into)
+            for lora in pair.loras
         ),
     )
 
@@ -334,4 +365,5 @@ def _manifest(
         max_tokens=geometry.max_tokens,
         scheduler=geometry.scheduler,
         recommended=None,
+        recipe=recipe_of(_distillable(job.pair)),
     )

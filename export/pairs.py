@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from runtime.bundle.manifest import RecommendedSpec
+from runtime.bundle.manifest import RecommendedSpec, Target
 from runtime.errors import RealCompoError
 
 
@@ -17,10 +17,11 @@ class Control:
 
 @dataclass(frozen=True)
 class Lora:
-    """A file of weights, and how much of it is fused into the text-to-image model."""
+    """A file of weights, how much of it is fused, and into which model."""
 
     file: str
     scale: float
+    into: Target = "text_to_image"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 _SOURCES = (
     *("export/graphs", "export/families", "export/spatial", "export/engines.py", "export/external_data.py"),
     *("export/onnx/to_onnx.py", "export/onnx/precision.py", "runtime/denoising/balancer.py", "runtime/words.py"),
+    "runtime/bundle/golden.py",
 )
 _PLAN_SOURCES = ("export/plans",)
 

@@ -5,7 +5,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from export.pairs import PAIRS, Pair
+from export.pairs import PAIRS, Lora, Pair
 
 _NAMES = {"compute_capabilities": "compute_capability"}  # where the command line's option is called otherwise
 
@@ -38,9 +38,13 @@ def build_command(pair: Pair, options: Any) -> tuple[str, ...]:
     Args:
         options: a dataclass whose fields are named like the command line's options.
     """
-    loras = (("--lora", f"{lora.file}:{lora.scale}") for lora in pair.loras)
+    loras = (("--lora", _lora_words(lora)) for lora in pair.loras)
     words = [word for option in (*own_models(pair), *loras) for word in option]
     return "build", pair.name, *words, *option_words(options)
+
+
+def _lora_words(lora: Lora) -> str:
+    return f"{lora.file}:{lora.scale}" + (f"@{lora.into}" if lora.into != "text_to_image" else "")
 
 
 def own_models(pair: Pair) -> Iterator[tuple[str, str]]:

@@ -8,13 +8,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
+from torch import Tensor
+
 from export.checkpoints.prepare import CONVERTED, LORAS, RANDOM_WEIGHTS, SINGLE_FILES
 from export.external_data import rename_external_data, store_weights
+from runtime.bundle.golden import write_golden
 from runtime.bundle.manifest import (
     MANIFEST,
     EngineSpec,
@@ -33,7 +36,7 @@ _TOKENIZERS = ("tokenizer", "tokenizer_2")
 _DIGITS = 12
 _PART = rf"({'|'.join(get_args(Role))})-[0-9a-f]{{{_DIGITS}}}"
 _OURS = re.compile(
-    rf"{_PART}\.(onnx|onnx\.data|engine|json)"
+    rf"{_PART}\.(onnx|onnx\.data|engine|golden\.npz|json)"
     rf"|({'|'.join(_TOKENIZERS)})(-[0-9a-f]{{{_DIGITS}}})?\.json"
     rf"|\.({_PART}|manifest)\.json\..+"  # half written by an older version
 )
@@ -43,7 +46,7 @@ _PREPARED = {
         rf"\.?(text_to_image|spatial)-[0-9a-f]{{{_DIGITS}}}|\.?weights-[0-9a-f]{{{_DIGITS}}}\.safetensors"
     ),
     SINGLE_FILES: re.compile(rf"\.?(text_to_image|spatial)-[0-9a-f]{{{_DIGITS}}}"),
-    LORAS: re.compile(rf"\.?text_to_image-[0-9a-f]{{{_DIGITS}}}"),
+    LORAS: re.compile(rf"\.?(text_to_image|spatial)-[0-9a-f]{{{_DIGITS}}}"),
 }
 
 
@@ -76,6 +79,13 @@ def store_graph(
 def name_plan(role: Role, plan: PlanSpec, folder: Path) -> PlanSpec:
     """Rename a plan in `folder` after what it holds."""
     return plan.model_copy(update={"file": _renamed(folder / plan.file.name, f"{role}-", ".engine")})
+
+
+def store_golden(role: Role, inputs: Mapping[str, Tensor], outputs: Mapping[str, Any], folder: Path) -> FileSpec:
+    """Write an engine's golden values to `folder`, under a name that says what they hold."""
+    path = folder / f"{role}.golden"
+    write_golden(path, inputs, outputs)
+    return _renamed(path, f"{role}-", ".golden.npz")
 
 
 def write_tokenizers(contents: Iterable[bytes], scratch: Path, out: Path) -> dict[str, FileSpec]:

@@ -19,7 +19,7 @@ from runtime.bundle.manifest import (
     read_manifest,
 )
 from runtime.errors import RealCompoError
-from runtime.messages import shown
+from runtime.messages import knob_words, shown
 from runtime.words import Precision
 
 
@@ -44,7 +44,9 @@ def bundle_table(manifest: Manifest) -> Table:
     for name, model in (("text-to-image", pair.text_to_image), *(controlnets or [("spatial", pair.spatial)])):
         table.add_row(name, f"{model.pinned}, weights {model.sha256[:12]}")
     for lora in pair.loras:
-        table.add_row("LoRA", f"{lora.source}, scale {lora.scale:g}, sha256 {lora.sha256[:12]}")
+        table.add_row("LoRA", f"{lora.source}, scale {lora.scale:g}, into {lora.into}, sha256 {lora.sha256[:12]}")
+    if manifest.recipe:
+        table.add_row("distilled", f"{manifest.recipe.name}: drawn by default with {knob_words(manifest.recipe.knobs)}")
     if manifest.shared_unet:
         table.add_row(
             "UNet", "one engine for both models, with the same weights: the text-to-image one is told of no layout"
@@ -68,8 +70,7 @@ def bundle_table(manifest: Manifest) -> Table:
 
 def recommended_text(recommended: RecommendedSpec) -> str:
     """How to draw, why, and what found that out."""
-    knobs = ", ".join(f"{name}={value}" for name, value in recommended.knobs.items())
-    return f"{knobs}\n{escape(recommended.why)}\nfound by {escape(recommended.command)}"
+    return f"{knob_words(recommended.knobs)}\n{escape(recommended.why)}\nfound by {escape(recommended.command)}"
 
 
 def engine_table(folder: Path, manifest: Manifest) -> Table:

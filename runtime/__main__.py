@@ -1,4 +1,4 @@
-"""The command line: `python -m runtime generate | plan | show | convert | serve | schema`."""
+"""The command line: `python -m runtime generate | plan | show | convert | serve | check | schema`."""
 
 import json
 import sys
@@ -13,6 +13,7 @@ try:
     import typer
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Table
 except ImportError as missing:
     print(f"error: the command line needs {missing.name}; pip install 'realcompo[cli]'", file=sys.stderr)
     sys.exit(2)
@@ -20,6 +21,7 @@ from PIL import Image
 
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
+from runtime.check import Finding, Skipped, check_bundle
 from runtime.cli import knob_values, knobs_on_command_line, plain_errors, with_options
 from runtime.denoising.loop import Callback
 from runtime.knobs import check_count, check_range, knobs_of
@@ -31,6 +33,7 @@ from runtime.layouts.layout import PLACES
 from runtime.layouts.schema import layout_schema
 from runtime.layouts.writing import layout_files, layout_json
 from runtime.messages import some_of
+from runtime.modes import MODES
 from runtime.output import Output
 from runtime.pipeline import COEFFICIENTS
 from runtime.planners import PLANNERS, make_planner
@@ -83,9 +86,20 @@ Examples:
 
     python -m runtime serve engines/tabletop
 
+    python -m runtime serve engines/tabletop --modes surrogate --modes handover
+
     python -m runtime serve engines/tabletop --host 0.0.0.0 --port 80 --api-key-file keys.txt --max-batch 4
 """
 
+CHECK_EXAMPLES = """
+Examples:
+
+    python -m runtime check engines/tabletop
+
+    python -m runtime check engines/tabletop --backend onnx --device cpu
+"""
+
+CHECK_WIDTH = 140
 LOCAL = "127.0.0.1"
 BLANK = "#e8e8e8"  # what regions are drawn on
 PLAN_SIDE = 512  # pixels of `plan`'s picture
@@ -142,8 +156,8 @@ def generate(
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"Options to draw with, but for those given: {', '.join(PRESETS)}, which `python -m benchmarks study "
-            "--save` stored in the bundle."
+            help="Options to draw with, but for those given: "
+            f"{'; '.join(f'{name}, {row.about}' for name, row in PRESETS.items())}."
         ),
     ] = None,
     traces: Annotated[
@@ -171,8 +185,7 @@ def generate(
         height, width = pipe.manifest.image_size
         check_picture(out, (width, height))
         values = knob_values(KNOBS, knobs)
-        if preset is not None:
-            values = preset_knobs(preset, pipe.manifest, knobs_on_command_line(context, values))
+        values |= preset_knobs(preset, pipe.manifest, knobs_on_command_line(context, values))
         with progress_bar() as callback:
             output = pipe(
                 wanted,
@@ -310,19 +323,75 @@ def serve(
     backend: Backend = "auto",
     device: Device = "auto",
     second_stream: SecondStream = False,
+    modes: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"Mode that requests may ask for as gradient ({', '.join(MODES)}); repeat it for more. Only their "
+            "engines are loaded, and the first is the default. Default: all."
+        ),
+    ] = None,
     **settings: Any,
 ) -> None:
     """Answer requests over HTTP, OpenAI's images API, and show a page to draw boxes on. Stop it with Ctrl-C."""
     with plain_errors():
         with _needing("serve"):
             from runtime.serving.command import serve as answer
-        answer(bundle, host, port, api_key_file, backend, device, second_stream, knob_values(SETTINGS, settings))
+        values = knob_values(SETTINGS, settings)
+        answer(bundle, host, port, api_key_file, backend, device, second_stream, modes or None, values)
+
+
+@app.command(epilog=CHECK_EXAMPLES)
+def check(
+    bundle: Annotated[Path, typer.Argument(help="Folder that `python -m export build` wrote.")],
+    backend: Backend = "auto",
+    device: Device = "auto",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Rows of the largest batch. Default: the profiles' largest.")
+    ] = None,
+) -> None:
+    """Run every engine on this machine against what PyTorch computed when the bundle was built. Exits with 1 if one is
+    off."""
+    with plain_errors():
+        found = list(check_bundle(bundle, backend, device, batch))
+        findings = [one for one in found if isinstance(one, Finding)]
+        console = Console() if sys.stdout.isatty() else Console(width=CHECK_WIDTH)
+        console.print(_check_table(findings))
+        for skipped in found:
+            if isinstance(skipped, Skipped):
+                typer.echo(f"skipped: {skipped.what}: {skipped.why}")
+        off = [one for one in findings if not one.passed]
+        for one in off:
+            where = f"{one.role}, {one.way}, a batch of {one.worst}"
+            typer.echo(f"off: {where}: {one.output} by {one.error:.1e}, at most {one.limit:.0e}", err=True)
+        typer.echo(f"{len(findings) - len(off)} of {len(findings)} outputs are within their limits")
+    if off:
+        raise typer.Exit(1)
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of layout.json."""
     typer.echo(json.dumps(layout_schema(), indent=2))
+
+
+def _check_table(findings: list[Finding]) -> Table:
+    table = Table("engine", "called", "rows of its batches", "output", "relative error", "limit", "", title="Engines")
+    for one in _merged(findings):
+        rows = " ".join(map(str, one.batches))
+        table.add_row(
+            one.role, one.way, rows, one.output, f"{one.error:.1e}", f"{one.limit:.0e}", "" if one.passed else "off"
+        )
+    return table
+
+
+def _merged(findings: list[Finding]) -> list[Finding]:
+    """Of a ControlNet's many residuals the worst alone."""
+    worst: dict[tuple[str, ...], Finding] = {}
+    for one in findings:
+        key = (one.role, one.way, one.output.rstrip("_0123456789"))
+        if key not in worst or one.error > worst[key].error:
+            worst[key] = one
+    return list(worst.values())
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """How lines for people stay short: one of many is named, and what is long is cut where all can see it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LONGEST = 300  # characters of a line
@@ -22,6 +22,11 @@ def some_of(names: Sequence[str], most: int = 1) -> str:
     """The first of many: "X and 3 more"."""
     first = ", ".join(map(shown, names[:most]))
     return f"{first} and {len(names) - most:,} more" if len(names) > most else first
+
+
+def knob_words(knobs: Mapping[str, Any]) -> str:
+    """Options of a call, for people."""
+    return ", ".join(f"{name}={value}" for name, value in knobs.items())
 
 
 def one_line(message: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from runtime.errors import RealCompoError
 from runtime.knobs import Check, Knobs, check_range, knob
-from runtime.sampling import SAMPLERS
+from runtime.sampling import SAMPLERS, SPACINGS
 from runtime.sampling.tables import Table
 from runtime.words import MODELS, Model
 
@@ -72,6 +72,11 @@ def _check_interval(name: str, interval: tuple[float, float]) -> None:
         raise RealCompoError(f"{name}={tuple(interval)!r} is no interval; give its start and its end, such as 0.1 0.8")
 
 
+def _check_spacing(name: str, spacing: str | None) -> None:
+    if spacing is not None and spacing not in SPACINGS:
+        raise RealCompoError(f"{name}={spacing!r} is unknown; use one of {', '.join(SPACINGS)}")
+
+
 def _one_of(choices: Iterable[str]) -> Check:
     def check(name: str, value: str) -> None:
         if value not in choices:
@@ -109,6 +114,12 @@ class Options(Knobs):
     steps: int = knob(50, "Number of denoising steps.", low=1)
     seed: int = knob(0, "Seed of the starting noise and the starting coefficients.", low=0)
     sampler: str = knob("plms", f"Sampler: {', '.join(SAMPLERS)}.")
+    spacing: str | None = knob(
+        None,
+        f"Spacing of the timesteps: {', '.join(SPACINGS)}; distilled models want trailing.",
+        unset="the model's own",
+        check=_check_spacing,
+    )
     gradient: str = knob(
         "exact",
         f"What moves the fusing coefficients: {'; '.join(f'{name}, {what}' for name, what in GRADIENTS.items())}.",
@@ -212,6 +223,10 @@ class Options(Knobs):
         guided = [self.guided and start <= i < end for i in range(len(table))]
         begins = [True, *(before < count for before, count in pairwise(counts))]
         return [self._work(*row, switch) for row in zip(counts, begins, guided, strict=True)]
+
+    def kinds_of_work(self) -> list[Work]:
+        """What evaluations may do: before the switch, and after it with an update."""
+        return [self._work(i, True, self.guided, switch=1) for i in (0, 1)]
 
     def _work(self, i: int, begins: bool, guided: bool, switch: int) -> Work:
         """Of evaluation or step i; an evaluation that goes on with a step does not update."""

@@ -1,6 +1,7 @@
 """RealCompo (arXiv 2402.12908): one denoising run over two models, balanced per pixel."""
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,12 @@ from runtime.bundle.manifest import Manifest, check_files, how_to_rebuild, read_
 from runtime.denoising.balancer import Regions, attention_loss
 from runtime.denoising.evaluation import Change
 from runtime.denoising.loop import Callback, Course, Denoiser, Tell
-from runtime.denoising.models import Conditions
+from runtime.denoising.models import PREDICTION_ROLES, Conditions
 from runtime.denoising.noise import Noise, seeded
 from runtime.denoising.numbers import make_numbers, numbers_at
 from runtime.errors import RealCompoError
 from runtime.layouts.layout import Layout
+from runtime.modes import check_modes, engines_of_modes, engines_of_run, mode_of
 from runtime.options import Options, Work
 from runtime.output import Output, TraceStep, to_images
 from runtime.presets import preset_knobs
@@ -30,7 +32,7 @@ from runtime.stats import Stats
 from runtime.text.encoder import TextEncoder
 from runtime.text.tokens import PromptEncoder, losses, open_tokenizers
 from runtime.turns import Turns
-from runtime.words import MODELS, Model
+from runtime.words import MODELS, Model, Role
 
 COEFFICIENTS = ("normal", "equal")  # how they may start: as the paper draws them, or half of each model
 
@@ -38,12 +40,20 @@ COEFFICIENTS = ("normal", "equal")  # how they may start: as the paper draws the
 class RealCompo:
     """A loaded bundle, ready to draw. Threads that call it take turns, in the order in which they came."""
 
-    def __init__(self, manifest: Manifest, tokenizers: Sequence[PromptEncoder], engines: Engines) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        tokenizers: Sequence[PromptEncoder],
+        engines: Engines,
+        modes: Sequence[str] | None = None,
+    ) -> None:
         self.manifest = manifest
+        self.modes = modes and tuple(modes)  # that may be asked for; None: all
         self.device = engines.device
         self._kind = kind_of(manifest)
         self._spatial = self._kind.open(manifest, engines.runners, engines.device)
         self._texts = TextEncoder(manifest, tokenizers, engines.runners["text_encoder"], engines.device)
+        self._engines = engines
         self._runners = engines.runners
         self._streams = engines.streams
         self._denoiser = Denoiser(manifest, engines)
@@ -57,8 +67,9 @@ class RealCompo:
         device: str = "auto",
         verify: bool = True,
         second_stream: bool = False,
+        modes: Sequence[str] | None = None,
     ) -> "RealCompo":
-        """Open the bundle in a folder.
+        """Open the bundle in a folder. An engine is loaded when a picture first needs it.
 
         Args:
             path: the folder that `python -m export build` wrote.
@@ -69,26 +80,39 @@ class RealCompo:
             verify: check every file's hash first; without, a damaged file may go unnoticed.
             second_stream: run both models' plans side by side. It takes more memory and pays where one model alone does
                 not fill the GPU.
+            modes: the ways of combining the models that may be asked for (`gradient`; `fixed` stands for every
+                `fixed:W`). What they need is loaded at once, and nothing else is ever opened, hashed or needed.
 
         Raises:
             RealCompoError: not a bundle, a damaged one, or one that this machine cannot run.
         """
+        if modes is not None:
+            check_modes(modes)
         folder = Path(path)
         manifest = read_manifest(folder)
-        needed = needed_roles(kind_of(manifest), manifest.shared_unet)
+        kind, shared = kind_of(manifest), manifest.shared_unet
+        roles = None if modes is None else engines_of_modes(modes, kind, shared)
+        needed = needed_roles(kind, shared) if roles is None else roles
         if absent := [role for role in needed if role not in manifest.engines]:
             raise RealCompoError(f"{folder} has no {', '.join(absent)} engine. {how_to_rebuild(folder, manifest)}")
         if verify:
-            check_files(folder, manifest)
+            check_files(folder, manifest, roles)
         tokenizers = open_tokenizers(folder, manifest)
-        return cls(manifest, tokenizers, load_engines(folder, manifest, backend, device, second_stream))
+        engines = load_engines(folder, manifest, backend, device, second_stream, roles)
+        engines.open(roles or ())
+        return cls(manifest, tokenizers, engines, modes)
 
     @property
     def most_images(self) -> int | None:
-        """Images that one call draws at most, with guidance; None: any number. Plans take so many rows and no more."""
-        limits = [runner.most_rows for role, runner in self._runners.items() if role != "text_encoder"]
+        """Images that one call draws at most, with guidance; None: any number. Plans take so many rows and no more.
+
+        It loads the engines that predict noise, which say so.
+        """
+        manifest = self.manifest
+        roles = engines_of_modes(self.modes or (self.default_gradient,), self._kind, manifest.shared_unet)
+        limits = [self._runners[role].most_rows for role in roles if role in PREDICTION_ROLES.values()]
         rows = min((limit for limit in limits if limit is not None), default=None)
-        return rows and max(rows // (4 if self.manifest.shared_unet else 2), 1)
+        return rows and max(rows // (4 if manifest.shared_unet else 2), 1)
 
     @with_knobs
     def __call__(
@@ -137,9 +161,14 @@ class RealCompo:
             TypeError: an unknown argument.
         """
         request, options, course = self._read(prompt, negative_prompt, layout, num_images, knobs)
+        for line in _left_out(options, course):
+            warnings.warn(line, stacklevel=2)
         noise, stats, seen = _noise(request, options.seed, seeds), Stats(), list[TraceStep]()
         tell = seen.append if trace is True else trace or None
         with self._turns.take(), self._at_work():
+            self._engines.open(
+                engines_of_run(course.works, options.needs_layout, self._kind, self.manifest.shared_unet)
+            )
             start = self._draw(noise, latents, coefficients, options)
             conditions = self._prepare(request, options, stats)
             final = self._denoiser.run(course, *start, conditions, noise, stats, tell, callback, change_gradient)
@@ -160,11 +189,11 @@ class RealCompo:
         Raises:
             RealCompoError: as a call does, but for what only making control images shows.
         """
-        request, options, _ = self._read(prompt, negative_prompt, layout, num_images, knobs)
+        request, options, course = self._read(prompt, negative_prompt, layout, num_images, knobs)
         self._draw(_noise(request, options.seed, None), None, coefficients, options)
         prompts = self._texts.tokenize([prompt, negative_prompt] if options.guided else [prompt])
         make_regions([prompts[prompt]] * num_images, request.layouts, self.manifest, options)
-        return [loss for text in prompts.values() for loss in losses(text)]
+        return [*_left_out(options, course), *(loss for text in prompts.values() for loss in losses(text))]
 
     def decode(self, latents: Tensor) -> list[Image]:
         """The images of latents (B,4,h,w) as they are now, also within a callback."""
@@ -199,6 +228,17 @@ class RealCompo:
             found = {model: attention_loss(made.maps, *conditions.regions) for model, made in predictions.items()}
         return {model: attention.region_maps[:, : conditions.most_regions] for model, attention in found.items()}
 
+    @property
+    def default_gradient(self) -> str:
+        """What a call has that does not say: `exact`, or where that is not loaded the first of `modes`."""
+        usable = [mode for mode in self.modes or () if mode != "fixed"]  # which wants a weight
+        return "exact" if self.modes is None or "exact" in usable or not usable else usable[0]
+
+    @property
+    def open_engines(self) -> tuple[Role, ...]:
+        """Those that are loaded so far."""
+        return tuple(self._runners)
+
     def recommended(self, **given: Any) -> dict[str, Any]:
         """The knobs of the way to draw that a study chose for this bundle, with those given instead of its own:
         `pipe(prompt, layout=layout, **pipe.recommended(steps=30))`.
@@ -223,7 +263,8 @@ class RealCompo:
         knobs: Mapping[str, Any],
     ) -> tuple[Request, Options, Course]:
         request = make_request(prompt, negative_prompt, layout, num_images)
-        options, strengths = read_knobs(knobs, self._kind)
+        options, strengths = read_knobs({"gradient": self.default_gradient, **knobs}, self._kind)
+        self._check_mode(options.gradient)
         course = self._plan(options, strengths)
         if layout is None and options.needs_layout:
             raise RealCompoError(
@@ -231,8 +272,24 @@ class RealCompo:
             )
         return request, options, course
 
+    def preset(self, name: str | None = None, **given: Any) -> dict[str, Any]:
+        """The knobs of a row of `runtime.presets.PRESETS`, over what a distilled model in the bundle wants, with those
+        given instead of its own: `pipe(prompt, layout=layout, **pipe.preset("fast", steps=20))`.
+
+        Raises:
+            RealCompoError: there is no such preset.
+        """
+        return preset_knobs(name, self.manifest, given)
+
+    def _check_mode(self, gradient: str) -> None:
+        if self.modes is not None and mode_of(gradient) not in self.modes:
+            raise RealCompoError(
+                f"gradient={gradient!r} is not among the modes that are loaded, {', '.join(self.modes)}; use one of "
+                "these, or load the bundle with that mode too"
+            )
+
     def _plan(self, options: Options, strengths: Any) -> Course:
-        table = make_table(options.sampler, options.steps, self.manifest.scheduler)
+        table = make_table(options.sampler, options.steps, self.manifest.scheduler, options.spacing)
         works = options.works(table, switch_step=round(self._kind.alone * options.steps))
         scales, pixels = self._spatial.scales(strengths, len(table)), math.prod(self.manifest.latent_shape[1:])
         return Course(table, works, make_numbers(table, options, scales, pixels, self.device))
@@ -278,6 +335,16 @@ class RealCompo:
         with stats.stage("decode"):
             decoded = stats.run(self._runners["vae_decoder"], latents=latents / self.manifest.latent_scale)
             return to_images(decoded["images"])
+
+
+def _left_out(options: Options, course: Course) -> list[str]:
+    """What is said of a run that was to move the coefficients and has no place for it, as with few steps."""
+    if options.gradient not in ("exact", "surrogate") or any(work.gradient for work in course.works):
+        return []
+    return [
+        f"no evaluation moves the coefficients: the spatial model alone draws all {len(course.table)}; give a smaller "
+        "switch_step"
+    ]
 
 
 def _start_coefficients(given: Tensor | str | None, drawn: Tensor, fixed_weight: float | None) -> Tensor:

@@ -34,8 +34,8 @@ class _Busy:
 
 @dataclass
 class Stats:
-    """Calls and rows (images evaluated) of each engine, seconds of each stage, and updates left out (of all images)
-    because their gradient was not finite, which happens in half precision.
+    """Calls and rows (images evaluated) of each engine, seconds of each stage, evaluations that moved the coefficients,
+    and updates left out (of all images) because their gradient was not finite, which happens in half precision.
 
     `engine_seconds` is the host's time within each engine's calls, and `busy_seconds`, by stage, the time in which at
     least one call was under way, for two may be at once. On a GPU a call may return before its work is done: there only
@@ -48,6 +48,7 @@ class Stats:
     engine_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     busy_seconds: dict[str, float] = field(default_factory=dict)
     skipped_updates: int = 0
+    updates: int = 0
     _busy: _Busy = field(default_factory=_Busy, repr=False, compare=False)
 
     def run(self, runner: Runner, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -18,6 +18,7 @@ from torch.nn import Module
 from benchmarks.engines import differentiators, predictors
 from runtime import Layout, RealCompo, Region
 from runtime.errors import RealCompoError
+from runtime.presets import PRESETS
 from runtime.stats import wait_for_device
 
 PROMPT = "a red ball and a blue cube"
@@ -44,6 +45,8 @@ MODES = {
     "none": Mode("RealCompo, coefficients as drawn", {"gradient": "none"}),
     "surrogate": Mode("RealCompo, surrogate gradient", {"gradient": "surrogate"}, batched=True),
     "exact": Mode("RealCompo, the paper's gradient", {"gradient": "exact"}, batched=True),
+    "fast": Mode("RealCompo, the preset fast", {**PRESETS["fast"].knobs}),
+    "handover": Mode("the spatial model, then the other", {"gradient": "handover"}),
     "released": Mode("RealCompo, the released code's form", {"gradient": "exact", "form": "released"}),
 }
 

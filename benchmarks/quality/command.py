@@ -16,6 +16,8 @@ from benchmarks.quality.tables import quality_grid
 from benchmarks.results import hand_over
 from benchmarks.tabletop.layouts import RegionKind
 from runtime.cli import plain_errors
+from runtime.errors import RealCompoError
+from runtime.presets import TABLED
 
 
 def quality(
@@ -36,6 +38,9 @@ def quality(
     form: Form = "paper",
     coefficient_scale: CoefficientScale = 1e6,
     update_every: UpdateEvery = 1,
+    preset: Annotated[
+        str | None, typer.Option(help=f"Preset to draw every mode with, instead of these: {', '.join(TABLED)}.")
+    ] = None,
     regions: Annotated[
         RegionKind, typer.Option(help="Kind of place that the layouts give each object: box, mask or keypoints.")
     ] = "box",
@@ -44,12 +49,16 @@ def quality(
     """Score each way of combining the models on scenes with layouts: what is there, where, and how realistic."""
     with plain_errors():
         before = machine.describe()
-        sampling = SceneSampling(steps, sampler, guidance_scale, batch, coefficient_scale, update_every, regions, form)
+        if preset not in (None, *TABLED):
+            raise RealCompoError(f"--preset {preset} is unknown; use one of {', '.join(TABLED)}")
+        scale, every = coefficient_scale, update_every
+        sampling = SceneSampling(steps, sampler, guidance_scale, batch, scale, every, regions, form, preset)
         rows, modes = [], mode or list(MODES)
         with Console(stderr=True).status("loading the bundle") as status:
             for name, scores in measure(bundle, scenes, modes, sampling):
                 rows.append(as_row(name, scores))
                 show([quality_grid(name, {category: asdict(row) for category, row in scores.items()})])
                 status.update(f"{len(rows)} of {len(modes)} modes scored")
-        found = {"scenes": scenes, "steps": steps, "sampler": sampler, "regions": regions, "form": form, "rows": rows}
+        found = {"scenes": scenes, "steps": steps, "sampler": sampler, "regions": regions, "form": form}
+        found |= {"preset": preset, "rows": rows}
         hand_over("quality", found, before, json_file)

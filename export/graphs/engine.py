@@ -12,6 +12,7 @@ from export.graphs.geometry import Geometry
 from export.graphs.gradient import AttentionGradient
 from export.graphs.models import Denoiser
 from export.words import Component
+from runtime.bundle.golden import tiled
 from runtime.bundle.manifest import TensorSpec
 from runtime.words import MAX_REGIONS, Model, Precision, Role
 
@@ -184,7 +185,8 @@ def gradients(geometry: Geometry) -> Specs:
 
 
 def example_inputs(signature: Signature, rows: int, vocabulary: int) -> dict[str, torch.Tensor]:
-    """Random inputs of the kind that the graph meets, the same ones at every call."""
+    """Random inputs of the kind that the graph meets, the same ones at every call; large ones repeat themselves, so
+    that bundles can store them."""
     generator = torch.Generator().manual_seed(rows)
 
     def example(tensor: TensorSpec) -> torch.Tensor:
@@ -206,7 +208,7 @@ def example_inputs(signature: Signature, rows: int, vocabulary: int) -> dict[str
                 return torch.rand(shape, generator=generator)
         return torch.randn(shape, generator=generator)
 
-    return {tensor.name: example(tensor) for tensor in signature.inputs}
+    return {tensor.name: tiled(example(tensor)) for tensor in signature.inputs}
 
 
 def _one_hot(indices: torch.Tensor, size: int) -> torch.Tensor:

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -103,9 +103,8 @@ def record(bundle: Path, manifest: Manifest, layouts: Sequence[Path], steps: int
     """Draw the layouts and keep what goes into both UNets and comes out of them."""
     engines = load_engines(bundle, manifest, "onnx", "cpu", second_stream=False)
     recorders: dict[Role, _Recorder] = {model: _Recorder(engines.runners[model]) for model in _unets(manifest)}
-    pipe = RealCompo(
-        manifest, open_tokenizers(bundle, manifest), replace(engines, runners={**engines.runners, **recorders})
-    )
+    engines.runners.update(recorders)
+    pipe = RealCompo(manifest, open_tokenizers(bundle, manifest), engines)
     for path in layouts:
         layout = Layout.from_file(path)
         if layout.prompt is None:
@@ -170,7 +169,7 @@ def _quantize_engine(
     data = path.with_name(f"{path.name}_data")  # Model Optimizer's name for what does not fit
     files = store_graph(spec.role, [path, data] if data.is_file() else [path])
     plan = _rebuild_plan(spec, spec.plan, [scratch / file.name for file in files]) if spec.plan else None
-    changed = {"key": key, "graph": files, "plan": plan, "quantization": mode, "verification": errors}
+    changed = {"key": key, "graph": files, "plan": plan, "quantization": mode, "verification": errors, "golden": None}
     return spec.model_copy(update=changed)
 
 

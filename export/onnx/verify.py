@@ -24,13 +24,11 @@ from export.onnx.reference import computed_in_fp32
 from export.onnx.widen import runnable_on_cpu
 from export.pairs import Control, Pair
 from export.spatial import open_checkpoints
+from runtime.bundle.limits import build_limit
 from runtime.bundle.manifest import EngineSpec, Manifest, check_files, read_manifest
 from runtime.errors import RealCompoError
 from runtime.words import Precision, Role
 
-TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
-LOOSE = 0.5  # of what has passed a backward in half precision: pictures say how exact it has to be, this finds garbage
-LOOSELY = ("grad_latents",)
 CHECKED_ROWS = (1, 3)
 FLOAT64_PARAMETERS = 30_000_000  # larger graphs are compared in fp32, on one row: memory has to hold them
 OPTIMIZED_BYTES = 500_000_000  # larger graphs run as they are: optimizing takes copies of their weights
@@ -89,7 +87,7 @@ def relative_errors(
 def check_errors(role: Role, errors: dict[str, float], precision: Precision) -> None:
     """Raise RealCompoError if an output is farther from PyTorch than its precision explains."""
     for output, error in errors.items():
-        limit = LOOSE if precision != "fp32" and output in LOOSELY else TOLERANCE[precision]
+        limit = build_limit(precision, output)
         if not error <= limit:  # NaN fails too
             raise RealCompoError(
                 f"{role}: {output} differs from PyTorch by {error:.1e}; at most {limit:.0e} is accepted in {precision}"

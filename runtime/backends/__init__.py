@@ -1,7 +1,7 @@
 """What executes engines: one runner per engine, all behind the protocol in `base`."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 
 from runtime.backends.devices import CudaDriver, parse_device
 from runtime.backends.halves import HalvedRunner
+from runtime.backends.opened import Opened
 from runtime.backends.plans import check_plans, import_flavour, installed_module, is_lean, open_library
 from runtime.backends.streams import Streams
 from runtime.bundle.manifest import EngineSpec, Manifest
@@ -26,28 +27,48 @@ BACKENDS = ("auto", "onnx", "onnx-tensorrt", *FLAVOURS)
 
 @dataclass(frozen=True)
 class Engines:
-    """A bundle's engines, loaded."""
+    """A bundle's engines: each is loaded when it is first asked for."""
 
-    runners: Mapping[Role, Runner]
+    runners: dict[Role, Runner]
     device: torch.device  # of their tensors
     streams: Streams
     capturable: bool  # whether a CUDA graph can hold their calls
 
+    def open(self, roles: Iterable[Role]) -> None:
+        """Load these, as far as they are not.
 
-def load_engines(folder: Path, manifest: Manifest, backend: str, device: str, second_stream: bool) -> Engines:
-    """Open every engine of a bundle.
+        Raises:
+            RealCompoError: one is left out, or does not load.
+        """
+        for role in roles:
+            _ = self.runners[role]
+
+
+def load_engines(
+    folder: Path,
+    manifest: Manifest,
+    backend: str,
+    device: str,
+    second_stream: bool,
+    roles: Collection[Role] | None = None,
+) -> Engines:
+    """The engines of a bundle, ready to be opened.
+
+    Args:
+        roles: those that may be; without, all may be.
 
     Raises:
-        RealCompoError: a backend or device that this runtime or machine has not, or an engine that does not load.
+        RealCompoError: a backend or device that this runtime or machine has not.
     """
     if backend not in BACKENDS:
         raise RealCompoError(f"backend={backend!r} is unknown; use one of {', '.join(BACKENDS)}")
+    specs = [spec for role, spec in manifest.engines.items() if roles is None or role in roles]
     flavour = _plans_to_use(folder, manifest, device) if backend == "auto" else _flavour(backend)
     if flavour:
-        return _load_plans(folder, manifest, flavour, device, second_stream)
+        return _load_plans(folder, manifest, flavour, device, second_stream, specs)
     if second_stream:
         raise RealCompoError(f"second_stream=True takes a TensorRT plan; use one of backend={', '.join(FLAVOURS)}")
-    return _load_graphs(folder, manifest, device, tensorrt=backend == "onnx-tensorrt")
+    return _load_graphs(folder, manifest, device, backend == "onnx-tensorrt", specs)
 
 
 def _flavour(name: str) -> Flavour | None:
@@ -71,8 +92,10 @@ def _plans_to_use(folder: Path, manifest: Manifest, device: str) -> Flavour | No
     return flavour
 
 
-def _load_plans(folder: Path, manifest: Manifest, flavour: Flavour, device: str, second_stream: bool) -> Engines:
-    from runtime.backends.tensorrt import load_runners
+def _load_plans(
+    folder: Path, manifest: Manifest, flavour: Flavour, device: str, second_stream: bool, specs: Sequence[EngineSpec]
+) -> Engines:
+    from runtime.backends.tensorrt import plan_openers
 
     chosen = parse_device(device, "cuda")
     module = import_flavour(flavour)
@@ -84,11 +107,11 @@ def _load_plans(folder: Path, manifest: Manifest, flavour: Flavour, device: str,
     driver = CudaDriver(chosen)
     check_plans(folder, manifest, flavour, module.__version__, driver, is_lean(module))
     library = open_library(flavour, module, driver)
-    runners = load_runners(library, folder, manifest, second_stream)
+    runners = Opened(plan_openers(library, folder, manifest, second_stream, specs))
     return Engines(runners, chosen, Streams(chosen, second_stream), capturable=True)
 
 
-def _load_graphs(folder: Path, manifest: Manifest, device: str, tensorrt: bool) -> Engines:
+def _load_graphs(folder: Path, manifest: Manifest, device: str, tensorrt: bool, specs: Sequence[EngineSpec]) -> Engines:
     try:
         from runtime.backends.onnxruntime import CUDA, TENSORRT, OnnxRuntimeRunner, choose_device
     except ImportError as error:
@@ -106,11 +129,11 @@ def _load_graphs(folder: Path, manifest: Manifest, device: str, tensorrt: bool) 
     def open_runner(spec: EngineSpec, threads: int) -> OnnxRuntimeRunner:
         return OnnxRuntimeRunner(folder, manifest, spec, chosen, threads, tensorrt)
 
-    runners = {
-        role: _share_threads(partial(open_runner, spec), spec, manifest.shared_unet, threads, streams)
-        for role, spec in manifest.engines.items()
+    openers = {
+        spec.role: partial(_share_threads, partial(open_runner, spec), spec, manifest.shared_unet, threads, streams)
+        for spec in specs
     }
-    return Engines(runners, chosen, streams, capturable=False)
+    return Engines(Opened(openers), chosen, streams, capturable=False)
 
 
 def _share_threads(

@@ -107,7 +107,7 @@ def choose_providers(manifest: Manifest, spec: EngineSpec, device: torch.device,
     """What ONNX Runtime is to run an engine with, in the order of preference."""
     if device.type == "cpu":
         return [CPU]
-    cuda = (CUDA, {"device_id": device.index})
+    cuda = (CUDA, {"device_id": device.index, "use_tf32": "0"})  # fp32 is what the bundle says, as in plans
     return [(TENSORRT, _tensorrt_options(manifest, spec, device)), cuda, CPU] if tensorrt else [cuda, CPU]
 
 

@@ -210,12 +210,13 @@ def _read(path: Path, folder: Path, manifest: Manifest) -> bytes:
 
 def _refit(library: Library, engine: Any, folder: Path, manifest: Manifest, spec: EngineSpec) -> None:
     """Give an engine whose plan was stripped of its weights those of the ONNX graph."""
-    graph = folder / spec.graph[0].name
-    if not graph.is_file():
+    files = [folder / file.name for file in spec.graph]  # the parser finds weights in files beside the graph
+    if missing := [file for file in files if not file.is_file()]:
         raise RealCompoError(
-            f"{graph} is missing, and the plan of {spec.role} is stripped of its weights, which are there. "
+            f"{missing[0]} is missing, and the plan of {spec.role} is stripped of its weights, which are there. "
             f"{how_to_rebuild(folder, manifest)}"
         )
+    graph = files[0]
     refitter = library.module.Refitter(engine, library.log)
     parsed = library.module.OnnxParserRefitter(refitter, library.log).refit_from_file(str(graph))
     if not (parsed and refitter.refit_cuda_engine()):

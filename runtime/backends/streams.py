@@ -51,6 +51,11 @@ class Streams:
         return [call() for call in calls]
 
     @property
+    def has_second(self) -> bool:
+        """Whether calls can go side by side."""
+        return self._second is not None or self._thread is not None
+
+    @property
     def has_free_thread(self) -> bool:
         """Whether there is a second thread, and nothing runs beside the caller."""
         return self._thread is not None and not self._thread_works

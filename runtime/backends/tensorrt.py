@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX: torch tensors are shared by pointer, and all calls of one size work on the same memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,8 @@ from runtime.words import Role
 class Scratch:
     """Memory for the activations of contexts that never run at the same time: one block, as large as the largest needs.
 
-    It is allocated when it is first used and never moves, for CUDA graphs keep its address.
+    It is allocated when it is first used and never moves, for CUDA graphs keep its address. A plan that is opened later
+    and needs more has a larger one made; contexts from before keep theirs.
     """
 
     def __init__(self, library: Library) -> None:
@@ -31,11 +32,11 @@ class Scratch:
         self._memory: Tensor | None = None
 
     def reserve(self, size: int) -> None:
-        """Make room for a context of that many bytes. All of them must be told before `memory`."""
+        """Make room for a context of that many bytes. Of all that are told before `memory`, one block is made."""
         self._size = max(self._size, size)
 
     def memory(self) -> Tensor:
-        if self._memory is None:
+        if self._memory is None or self._memory.nbytes < self._size:
             self._memory = allocate(self._library, "the activations", (self._size,), torch.uint8, torch.empty)
         return self._memory
 
@@ -48,6 +49,7 @@ class Binding:
     inputs: dict[str, Tensor]  # views of that many rows; the context may work on more
     outputs: dict[str, Tensor]
     capturable: bool
+    scratch: Tensor  # which the context works in
 
 
 class TensorRTRunner:
@@ -114,6 +116,7 @@ class TensorRTRunner:
             {tensor.name: views[tensor.name] for tensor in self.spec.inputs},
             {tensor.name: views[tensor.name] for tensor in self.spec.outputs},
             self._config.is_capturable(context, stream),
+            scratch,
         )
 
     def _capacity(self, rows: int) -> int:
@@ -194,18 +197,19 @@ class ContextConfig:
         return config, cache
 
 
-def load_runners(library: Library, folder: Path, manifest: Manifest, second_stream: bool) -> dict[Role, Runner]:
-    """Open every plan of a bundle. Those that never run at the same time share their scratch memory: on the second
-    stream the text-to-image model runs beside the other.
-
-    Raises:
-        RealCompoError: a plan that does not load, see `plans.load_plan`.
+def plan_openers(
+    library: Library, folder: Path, manifest: Manifest, second_stream: bool, specs: Sequence[EngineSpec]
+) -> dict[Role, Callable[[], Runner]]:
+    """What opens each engine's plan, which may raise as `plans.load_plan` does. Plans that never run at the same time
+    share their scratch memory: on the second stream the text-to-image model runs beside the other.
     """
     first = Scratch(library)
     second = Scratch(library) if second_stream else first
     return {
-        role: TensorRTRunner(library, folder, manifest, spec, second if spec.model == "text_to_image" else first)
-        for role, spec in manifest.engines.items()
+        spec.role: partial(
+            TensorRTRunner, library, folder, manifest, spec, second if spec.model == "text_to_image" else first
+        )
+        for spec in specs
     }
 
 

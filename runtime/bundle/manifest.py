@@ -4,9 +4,9 @@ import hashlib
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
@@ -15,6 +15,8 @@ from runtime.words import Backend, Flavour, Model, Precision, Quantization, Role
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+Target = Literal["text_to_image", "spatial", "both"]  # models that a LoRA is fused into
+TARGETS: tuple[Target, ...] = get_args(Target)
 SHORT = 40  # characters of a name that a temporary one starts with: the longest names leave no room for more
 
 
@@ -75,6 +77,7 @@ class EngineSpec(_Spec):
     quantization: Quantization | None = None  # of linear layers and convolutions; the rest is of `precision`
     verification: dict[str, float]  # output: relative error against PyTorch; quantized, against the engine before
     verified_size: tuple[int, int] | None = None  # (height, width) of the twin that the figures are of, if of one
+    golden: FileSpec | None = None  # what PyTorch makes of a few inputs, see `bundle.golden`
     depends: dict[str, str] = {}  # what the key is a hash of, to tell what has changed
 
     def input(self, name: str) -> TensorSpec:
@@ -102,11 +105,12 @@ class ModelSpec(_Spec):
 
 
 class LoraSpec(_Spec):
-    """A LoRA that is fused into the text-to-image model."""
+    """A LoRA that is fused."""
 
     source: str
     sha256: str
     scale: float
+    into: Target = "text_to_image"
 
 
 class PairSpec(_Spec):
@@ -139,6 +143,14 @@ class RecommendedSpec(_Spec):
     command: str  # that chose it
 
 
+class RecipeSpec(_Spec):
+    """How a distilled model in the bundle wants to be drawn with."""
+
+    name: str
+    file: str  # the LoRA's, or the model
+    knobs: dict[str, bool | int | float | str]  # of a call
+
+
 class Manifest(_Spec):
     format_version: int
     command: tuple[str, ...]  # what follows `python -m export` to make the bundle, but for --out
@@ -161,6 +173,7 @@ class Manifest(_Spec):
     max_tokens: int
     scheduler: dict[str, Any]  # diffusers' scheduler config
     recommended: RecommendedSpec | None = None
+    recipe: RecipeSpec | None = None
 
     @property
     def tokenizers(self) -> list[FileSpec]:
@@ -191,13 +204,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise RealCompoError(f"{path} is damaged: {field}: {first['msg']}. {how_to_rebuild(folder)}") from error
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
+def check_files(folder: Path, manifest: Manifest, roles: Collection[Role] | None = None) -> None:
     """Check that every file of the bundle is there and has the recorded hash.
+
+    Args:
+        roles: look at these engines' files alone, and at the tokenizers.
 
     Raises:
         RealCompoError: a file is missing, is a link out of the folder, or has changed.
     """
-    for file in bundle_files(manifest):
+    for file in bundle_files(manifest, roles):
         path = folder / file.name
         if not path.is_file():
             raise RealCompoError(f"{path} is missing. {how_to_rebuild(folder, manifest)}")
@@ -210,15 +226,17 @@ def check_files(folder: Path, manifest: Manifest) -> None:
             )
 
 
-def bundle_files(manifest: Manifest) -> list[FileSpec]:
-    """Every file that the manifest names, once: engines share weights."""
-    files = (*manifest.tokenizers, *(file for engine in manifest.engines.values() for file in engine_files(engine)))
+def bundle_files(manifest: Manifest, roles: Collection[Role] | None = None) -> list[FileSpec]:
+    """Every file that the manifest names, or those of some engines, once: engines share weights."""
+    engines = [engine for role, engine in manifest.engines.items() if roles is None or role in roles]
+    files = (*manifest.tokenizers, *(file for engine in engines for file in engine_files(engine)))
     return list({file.name: file for file in files}.values())
 
 
 def engine_files(engine: EngineSpec) -> list[FileSpec]:
-    """An engine's graph, and its plan if it has one."""
-    return [*engine.graph, *([engine.plan.file] if engine.plan else [])]
+    """An engine's graph, and its plan and golden values if it has them."""
+    others = (engine.plan and engine.plan.file, engine.golden)
+    return [*engine.graph, *(file for file in others if file)]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

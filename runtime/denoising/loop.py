@@ -103,6 +103,7 @@ class Denoiser:
                         workspace = self._narrow(workspace, chosen)
                         kept = [kept[image] for image in chosen]
             skipped = int(workspace.state.skipped)  # asking earlier would make every step wait for the GPU
+        stats.updates = sum(work.gradient is not None for work in course.works)
         _warn_of_skipped(stats, skipped)
         return workspace.state.latents.clone()
 

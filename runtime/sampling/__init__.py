@@ -18,24 +18,39 @@ from runtime.sampling.tcd import TCD
 SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in (DDIM, PLMS, DPMPP_2M, EULER, LCM, TCD)}
 
 
-def make_table(sampler: str, steps: int, config: Mapping[str, Any]) -> Table:
+SPACINGS = ("leading", "linspace", "trailing")
+
+
+def make_table(sampler: str, steps: int, config: Mapping[str, Any], spacing: str | None = None) -> Table:
     """The rows of a run: `steps` of them, or one more where a sampler's first step evaluates twice, as PLMS's does.
 
     Args:
         sampler: a name in `SAMPLERS`.
         steps: 1 to the number of training timesteps.
         config: a diffusers scheduler config.
+        spacing: of the timesteps, one of `SPACINGS`; None: the config's, or what the sampler has where it is silent.
 
     Raises:
-        RealCompoError: an unknown sampler, a config that no linear table can carry out, or too few or many steps.
+        RealCompoError: an unknown sampler, a config that no linear table can carry out, too few or many steps, or a
+            spacing for a sampler whose timesteps have none.
     """
     if sampler not in SAMPLERS:
         raise RealCompoError(f"sampler={sampler!r} is unknown; use one of {', '.join(SAMPLERS)}")
     row = SAMPLERS[sampler]
-    schedule = read_schedule(config, row.scheduler, row.defaults, row.only)
+    if spacing and not row.spaced:
+        raise RealCompoError(f"spacing={spacing!r} is not for sampler={sampler!r}, which has timesteps of its own")
+    schedule = read_schedule(_spaced(config, spacing), row.scheduler, row.defaults, row.only)
     if not 1 <= steps <= schedule.trained:
         raise RealCompoError(f"steps={steps} is out of range; use 1 to {schedule.trained}, the training timesteps")
     return _with_trials(schedule, row.table(schedule, steps))
+
+
+def _spaced(config: Mapping[str, Any], spacing: str | None) -> Mapping[str, Any]:
+    """The config with another spacing, as a value of its own and no default of its scheduler's."""
+    if spacing is None:
+        return config
+    inherited = [name for name in config.get("_use_default_values", ()) if name != "timestep_spacing"]
+    return {**config, "timestep_spacing": spacing, "_use_default_values": inherited}
 
 
 def unable(config: Mapping[str, Any]) -> dict[str, str]:

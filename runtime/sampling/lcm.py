@@ -45,4 +45,4 @@ def _row(schedule: Schedule, timestep: int, following: float) -> Step:
     return Step(timestep, (sample,), (noise,), fresh=math.sqrt(1 - following))
 
 
-LCM = Sampler("lcm", "LCMScheduler", _table, {**COMMON, **SETTINGS}, {"clip_sample": False})
+LCM = Sampler("lcm", "LCMScheduler", _table, {**COMMON, **SETTINGS}, {"clip_sample": False}, spaced=False)

@@ -17,3 +17,4 @@ class Sampler:
     table: Callable[[Schedule, int], Table]  # of so many steps; trials are added to it
     defaults: Mapping[str, Any]  # what its scheduler in diffusers takes where a config is silent
     only: Mapping[str, Any] = field(default_factory=dict)  # settings that the table carries out at this value alone
+    spaced: bool = True  # whether timesteps have a spacing; those of distilled samplers are the distillation's

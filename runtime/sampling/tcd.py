@@ -26,4 +26,4 @@ def _row(schedule: Schedule, timestep: int, following: int, last: bool) -> Step:
     return Step(timestep, (kept * step.samples[0],), (kept * step.noises[0],), fresh=math.sqrt(1 - kept**2))
 
 
-TCD = Sampler("tcd", "TCDScheduler", _table, {**COMMON, **SETTINGS}, {"clip_sample": False})
+TCD = Sampler("tcd", "TCDScheduler", _table, {**COMMON, **SETTINGS}, {"clip_sample": False}, spaced=False)

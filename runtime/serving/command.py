@@ -3,7 +3,7 @@
 import logging
 import socket
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,6 +29,7 @@ def serve(
     backend: str,
     device: str,
     second_stream: bool,
+    modes: Sequence[str] | None,
     settings: Mapping[str, Any],
 ) -> None:
     """Answer until SIGTERM or Ctrl-C; then finish what was accepted.
@@ -40,7 +41,7 @@ def serve(
     if not keys and not is_local(host):
         raise RealCompoError(f"--host {host} lets other machines in; give --api-key-file, or use 127.0.0.1")
     with _listen(host, port) as listener:
-        pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream)
+        pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream, modes=modes)
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         warnings.simplefilter("ignore", UserWarning)  # answers have them; Python would remember each text for ever
         service = Service(pipe, chosen)

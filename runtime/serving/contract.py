@@ -118,6 +118,7 @@ class Bundle:
     name: str
     image_size: tuple[int, int]  # height, width
     planner: Planner
+    default_gradient: str = "exact"  # of a request that does not say
 
 
 def read_generation(body: bytes, bundle: Bundle, settings: Settings) -> Order:
@@ -128,7 +129,7 @@ def read_generation(body: bytes, bundle: Bundle, settings: Settings) -> Order:
         raise bad_field(error) from error
     _check_limits(asked, bundle, settings)
     layout = _layout(asked, bundle.planner, settings)
-    knobs = _knobs(asked)
+    knobs = _knobs(asked, bundle)
     return Order(
         prompt=_prompt(asked, layout),
         negative_prompt=asked.negative_prompt,
@@ -192,9 +193,11 @@ def _layout(asked: _Asked, planner: Planner, settings: Settings) -> Layout | Non
         raise bad_field(FieldError("prompt", str(error))) from error
 
 
-def _knobs(asked: _Asked) -> dict[str, Any]:
+def _knobs(asked: _Asked, bundle: Bundle) -> dict[str, Any]:
     """By the library's names; lists as tuples, for they tell which requests share a run."""
     found = {name: getattr(asked, FIELDS.get(name, name)) for name in every_knob()}
+    if "gradient" not in asked.model_fields_set:
+        found["gradient"] = bundle.default_gradient
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 

@@ -24,7 +24,9 @@ class Service:
     def __init__(self, pipe: RealCompo, settings: Settings) -> None:
         self.settings = settings = settings.within(pipe.most_images)
         self.metrics = Metrics()
-        self.bundle = Bundle(pipe.manifest.pair.name, pipe.manifest.image_size, make_planner(settings.planner))
+        self.bundle = Bundle(
+            pipe.manifest.pair.name, pipe.manifest.image_size, make_planner(settings.planner), pipe.default_gradient
+        )
         self._pipe = pipe
         self._line = Line(settings.max_queue, settings.max_batch, settings.batch_window_seconds)
         self._engine = EngineThread(pipe, self._line, self.metrics)

@@ -19,9 +19,16 @@ def warm_up(pipe: RealCompo) -> bool:
     """
     refused = unable(pipe.manifest.scheduler)
     sampler = next(name for name in SAMPLERS if name not in refused)
+    same = [_warm(pipe, sampler, mode) for mode in pipe.modes or ("exact",)]  # all of them, whatever the first gave
+    return all(same)
+
+
+def _warm(pipe: RealCompo, sampler: str, mode: str) -> bool:
     try:
-        return _compare(pipe, sampler, "exact")
+        return _compare(pipe, sampler, "fixed:0.5" if mode == "fixed" else mode)
     except RealCompoError:  # a bundle whose ControlNets want more than this layout has
+        if pipe.modes and "text_to_image" not in pipe.modes:
+            raise
         return _compare(pipe, sampler, "text_to_image")
 
 

@@ -15,8 +15,9 @@ from export.graphs.engine import example_inputs
 from export.graphs.geometry import Geometry
 from export.onnx.precision import lower
 from export.onnx.to_onnx import export_onnx
-from export.onnx.verify import TOLERANCE, expected_outputs, relative_errors
+from export.onnx.verify import expected_outputs, relative_errors
 from export.onnx.widen import runnable_on_cpu, widen_bundle
+from runtime.bundle.limits import MOST
 from runtime.errors import RealCompoError
 
 
@@ -69,7 +70,7 @@ def test_a_bf16_engine_is_as_near_to_float64_as_bf16_is(
     lower(graph, "bf16")
     export_onnx(graph, takes, example_inputs(takes, 2, geometry.vocabulary), tmp_path / "spatial.onnx", "bf16")
     errors = relative_errors(expected, tmp_path / "spatial.onnx", takes, geometry.vocabulary)
-    assert all(1e-4 < error < TOLERANCE["bf16"] for error in errors.values()), errors  # and it is no fp32
+    assert all(1e-4 < error < MOST["bf16"] for error in errors.values()), errors  # and it is no fp32
 
 
 def test_only_bf16_bundles_are_widened(bundle: Path, tmp_path: Path) -> None:

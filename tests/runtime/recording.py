@@ -24,9 +24,10 @@ from torch.utils._pytree import tree_leaves
 
 from runtime.backends import Engines
 from runtime.backends.devices import Driver
+from runtime.backends.opened import Opened
 from runtime.backends.plans import Library, open_library
 from runtime.backends.streams import Streams
-from runtime.backends.tensorrt import load_runners
+from runtime.backends.tensorrt import plan_openers
 from runtime.bundle.manifest import FileSpec, Manifest, PlanSpec, read_manifest, sha256_of, write_manifest
 from runtime.words import Flavour
 
@@ -366,6 +367,7 @@ def recording_library(
 
 
 def recording_engines(library: Library, folder: Path, second_stream: bool = False) -> Engines:
-    """All plans of a bundle, as `runtime.backends.load_engines` opens them."""
-    runners = load_runners(library, folder, read_manifest(folder), second_stream)
-    return Engines(runners, library.driver.device, Streams(library.driver.device), capturable=True)
+    """All plans of a bundle, as `runtime.backends.load_engines` has them."""
+    manifest = read_manifest(folder)
+    openers = plan_openers(library, folder, manifest, second_stream, list(manifest.engines.values()))
+    return Engines(Opened(openers), library.driver.device, Streams(library.driver.device), capturable=True)

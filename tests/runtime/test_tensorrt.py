@@ -18,7 +18,7 @@ from runtime.output import Output
 from runtime.text.tokens import open_tokenizers
 from runtime.words import FLAVOURS, Flavour
 from tests.runtime import recording
-from tests.runtime.bundles import Part
+from tests.runtime.bundles import Part, make_parts
 from tests.runtime.recording import (
     VERSION,
     RecordingDriver,
@@ -31,6 +31,7 @@ from tests.runtime.test_pipeline import LAYOUT, PROMPT
 from tests.runtime.test_runners import inputs
 
 OPTIONS: dict[str, Any] = {"layout": LAYOUT, "steps": 5, "coefficient_scale": 1e3}
+ROLES = tuple(make_parts())
 SETUP = ("create_execution_context", "set_device_memory", "set_optimization_profile_async")
 
 
@@ -51,6 +52,7 @@ def load(folder: Path, flavour: Flavour = "tensorrt", second_stream: bool = Fals
     add_plans(folder, flavour, **plan)
     module, driver = RecordingTensorRT(), RecordingDriver()
     engines = recording_engines(recording_library(flavour, module, driver), folder, second_stream)
+    engines.open(ROLES)
     return Loaded(engines, module, driver)
 
 
@@ -169,7 +171,9 @@ def test_weights_of_a_stripped_plan_come_from_the_graph(folder: Path) -> None:
 
 
 def open_plans(folder: Path, module: RecordingTensorRT | None = None) -> Engines:
-    return recording_engines(recording_library("tensorrt", module), folder)
+    engines = recording_engines(recording_library("tensorrt", module), folder)
+    engines.open(ROLES)
+    return engines
 
 
 def test_stripped_plan_without_its_graph(folder: Path) -> None:

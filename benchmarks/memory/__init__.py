@@ -1,0 +1,1 @@
+"""What a bundle takes of memory, loaded for one mode."""
