@@ -10,7 +10,7 @@ from runtime.denoising.noise import MOST as MOST_SEED
 from runtime.knobs import Knob
 from runtime.options import FORMS, GRADIENTS
 from runtime.request import every_knob
-from runtime.sampling import SAMPLERS
+from runtime.sampling import SAMPLERS, SPACINGS
 
 BASIC = ("steps", "seed", "sampler", "gradient", "guidance_scale")  # the others are among a node's advanced ones
 MOST = 2**31 - 1  # ComfyUI's own limit where none is said is 2048
@@ -96,6 +96,11 @@ def _choice(choices: Sequence[str]) -> Callable[[Knob], list[io.Input]]:
     return lambda knob: [io.Combo.Input(knob.name, options=list(choices), default=knob.default, **_told(knob))]
 
 
+def _spacing(knob: Knob) -> list[io.Input]:
+    """The library's None has a name: what it stands for."""
+    return [io.Combo.Input(knob.name, options=[knob.unset, *SPACINGS], default=knob.unset, **_told(knob))]
+
+
 def _gradient(knob: Knob) -> list[io.Input]:
     """A list cannot hold a number: the weight of `fixed:W` is a widget of its own."""
     weight = {"tooltip": "The spatial model's weight W in the mode fixed:W.", "optional": True, "advanced": True}
@@ -108,6 +113,7 @@ def _gradient(knob: Knob) -> list[io.Input]:
 BY_NAME: dict[str, Widgets] = {
     "seed": Widgets(_seed),
     "sampler": Widgets(_choice(list(SAMPLERS))),
+    "spacing": Widgets(_spacing, lambda knob, given: None if given[knob.name] == knob.unset else given[knob.name]),
     "form": Widgets(_choice(list(FORMS))),
     "gradient": Widgets(_gradient, lambda knob, given: given[knob.name].replace(":W", f":{given[WEIGHT]}")),
 }

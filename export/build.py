@@ -259,7 +259,7 @@ def _build_part(part: Part, earlier: Sequence[EngineSpec], job: _Job) -> EngineS
 
 def _store_golden(part: Part, exported: _Exported, job: _Job) -> FileSpec | None:
     """What PyTorch made of the most rows that it was asked for; nothing where a twin stood for the graph."""
-    if exported.tested is not exported.files:
+    if exported.tested is not exported.files or not exported.expected:
         return None
     rows, targets = max(exported.expected.items())
     inputs = example_inputs(exported.takes, rows, job.geometry.vocabulary)

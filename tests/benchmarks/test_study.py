@@ -20,7 +20,7 @@ from benchmarks.study.cases import Case, read_cases
 from benchmarks.study.contenders import EXACT, Contender
 from benchmarks.study.drawing import Drawn, Studio, batches
 from benchmarks.study.looking import TIMESTEPS, encode, in_each_layer, in_noised_pictures, open_vae, while_drawing
-from benchmarks.study.placebo import CHANGES
+from benchmarks.study.placebo import CHANGES, PLACEBOS
 from benchmarks.study.saving import save_recommended
 from benchmarks.study.scorers import judge, open_scorer
 from benchmarks.study.tabletop import held_out_cases, score
@@ -186,15 +186,15 @@ def test_no_batch_has_but_one_picture() -> None:
 
 def test_placebos_keep_the_size_and_lose_the_place() -> None:
     gradient = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
-    for name, change in CHANGES.items():
+    for name, change in PLACEBOS.items():
         changed = change(gradient)
         assert changed.shape == gradient.shape and not torch.equal(changed, gradient)
         assert torch.equal(changed.abs().flatten().sort().values, gradient.abs().flatten().sort().values), name
-    assert torch.equal(CHANGES["another image's"](gradient)[1], gradient[0])
-    assert torch.equal(CHANGES["shuffled"](gradient).sum((2, 3)), CHANGES["shuffled"](gradient).sum((2, 3)))
-    both = CHANGES["shuffled"](torch.stack([gradient[:, 0], -gradient[:, 0]], 1))
+    assert torch.equal(PLACEBOS["another image's"](gradient)[1], gradient[0])
+    assert torch.equal(PLACEBOS["shuffled"](gradient).sum((2, 3)), PLACEBOS["shuffled"](gradient).sum((2, 3)))
+    both = PLACEBOS["shuffled"](torch.stack([gradient[:, 0], -gradient[:, 0]], 1))
     assert torch.equal(both[:, 0], -both[:, 1])  # a pixel's two numbers stay together
-    assert torch.equal(CHANGES["shuffled"](gradient), CHANGES["shuffled"](gradient))  # the same at every step
+    assert torch.equal(PLACEBOS["shuffled"](gradient), PLACEBOS["shuffled"](gradient))  # the same at every step
 
 
 def test_a_study_is_not_saved_in_another_bundle(tiny: Path, tmp_path: Path) -> None:

@@ -74,12 +74,12 @@ def another_exporter(patch: pytest.MonkeyPatch) -> None:
 
 
 def write_marked(source: Path, folder: Path, mark: str, precision: str) -> Path:
-    """A bundle with marked graphs, said to be of a precision; without sidecars."""
+    """A bundle with marked graphs, said to be of a precision; without sidecars and golden values."""
     folder.mkdir()
     manifest, engines = read_manifest(source), {}
     for role, engine in manifest.engines.items():
         graph = store_graph(role, [copy_marked(source / engine.graph[0].name, folder / f"{role}.onnx", mark)])
-        engines[role] = engine.model_copy(update={"graph": graph, "precision": precision})
+        engines[role] = engine.model_copy(update={"graph": graph, "precision": precision, "golden": None})
     for file in manifest.tokenizers:
         shutil.copy(source / file.name, folder / file.name)
     write_manifest(folder, manifest.model_copy(update={"engines": engines, "precision": precision}))

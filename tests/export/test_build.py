@@ -131,7 +131,7 @@ def test_changed_weights_rebuild_what_uses_them(own_bundle: Path, own_pair: Pair
     assert after.pair.text_to_image.sha256 != before.pair.text_to_image.sha256
     assert after.pair.spatial.sha256 == before.pair.spatial.sha256
     ends = sorted(path.suffix for path in own_bundle.glob("vae_decoder-*"))
-    assert ends == [".data", ".json", ".onnx"], "those of the old one are gone"
+    assert ends == [".data", ".json", ".npz", ".onnx"], "those of the old one are gone"
     assert (own_bundle / "notes-000000000000.json").exists()
 
 

@@ -191,7 +191,7 @@ def test_bad_input(bundle: Path, layout: Path, tmp_path: Path) -> None:
     good = (bundle, "--layout", layout, "--out", out)
     assert_refused(generate(tmp_path, *good[1:]), "is not a bundle")
     assert_refused(generate(bundle, "--layout", tmp_path / "none.json", "--out", out), "cannot read the layout")
-    assert_refused(generate(*good, "--backend", "tensorrt"), "tensorrt does not load")
+    assert_refused(generate(*good, "--backend", "tensorrt"), "tensorrt")  # no library, or no GPU
     assert_refused(generate(*good, "--num-images", 0), "num_images=0")
     assert_refused(generate(bundle, "--out", out), "there is no prompt")
 
