@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks import machine
 from benchmarks.grids import show
 from benchmarks.options import JsonFile
 from benchmarks.results import hand_over
+from benchmarks.study.bar import Bar
 from benchmarks.suite import measure
 from benchmarks.suite.artists import Artist, Knobs
 from benchmarks.suite.fit import Fitted, fit
@@ -115,6 +114,7 @@ def suite(
         if "pictures" in todo:
             measure.prepare(work)
             with Bar(measure.count(work)) as bar:
+                bar.begin("drawing")
                 measure.draw(work, processes, batch, bar.advance)
         found = {"bundle": bundle, **measure.about(work)}
         if "scores" in todo:
@@ -124,27 +124,6 @@ def suite(
                 found |= measure.judge(work, scorer_python, status.update)
         show(grids(found))
         hand_over("suite", found, before, json_file)
-
-
-class Bar:
-    """A bar on stderr for all pictures."""
-
-    def __init__(self, pictures: int) -> None:
-        columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._task = self._bar.add_task("drawing", total=pictures)
-
-    def advance(self, pictures: int) -> None:
-        self._bar.advance(self._task, pictures)
-
-    def __enter__(self) -> "Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
 
 def _open(bundle: str, backend: str, device: str) -> Artist:
