@@ -239,14 +239,14 @@ class RealCompo:
         """Those that are loaded so far."""
         return tuple(self._runners)
 
-    def recommended(self, **given: Any) -> dict[str, Any]:
-        """The knobs of the way to draw that a study chose for this bundle, with those given instead of its own:
-        `pipe(prompt, layout=layout, **pipe.recommended(steps=30))`.
+    def preset(self, name: str | None = None, **given: Any) -> dict[str, Any]:
+        """The knobs of a row of `runtime.presets.PRESETS`, over what a distilled model in the bundle wants, with those
+        given instead of its own: `pipe(prompt, layout=layout, **pipe.preset("fast", steps=20))`.
 
         Raises:
-            RealCompoError: no study has been stored in this bundle.
+            RealCompoError: no preset of that name, or `recommended` in a bundle that no study has been stored in.
         """
-        return preset_knobs("recommended", self.manifest, given)
+        return preset_knobs(name, self.manifest, given)
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
@@ -271,15 +271,6 @@ class RealCompo:
                 f"gradient={options.gradient!r} needs a layout; only gradient='text_to_image' does without"
             )
         return request, options, course
-
-    def preset(self, name: str | None = None, **given: Any) -> dict[str, Any]:
-        """The knobs of a row of `runtime.presets.PRESETS`, over what a distilled model in the bundle wants, with those
-        given instead of its own: `pipe(prompt, layout=layout, **pipe.preset("fast", steps=20))`.
-
-        Raises:
-            RealCompoError: there is no such preset.
-        """
-        return preset_knobs(name, self.manifest, given)
 
     def _check_mode(self, gradient: str) -> None:
         if self.modes is not None and mode_of(gradient) not in self.modes:

@@ -55,7 +55,7 @@ def draw_row(bundle: Path, scene: Scene, sampling: SceneSampling, seed: int, mod
 
 
 def _told(pipe: RealCompo, mode: str, sampling: SceneSampling) -> dict[str, Any]:
-    return pipe.recommended(**sampling.knobs()) if mode == RECOMMENDED else {"gradient": mode}
+    return pipe.preset(RECOMMENDED, **sampling.knobs()) if mode == RECOMMENDED else {"gradient": mode}
 
 
 def _name(manifest: Manifest, regions: RegionKind) -> str:

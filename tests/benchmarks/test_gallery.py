@@ -43,7 +43,7 @@ def test_the_recommended_mode_is_the_bundle_s(tabletop_bundle: Path) -> None:
     row = draw_row(tabletop_bundle, scene, SAMPLING, seed=4, modes=["exact", "recommended"])
     pipe = RealCompo.load(tabletop_bundle)
     given = {"steps": 5, "sampler": "dpm++2m", "guidance_scale": 2.5, "seed": 4}
-    drawn = pipe(scene.caption, layout=layout_of(scene), **pipe.recommended(**given))
+    drawn = pipe(scene.caption, layout=layout_of(scene), **pipe.preset("recommended", **given))
     assert len(row.images) == 4 and np.array_equal(np.asarray(row.images[-1]), np.asarray(drawn.images[0]))
 
 

@@ -63,15 +63,15 @@ def test_what_is_given_comes_first_even_if_it_is_a_default(studied: Path, pipe: 
 
 def test_the_switch_moves_with_the_steps(studied: Path) -> None:
     opened = RealCompo.load(studied)
-    assert opened.recommended() == KNOBS
-    assert opened.recommended(steps=10, seed=1) == KNOBS | {"steps": 10, "switch_step": 4, "seed": 1}
-    assert opened.recommended(steps=10, switch_step=3)["switch_step"] == 3
+    assert opened.preset("recommended") == KNOBS
+    assert opened.preset("recommended", steps=10, seed=1) == KNOBS | {"steps": 10, "switch_step": 4, "seed": 1}
+    assert opened.preset("recommended", steps=10, switch_step=3)["switch_step"] == 3
 
 
 def test_a_bundle_without_a_study_says_how_to_get_one(bundle: Path, pipe: RealCompo, layout: Path) -> None:
     assert_refused(generate(bundle, layout, "--preset", "recommended"), "python -m benchmarks study BUNDLE --save")
     with pytest.raises(RealCompoError, match="no recommended mode"):
-        pipe.recommended()
+        pipe.preset("recommended")
 
 
 def test_an_unknown_preset_is_named(studied: Path, layout: Path) -> None:
