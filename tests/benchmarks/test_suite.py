@@ -50,7 +50,7 @@ def refused(*arguments: object) -> str:
     result = invoke(*arguments)
     assert result.exit_code == 2, result.output
     lines = result.stderr.strip().splitlines()
-    assert [line for line in lines if not line.startswith("drawing")] == lines[-1:]
+    assert [line for line in lines if not line.rstrip().endswith("drawing")] == lines[-1:]
     return lines[-1]
 
 
