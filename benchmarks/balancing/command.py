@@ -15,22 +15,20 @@ from benchmarks.options import GuidanceScale, JsonFile, Sampler, Steps
 from benchmarks.results import hand_over
 from benchmarks.study.bar import Bar
 from benchmarks.study.drawing import Studio
-from benchmarks.study.subject import Layouts, ScorerName, subject
+from benchmarks.study.subject import Batch, Layouts, Scenes, ScorerName, subject
 from runtime import RealCompo
 from runtime.cli import plain_errors
 
 
 def balancing(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle, such as engines/tabletop.")],
-    scenes: Annotated[
-        int, typer.Option(min=4, help="Number of compositions, 4 or more: held-out scenes, or the first of --layouts.")
-    ] = 100,
+    scenes: Scenes = 100,
     scorer: ScorerName = None,
     layouts: Layouts = None,
     steps: Steps = 20,
     sampler: Sampler = "dpm++2m",
     guidance_scale: GuidanceScale = 2.5,
-    batch: Annotated[int, typer.Option(min=2, help="Number of images drawn together, 2 or more.")] = 8,
+    batch: Batch = 8,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -7,19 +7,15 @@ from benchmarks.balancing.trials import CHEAP_SWITCHES, TRIALS
 from benchmarks.study.choice import best
 from benchmarks.study.contenders import WEIGHTS, Contender, handing_over
 from benchmarks.study.drawing import Studio
-from benchmarks.study.measure import Progress
-from benchmarks.study.results import Result, differences_as_json, score
+from benchmarks.study.measure import Progress, scored
+from benchmarks.study.results import Result, differences_as_json
 from benchmarks.study.scorers import Scorer
 from benchmarks.study.statistics import Estimate
 
 
 def measure(studio: Studio, scorer: Scorer, progress: Progress) -> dict[str, Any]:
     """The fields of the result."""
-
-    def draw(contender: Contender) -> Result:
-        progress.begin(contender.name)
-        return score(studio, contender, studio.draw(contender, progress.advance), scorer)
-
+    draw = scored(studio, scorer, progress)
     cheap = [draw(contender) for contender in cheap_modes(studio.sampling.steps)]
     tried = [draw(trial.contender(studio.sampling.steps)) for trial in TRIALS]
     return {

@@ -16,7 +16,7 @@ from benchmarks.study.measure import as_json, pictures_of
 from benchmarks.study.measure import study as carry_out
 from benchmarks.study.pictures import write_pictures
 from benchmarks.study.saving import save_recommended
-from benchmarks.study.subject import Layouts, ScorerName, subject
+from benchmarks.study.subject import Batch, Layouts, Scenes, ScorerName, subject
 from benchmarks.study.tables import grids
 from runtime import RealCompo
 from runtime.bundle.manifest import MANIFEST
@@ -26,9 +26,7 @@ from runtime.writing import check_writable
 
 def study(
     bundle: Annotated[Path, typer.Argument(help="Folder of a bundle, such as engines/tabletop.")],
-    scenes: Annotated[
-        int, typer.Option(min=4, help="Number of compositions, 4 or more: held-out scenes, or the first of --layouts.")
-    ] = 100,
+    scenes: Scenes = 100,
     placement: Annotated[
         float | None,
         typer.Option(
@@ -43,7 +41,7 @@ def study(
     steps: Steps = 20,
     sampler: Sampler = "dpm++2m",
     guidance_scale: GuidanceScale = 2.5,
-    batch: Annotated[int, typer.Option(min=2, help="Number of images drawn together, 2 or more.")] = 8,
+    batch: Batch = 8,
     layers: Annotated[
         bool,
         typer.Option(

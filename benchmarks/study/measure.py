@@ -9,7 +9,7 @@ from benchmarks.gradients.measure import open_eager
 from benchmarks.study.choice import choose, wanted_placement
 from benchmarks.study.contenders import EXACT, PLACEBO, Contender, contenders
 from benchmarks.study.drawing import Studio
-from benchmarks.study.gains import FAMILIES, gains
+from benchmarks.study.gains import FAMILIES, Try, gains
 from benchmarks.study.looking import MEAN, WATCHED, Look, in_each_layer, in_noised_pictures, open_vae, while_drawing
 from benchmarks.study.results import Result, differences_as_json, score, scores_as_json
 from benchmarks.study.scorers import Scorer
@@ -49,10 +49,7 @@ def study(
     """
     looks = _look(bundle, studio, scorer, layers, progress)
 
-    def draw(contender: Contender) -> Result:
-        progress.begin(contender.name)
-        return score(studio, contender, studio.draw(contender, progress.advance), scorer)
-
+    draw = scored(studio, scorer, progress)
     drawn = [draw(row) for row in _rows(studio)]
     results = [result for result in drawn if result.contender.family != PLACEBO]
     wanted = wanted_placement(results) if placement is None else placement
@@ -63,6 +60,16 @@ def study(
         gains(results, wanted, draw),
         _recommend(studio, results, wanted),
     )
+
+
+def scored(studio: Studio, scorer: Scorer, progress: Progress) -> Try:
+    """What draws a contender and scores its pictures."""
+
+    def draw(contender: Contender) -> Result:
+        progress.begin(contender.name)
+        return score(studio, contender, studio.draw(contender, progress.advance), scorer)
+
+    return draw
 
 
 def pictures_of(studio: Studio, layers: bool) -> int:

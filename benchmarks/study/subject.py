@@ -11,6 +11,10 @@ from benchmarks.study.scorers import Scorer, open_scorer
 from runtime.bundle.manifest import Manifest
 from runtime.errors import RealCompoError
 
+Scenes = Annotated[
+    int, typer.Option(min=4, help="Number of compositions, 4 or more: held-out scenes, or the first of --layouts.")
+]
+Batch = Annotated[int, typer.Option(min=2, help="Number of images drawn together, 2 or more.")]
 ScorerName = Annotated[
     str | None,
     typer.Option(
