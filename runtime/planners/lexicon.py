@@ -123,6 +123,7 @@ LY_WORDS = _words(
     "silly curly woolly early elderly prickly wobbly bubbly sparkly chilly hilly smelly wrinkly jolly july italy "
     "supply ally firefly lady-fly gully rally fully freshly newly brightly lightly highly"
 )  # no adverbs, or adverbs of an adjective
+WITH_PARTICLES = _words("run beat worn torn blown made grown shut lit washed")  # "a run down bus"
 AUXILIARIES = _words(
     "is isn't are aren't was were be been being am has have had having do does did doing done can could will would "
     "shall should may might must 's"

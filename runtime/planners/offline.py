@@ -101,7 +101,9 @@ class _Reader:
             case At():
                 self._take_side(item, rest)
             case "owns":
-                self.owner, self.owned, self.listed = self._spoken_of(), [], []
+                elsewhere = self.in_scenery and not self.joined  # "a street with a car driving over it"
+                owner = None if elsewhere else self._spoken_of()
+                self.owner, self.owned, self.listed = owner, [], []
             case "comma" | "joins":
                 self.linked = item
             case "ends":

@@ -42,6 +42,7 @@ from runtime.planners.lexicon import (
     SURFACES,
     VERBS,
     VIEWS,
+    WITH_PARTICLES,
 )
 from runtime.planners.vocabulary import BARE_PLURAL, FLOCK, LONGEST_MARK, MARKS, Mark, Words
 from runtime.text.plurals import PAIRED, is_plural, may_be_several
@@ -154,11 +155,22 @@ class _Splitter:
             return None, 0  # "the right shoe"
         if mark == "skips" and self.lower[i] in ("up", "down", "off", "out") and self._is_described(i):
             return None, 0  # "a broken down car"
+        if self.lower[i : i + 2] == ["upside", "down"] and self._names_more(i + 2):
+            return None, 0  # "a plum upside down cake"
+        if mark == "skips" and self.lower[i - 1 : i + 1] == ["upside", "down"] and self._names_more(i + 1):
+            return None, 0
         return mark, length
+
+    def _names_more(self, i: int) -> bool:
+        """Whether the present phrase goes on there with a word that is no verb."""
+        return i > self.start + 1 and self._is_plain(i) and not self.lower[i].endswith("ing")
 
     def _is_described(self, i: int) -> bool:
         """Whether a word follows others that but describe a noun to come."""
-        return i > self.start and self._has_only(self.start, i, _describes) and self._is_plain(i + 1)
+        described = self._has_only(self.start, i - 1, _describes) and (
+            _describes(self.lower[i - 1]) or self.lower[i - 1] in WITH_PARTICLES
+        )
+        return i > self.start and described and self._is_plain(i + 1)
 
     def _starts_noun(self, i: int) -> bool:
         """Whether an article or a number ends the phrase before it: not in "the two dogs" or "a bowl of the soup"."""

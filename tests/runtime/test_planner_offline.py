@@ -211,6 +211,9 @@ def test_objects(prompt: str, phrases: list[str]) -> None:
         ("two birds fly over the sea", ["bird"] * 2),
         ("a snow covered car near a dining table", ["a snow covered car", "a dining table"]),
         ("a cat lays down next to a broken down bus", ["a cat", "a broken down bus"]),
+        ("a red truck parked next to a run down bus", ["a red truck", "a run down bus"]),
+        ("a bowl next to a plum upside down cake", ["a bowl", "a plum upside down cake"]),
+        ("a cat upside down next to a dog", ["a cat", "a dog"]),
         ("a dog that is reading", ["a dog"]),
         ("a giraffe hidden by a phone", ["a giraffe", "a phone"]),
         ("a fish on side of a cup", ["a fish", "a cup"]),
@@ -449,3 +452,10 @@ def test_planners_by_name() -> None:
         make_planner("gpt")
     with pytest.raises(RealCompoError, match="the offline planner has no base_url"):
         make_planner("offline", base_url="http://localhost/v1")
+
+
+def test_what_is_over_scenery_is_over_nothing_else() -> None:
+    sign, car = plan("A red stop sign next to a street with a red car driving over it.").regions
+    assert car.bounding_box()[3] > sign.bounding_box()[1]  # not above the sign
+    truck, boat = plan("A rusty truck is parked outside of a building and has a boat on top of it.").regions
+    assert boat.bounding_box()[3] <= truck.bounding_box()[1]
