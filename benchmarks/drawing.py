@@ -8,7 +8,7 @@ from benchmarks.tabletop.layouts import RegionKind, layout_of
 from benchmarks.tabletop.scenes import Scene
 from runtime import RealCompo
 from runtime.output import Output
-from runtime.presets import PRESETS
+from runtime.presets import preset_knobs
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SceneSampling(Sampling):
     update_every: int = 1
     regions: RegionKind = "box"
     form: str = "paper"
-    preset: str | None = None  # whose knobs go before those of `SceneSampling` alone
+    preset: str | None = None  # whose knobs, with those that distilled models want, go before all of these
 
 
 def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: SceneSampling, **options: Any) -> Iterator[Output]:
@@ -49,7 +49,7 @@ def outputs(pipe: RealCompo, scenes: Sequence[Scene], sampling: SceneSampling, *
                 "form": sampling.form,
                 "coefficient_scale": sampling.coefficient_scale,
                 "update_every": sampling.update_every,
-                **(PRESETS[sampling.preset].knobs if sampling.preset else {}),
+                **(preset_knobs(sampling.preset, pipe.manifest, {}) if sampling.preset else {}),
                 **options,
             },
         )

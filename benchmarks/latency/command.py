@@ -75,6 +75,10 @@ def latency(
     profiled: Annotated[
         bool, typer.Option("--profile", help="Show also where the time goes within each engine.")
     ] = False,
+    distilled: Annotated[
+        Path | None,
+        typer.Option(help="Bundle of the same pair with distilled models, which draw in their own steps."),
+    ] = None,
     plot: PlotFile = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -95,7 +99,7 @@ def latency(
             full_size,
         )
         with Console(stderr=True).status("reading the bundle") as status:
-            target = find_target(bundle, backend or (), device, torch.get_num_threads())
+            target = find_target(bundle, backend or (), device, torch.get_num_threads(), distilled)
             found = measure(target, settings, status.update)
             if profiled:
                 profiles = profile_bundle(target, settings.sampling, status.update)

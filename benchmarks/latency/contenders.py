@@ -18,7 +18,7 @@ from torch.nn import Module
 from benchmarks.engines import differentiators, predictors
 from runtime import Layout, RealCompo, Region
 from runtime.errors import RealCompoError
-from runtime.presets import PRESETS
+from runtime.presets import PRESETS, preset_knobs
 from runtime.stats import wait_for_device
 
 PROMPT = "a red ball and a blue cube"
@@ -49,6 +49,11 @@ MODES = {
     "handover": Mode("the spatial model, then the other", {"gradient": "handover"}),
     "released": Mode("RealCompo, the released code's form", {"gradient": "exact", "form": "released"}),
 }
+# With distilled models, in their own steps
+DISTILLED = {
+    "handover_distilled": Mode("the spatial model, then the other; distilled", {"gradient": "handover"}),
+    "exact_distilled": Mode("RealCompo, the paper's gradient; distilled", {"gradient": "exact"}),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Target:
     device: str
     dtype: str  # torch's name of the baselines' element type
     threads: int
+    distilled: str = ""  # a bundle of the same pair with distilled models, or none
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -71,7 +77,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Sampling:
-    """PLMS, in every contender."""
+    """PLMS, in every contender whose models are not distilled."""
 
     steps: int
     guidance_scale: float
@@ -109,6 +115,7 @@ class Drawn:
     latents: Tensor  # (B,4,h,w), final
     stages: dict[str, float]  # seconds
     rows: Rows | None  # None where counting would change what is timed
+    evaluations: int  # timesteps at which the models were asked
     engine_seconds: dict[str, float] = field(default_factory=dict)  # by role; of the runtime alone, as is the next
     busy_seconds: dict[str, float] = field(default_factory=dict)  # by stage
 
@@ -136,8 +143,10 @@ def make_case(latent_shape: tuple[int, int, int], sampling: Sampling, count: int
 def contenders(target: Target, compiled: bool = False) -> list[Contender]:
     """Baselines first, then every mode of the runtime on every backend; those of a further one are `mode@backend`."""
     first, *others = target.backends
-    ours = [_runtime(mode, first, mode) for mode in MODES]
-    ours += [_runtime(mode, backend, f"{mode}@{backend}") for backend in others for mode in MODES]
+    bundles = {target.bundle: MODES, **({target.distilled: DISTILLED} if target.distilled else {})}
+    modes = [(bundle, name, mode) for bundle, modes in bundles.items() for name, mode in modes.items()]
+    ours = [_runtime(bundle, mode, first, name) for bundle, name, mode in modes]
+    ours += [_runtime(bundle, mode, other, f"{name}@{other}") for other in others for bundle, name, mode in modes]
     return [*BASELINES, *([COMPILED] if compiled else []), *ours]
 
 
@@ -164,14 +173,14 @@ class Observer:
         for unet in unets:
             unet.register_forward_pre_hook(self._count)
 
-    def watch(self, draw: Callable[[], object]) -> Drawn:
+    def watch(self, case: Case, draw: Callable[[], object]) -> Drawn:
         self._begun: dict[str, float] = {}
         self._rows = Counter[str]()
         self._begin("text")
         draw()
         self._begin("end")
         rows = Rows(self._rows["forward"], self._rows["gradient"]) if self._counts else None
-        return Drawn(self._final, self._stages(), rows)
+        return Drawn(self._final, self._stages(), rows, case.sampling.evaluations)
 
     def _begin(self, stage: str) -> None:
         wait_for_device()
@@ -196,7 +205,7 @@ def _load_stock(target: Target, compiled: bool = False) -> Drawer:
     observer = Observer(pipeline.text_encoder, [] if compiled else [pipeline.unet], pipeline.vae)
     if compiled:
         pipeline.unet = torch.compile(pipeline.unet)
-    return lambda case: observer.watch(partial(pipeline, **_of_stock(case, target)))
+    return lambda case: observer.watch(case, partial(pipeline, **_of_stock(case, target)))
 
 
 def _load_stock_spatial(target: Target) -> Drawer:
@@ -209,7 +218,7 @@ def _load_stock_spatial(target: Target) -> Drawer:
         "gligen_boxes": [list(region.bounding_box()) for region in LAYOUT.regions],
         "gligen_scheduled_sampling_beta": 1.0,
     }
-    return lambda case: observer.watch(partial(pipeline, **_of_stock(case, target), **placed))
+    return lambda case: observer.watch(case, partial(pipeline, **_of_stock(case, target), **placed))
 
 
 def _of_stock(case: Case, target: Target) -> dict[str, Any]:
@@ -233,7 +242,7 @@ def _load_eager(target: Target, released: bool) -> Drawer:
         settings = Settings(sampling.steps, sampling.guidance_scale, coefficient_scale=COEFFICIENT_SCALE, form=form)
         prompts, layouts = [PROMPT] * case.count, [LAYOUT] * case.count
         return observer.watch(
-            lambda: eager.decode(eager(prompts, layouts, case.latents, case.coefficients, settings).latents)
+            case, lambda: eager.decode(eager(prompts, layouts, case.latents, case.coefficients, settings).latents)
         )
 
     return draw
@@ -250,38 +259,41 @@ def _open_eager(target: Target) -> tuple[Any, Observer]:
     return eager, Observer(eager.texts.encoder, list(eager.unets.values()), eager.vae)
 
 
-def _load_runtime(target: Target, mode: str, backend: str) -> Drawer:
-    pipe = _open_bundle(target, backend)
+def _load_runtime(target: Target, bundle: str, mode: Mode, backend: str) -> Drawer:
+    pipe = _open_bundle(bundle, target.device, backend)
     worked = predictors(pipe.manifest), differentiators(pipe.manifest)
+    wanted = preset_knobs(None, pipe.manifest, {})  # nothing, unless its models are distilled
 
     def draw(case: Case) -> Drawn:
+        sampling = {"steps": case.sampling.steps, "guidance_scale": case.sampling.guidance_scale, **wanted}
         output = pipe(
             PROMPT,
             layout=LAYOUT,
             num_images=case.count,
-            steps=case.sampling.steps,
-            guidance_scale=case.sampling.guidance_scale,
             latents=case.latents,
             coefficients=case.coefficients,
             coefficient_scale=COEFFICIENT_SCALE,
-            **MODES[mode].options,
+            **sampling,
+            **mode.options,
         )
         stats = output.stats
         rows = Rows(*(sum(stats.rows[role] for role in roles) for roles in worked))
-        return Drawn(output.latents.cpu(), dict(stats.seconds), rows, dict(stats.engine_seconds), stats.busy_seconds)
+        evaluations = int(wanted["steps"]) if wanted else case.sampling.evaluations
+        engines = dict(stats.engine_seconds)
+        return Drawn(output.latents.cpu(), dict(stats.seconds), rows, evaluations, engines, stats.busy_seconds)
 
     return draw
 
 
 @cache
-def _open_bundle(target: Target, backend: str) -> RealCompo:
+def _open_bundle(bundle: str, device: str, backend: str) -> RealCompo:
     """Once, for all modes."""
-    return RealCompo.load(target.bundle, backend=backend, device=target.device)
+    return RealCompo.load(bundle, backend=backend, device=device)
 
 
-def _runtime(mode: str, backend: str, name: str) -> Contender:
-    about, load = f"{MODES[mode].about}; engines, {backend}", partial(_load_runtime, mode=mode, backend=backend)
-    return Contender(name, about, load, batched=MODES[mode].batched)
+def _runtime(bundle: str, mode: Mode, backend: str, name: str) -> Contender:
+    about, load = f"{mode.about}; engines, {backend}", partial(_load_runtime, bundle=bundle, mode=mode, backend=backend)
+    return Contender(name, about, load, batched=mode.batched)
 
 
 BASELINES = (

@@ -74,11 +74,14 @@ class Timed(NamedTuple):
     rounds: dict[str, list[float]]  # what is compared: seconds, or how many times the stock pipeline's
 
 
-def find_target(bundle: Path, backends: Sequence[str], device: str, threads: int) -> Target:
+def find_target(
+    bundle: Path, backends: Sequence[str], device: str, threads: int, distilled: Path | None = None
+) -> Target:
     """The bundle with its checkpoints; without `backends`, all that its manifest and this machine have.
 
     Raises:
-        RealCompoError: not a bundle of GLIGEN, or its checkpoints are not here or not those that it was built from.
+        RealCompoError: not a bundle of GLIGEN, or its checkpoints are not here or not those that it was built from, or
+            a bundle without distilled models as `distilled`.
     """
     manifest = read_manifest(bundle)
     if (kind := kind_of(manifest)) is not GLIGEN:
@@ -103,7 +106,17 @@ def find_target(bundle: Path, backends: Sequence[str], device: str, threads: int
         device=("cuda:0" if device == "auto" else device) if on_gpu else "cpu",
         dtype={"fp16": "float16", "bf16": "bfloat16"}[manifest.precision] if half else "float32",
         threads=threads,
+        distilled=str(_of_distilled(distilled).resolve()) if distilled else "",
     )
+
+
+def _of_distilled(bundle: Path) -> Path:
+    if read_manifest(bundle).recipe is None:
+        raise RealCompoError(
+            f"--distilled {bundle}: no distilled models are in that bundle; build one with: python -m export build "
+            "PAIR --lora FILE@both"
+        )
+    return bundle
 
 
 def measure(target: Target, settings: Settings, report: Report = lambda what: None) -> dict[str, Any]:
@@ -132,7 +145,7 @@ def measure(target: Target, settings: Settings, report: Report = lambda what: No
             "threads": target.threads,
         },
         "parity": timed.parity,
-        "contenders": {one.name: _as_row(one, timed, settings.sampling, roles, target.device) for one in chosen},
+        "contenders": {one.name: _as_row(one, timed, roles, target.device) for one in chosen},
         "ratios": {name: found.median for name, found in ratios.items()},
         "ratio_quartiles": {name: [found.low, found.high] for name, found in ratios.items()},
     }
@@ -212,9 +225,7 @@ def _one_at_a_time(
     return Timed(parity, samples, findings, rounds)
 
 
-def _as_row(
-    contender: Contender, timed: Timed, sampling: Sampling, roles: Sequence[Role], device: str
-) -> dict[str, Any]:
+def _as_row(contender: Contender, timed: Timed, roles: Sequence[Role], device: str) -> dict[str, Any]:
     """A contender's part of the JSON result: seconds an image, milliseconds a step, bytes. `roles` work every step."""
     samples, finding = timed.samples[contender.name], timed.findings[contender.name]
     in_denoising = [role for role in roles if role in samples[0].engines]
@@ -229,21 +240,19 @@ def _as_row(
         "gpu_memory": finding.gpu_memory,
         "rows": finding.rows and finding.rows._asdict(),
         "stages": {stage: median(sample.stages[stage] for sample in samples) for stage in samples[0].stages},
-        "step_ms": _per_step([sample.stages["denoise"] for sample in samples], sampling),
-        "engines_ms": {
-            role: _per_step([sample.engines[role] for sample in samples], sampling) for role in in_denoising
-        },
+        "step_ms": _per_step(samples, [sample.stages["denoise"] for sample in samples]),
+        "engines_ms": {role: _per_step(samples, [sample.engines[role] for sample in samples]) for role in in_denoising},
         "images_per_second": finding.images_per_second,
     }
     if in_denoising and device == "cpu":  # on a GPU the host's time within a call is not the engine's
-        row["between_engines_ms"] = _per_step([sample.between_engines for sample in samples], sampling)
+        row["between_engines_ms"] = _per_step(samples, [sample.between_engines for sample in samples])
         row["between_engines_share"] = median(sample.between_engines / sample.stages["denoise"] for sample in samples)
     return row
 
 
-def _per_step(seconds: Sequence[float], sampling: Sampling) -> float:
+def _per_step(samples: Sequence[Sample], seconds: Sequence[float]) -> float:
     """Milliseconds an evaluation, from the median over images."""
-    return 1000 * median(seconds) / sampling.evaluations
+    return 1000 * median(each / sample.evaluations for sample, each in zip(samples, seconds, strict=True))
 
 
 def _available_backends(manifest: Manifest, on_gpu: bool) -> tuple[str, ...]:

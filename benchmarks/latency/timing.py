@@ -18,6 +18,7 @@ class Sample:
     stages: dict[str, float]
     engines: dict[str, float]  # within engine calls, by role; empty for PyTorch pipelines
     busy: dict[str, float]  # by stage, with an engine's call under way; empty for PyTorch pipelines
+    evaluations: int
 
     @property
     def between_engines(self) -> float:
@@ -47,7 +48,8 @@ def take(drawer: Drawer, case: Case) -> tuple[Sample, Drawn]:
     started = perf_counter()
     drawn = drawer(case)
     wait_for_device()
-    return Sample(perf_counter() - started, drawn.stages, drawn.engine_seconds, drawn.busy_seconds), drawn
+    seconds = perf_counter() - started
+    return Sample(seconds, drawn.stages, drawn.engine_seconds, drawn.busy_seconds, drawn.evaluations), drawn
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -15,9 +15,10 @@ from benchmarks.quality.measure import MODES, as_row, measure
 from benchmarks.quality.tables import quality_grid
 from benchmarks.results import hand_over
 from benchmarks.tabletop.layouts import RegionKind
+from runtime.bundle.manifest import read_manifest
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
-from runtime.presets import TABLED
+from runtime.presets import TABLED, preset_knobs
 
 
 def quality(
@@ -39,7 +40,11 @@ def quality(
     coefficient_scale: CoefficientScale = 1e6,
     update_every: UpdateEvery = 1,
     preset: Annotated[
-        str | None, typer.Option(help=f"Preset to draw every mode with, instead of these: {', '.join(TABLED)}.")
+        str | None,
+        typer.Option(
+            help=f"Preset to draw every mode with, instead of these: {', '.join(TABLED)}; with either, distilled "
+            "models draw in their own steps."
+        ),
     ] = None,
     regions: Annotated[
         RegionKind, typer.Option(help="Kind of place that the layouts give each object: box, mask or keypoints.")
@@ -60,5 +65,6 @@ def quality(
                 show([quality_grid(name, {category: asdict(row) for category, row in scores.items()})])
                 status.update(f"{len(rows)} of {len(modes)} modes scored")
         found = {"scenes": scenes, "steps": steps, "sampler": sampler, "regions": regions, "form": form}
-        found |= {"preset": preset, "rows": rows}
+        knobs = preset_knobs(preset, read_manifest(bundle), {}) if preset else {}
+        found |= {"preset": preset, **knobs, "rows": rows}
         hand_over("quality", found, before, json_file)

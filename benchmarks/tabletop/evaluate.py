@@ -129,7 +129,7 @@ def predict_both(
     twice = {key: torch.cat([value, value]) for key, value in batch.items()}
     empty = np.arange(2 * count) < count
     twice["ids"] = drop_captions(twice["ids"], empty)
-    both = predict(denoiser, twice, torch.cat([x, x]), t.expand(2 * count), model, ~torch.from_numpy(empty))
+    both = predict(denoiser, twice, torch.cat([x, x]), t.expand(count).repeat(2), model, ~torch.from_numpy(empty))
     return both[:count], both[count:]
 
 

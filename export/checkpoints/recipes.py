@@ -38,6 +38,7 @@ def _word(word: str) -> str:
 
 
 RECIPES = (  # the first that fits
+    Recipe("Tabletop's own", r"tabletop.*steps", "docs/tabletop.md", "ddim", "trailing", 8, 2.5),
     Recipe("Hyper-SD, one step", r"hyper-?sd.*(?<![0-9])1-?step", "ByteDance/Hyper-SD", "tcd", None, 1, 1.0),
     Recipe("Hyper-SD, with guidance", r"hyper-?sd.*cfg", "ByteDance/Hyper-SD", "ddim", "trailing", 8, 5.0),
     Recipe("Hyper-SD", r"hyper-?sd", "ByteDance/Hyper-SD", "ddim", "trailing", 4, 1.0),

@@ -48,5 +48,5 @@ def test_everyone_draws_once_a_round_and_starts_in_turn():
 
 def test_between_engines_is_what_denoising_leaves():
     calls = {"text_encoder": 0.2, "text_to_image": 0.6, "spatial": 0.9, "spatial_gradient": 0.5}
-    sample = Sample(2.0, {"text": 0.3, "denoise": 1.5}, calls, {"text": 0.2, "denoise": 1.4})
+    sample = Sample(2.0, {"text": 0.3, "denoise": 1.5}, calls, {"text": 0.2, "denoise": 1.4}, 21)
     assert sample.between_engines == pytest.approx(0.1)

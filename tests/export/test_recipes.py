@@ -47,6 +47,10 @@ TRAILING = {"spacing": "trailing"}
         ("sdxl_lightning_8step_lora.safetensors", {"sampler": "euler", **TRAILING, "steps": 8, **OFF}),
         ("sd_xl_turbo_lora_v1.safetensors", {"sampler": "euler", **TRAILING, "steps": 4, **OFF}),
         ("stabilityai/sd-turbo", {"sampler": "euler", **TRAILING, "steps": 4, **OFF}),
+        (
+            "engines/tabletop/lora-tabletop-8steps-spatial.safetensors",
+            {"sampler": "ddim", **TRAILING, "steps": 8, "guidance_scale": 2.5},
+        ),
         ("engines/tabletop/lora-papercut.safetensors", None),
         ("steelcmx.safetensors", None),
         ("turbocharged-cars.safetensors", None),
