@@ -21,7 +21,7 @@ RECOMMENDED = "recommended"
 PRESETS: dict[str, Preset] = {
     RECOMMENDED: Preset("which `python -m benchmarks study --save` stored in the bundle"),
     "paper": Preset("the paper's form, which is the default"),
-    "fast": Preset("fewer updates, and guidance where it counts", {"update_every": 3, "guidance_interval": (0.0, 0.8)}),
+    "fast": Preset("fewer updates, and guidance where it counts", {"update_every": 4, "guidance_interval": (0.0, 0.6)}),
 }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.study.placebo import CHANGES
+from runtime.presets import PRESETS
 from runtime.spatial.kind import SpatialKind
 
 SWITCHES = (0.1, 0.15, 0.2, 0.4, 0.6)  # of handing over, in shares of the steps; placement is decided early
@@ -12,6 +13,7 @@ GATES_ON = (0.3, 0.5, 0.7)  # shares of the evaluations in which the spatial mod
 WEIGHTS = (0.1, 0.25, 0.5, 0.75)  # of the spatial model
 SCALES = (1e5, 1e7)  # beside the paper's, 1e6
 SEVERAL = 4  # evaluations an update, beside the paper's one
+GUIDED = (0.6, 0.8)  # shares of the run with guidance, beside all of it
 STARTS = ("coefficients", "coefficient_seed", "form")  # what says where coefficients start
 TOLD_FOR = {"gligen": "grounding_fraction", "controlnet": "control_end"}  # what a kind calls that share
 
@@ -92,6 +94,10 @@ def _balanced() -> Iterator[Contender]:
         name = f"exact, scale {scale:.0e}".replace("e+0", "e")
         yield Contender(name, "exact", {"gradient": "exact", "coefficient_scale": scale})
     yield Contender(f"exact, update every {SEVERAL}", "exact", {"gradient": "exact", "update_every": SEVERAL})
+    for share in GUIDED:
+        knobs = {"gradient": "exact", "guidance_interval": (0.0, share)}
+        yield Contender(f"exact, guidance for {share:g}", "exact", knobs)
+    yield Contender("exact, preset fast", "exact", {**EXACT.knobs, **PRESETS["fast"].knobs})
     yield Contender("exact, released form", "exact", {"gradient": "exact", "form": "released"})
 
 
