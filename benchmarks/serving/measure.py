@@ -107,6 +107,7 @@ def _lone(
     pairs = [(clients.ask(k), library.seconds(1)) for k in range(10 * settings.rounds)]
     _check([reply for reply, _ in pairs], wanted)
     return {
+        "added_ms": 1000 * median(reply.seconds - seconds for reply, seconds in pairs),
         "outside_run_ms": 1000 * median(reply.seconds - reply.run for reply, _ in pairs),
         "run_vs_library": median(reply.run / seconds for reply, seconds in pairs),
         "seconds": median(reply.seconds for reply, _ in pairs),

@@ -15,7 +15,7 @@ def section(found: Result) -> Section:
         "picture is compared with the library's.",
         keys=(
             Key(f"{saturated['vs_library']:.2f}×", "the library's throughput, at saturation"),
-            Key(f"{lone['outside_run_ms']:.1f} ms", "of a lone request outside its run"),
+            Key(f"{lone['added_ms']:.1f} ms", "that a lone request takes longer than the library"),
             Key(str(overload["wrong"] + overload["lost"]), f"wrong or lost of {overload['requests']} under overload"),
             Key(f"{overload['memory_growth']:.1%}", "more memory in the course of the overload"),
         ),

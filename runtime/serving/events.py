@@ -13,6 +13,7 @@ from runtime.serving.errors import Refusal
 from runtime.serving.jobs import Done, Job, Partial, Seen
 
 HEARTBEAT_COMMENT = b": still at it\n\n"  # of no meaning to who reads events
+QUICK = 3  # of PNG's levels: Pillow's own, 6, takes up to 14 times as long and saves an eighth of the bytes
 SMALL = 256  # the longer side of a partial picture in pixels, at most
 
 
@@ -72,7 +73,7 @@ def event(name: str, data: dict[str, Any]) -> bytes:
 def png(image: Image.Image) -> str:
     """In base64."""
     buffer = BytesIO()
-    image.save(buffer, format="PNG")
+    image.save(buffer, format="PNG", compress_level=QUICK)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
