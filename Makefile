@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUNDLE := engines/tabletop
 PICTURE := outputs/demo.png
 
-.PHONY: demo test check quality train train-controlnets train-style clean
+.PHONY: demo test check quality train train-controlnets train-style train-distilled clean
 
 demo: .venv/ready
 	$(BIN)/python -m export build tabletop --out $(BUNDLE)
@@ -31,6 +31,9 @@ train-controlnets: .venv/ready
 
 train-style: .venv/ready
 	$(BIN)/python -m benchmarks.tabletop.train_style
+
+train-distilled: .venv/ready
+	$(BIN)/python -m benchmarks.tabletop.train_distilled
 
 # The constraints pin torch to a CPU build where pip finds one; plain `pip install` would fetch several GB of CUDA.
 .venv/ready: pyproject.toml constraints.txt

@@ -308,12 +308,14 @@ def _distillable(pair: Pair) -> list[str]:
 
 def _about_distillation(pair: Pair) -> Iterator[str]:
     """Of LoRAs that look like distillations: what they want, and whether one model is left without."""
-    for lora in pair.loras:
-        if recipe := recipe_of([lora.file]):
-            drawn = f"generate draws with {knob_words(recipe.knobs)}"
-            yield f"{lora.file} looks like a distillation ({recipe.name}): {drawn}"
-            if lora.into != "both" and not pair.is_over_base:
-                yield f"it goes into one model alone; for both write --lora {lora.file}:{lora.scale:g}@both"
+    distilled = {lora: recipe for lora in pair.loras if (recipe := recipe_of([lora.file]))}
+    for lora, recipe in distilled.items():
+        drawn = f"generate draws with {knob_words(recipe.knobs)}"
+        yield f"{lora.file} looks like a distillation ({recipe.name}): {drawn}"
+    into = {lora.into for lora in distilled}
+    if len(into) == 1 and "both" not in into and not pair.is_over_base:
+        (lora, *_) = distilled
+        yield f"it goes into one model alone; for both write --lora {lora.file}:{lora.scale:g}@both"
 
 
 def _pair_spec(digests: Digests, job: _Job) -> PairSpec:

@@ -12,7 +12,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from export.build import Options, build
+from export.build import Options, _about_distillation, build
 from export.checkpoints.lora import fuse_loras
 from export.checkpoints.lora_options import parse_loras
 from export.checkpoints.recipes import RECIPES, recipe_of
@@ -134,6 +134,8 @@ def test_a_distilled_bundle_says_how_it_is_drawn(pair: Pair, lora: Path, tmp_pat
     manifest = build(replace(pair, loras=(Lora(str(lora), 1.0),)), tmp_path / "out", Options(), tell=told.append)
     assert any("looks like a distillation (TCD): generate draws with sampler=tcd, steps=4" in line for line in told)
     assert any(line.endswith(f"--lora {lora}:1@both") for line in told)
+    each = _about_distillation(replace(pair, loras=(Lora(str(lora), 1.0), Lora(str(lora), 1.0, "spatial"))))
+    assert not any("one model alone" in line for line in each)
     assert manifest.recipe and manifest.recipe.file == str(lora)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["recipe"]["name"] == "TCD"
     cells = [str(cell) for column in bundle_table(manifest).columns for cell in column.cells]
