@@ -1,4 +1,4 @@
-"""The command line: `python -m runtime generate | plan | show | convert | serve | check | schema`."""
+"""The command line: `python -m runtime generate | plan | show | convert | scene | serve | check | schema`."""
 
 import json
 import sys
@@ -39,6 +39,11 @@ from runtime.pipeline import COEFFICIENTS
 from runtime.planners import PLANNERS, make_planner
 from runtime.presets import PRESETS, preset_knobs
 from runtime.request import every_knob
+from runtime.scenes import Scene
+from runtime.scenes.projection import PLACES as SCENE_PLACES
+from runtime.scenes.projection import Shot
+from runtime.scenes.scene import naming
+from runtime.scenes.schema import scene_schema
 from runtime.serving.settings import Settings
 from runtime.spatial.control_images import CONTROL_KINDS, control_picture
 from runtime.text.tokens import mentions
@@ -63,6 +68,8 @@ Examples:
     python -m runtime generate engines/tabletop --layout scene.json --out image.png --steps 20 --traces traces
 
     python -m runtime generate engines/tabletop --prompt "two red balls left of a blue cube" --plan --out image.png
+
+    python -m runtime generate outputs/depth --scene scene.json --out image.png
 """
 PLAN_EXAMPLES = """
 Examples:
@@ -79,6 +86,14 @@ Examples:
     python -m runtime convert answer.txt --from lmd --out layout.json
 
     python -m runtime convert boxes.json --from comfyui --boxes xywh --size 640x480 --phrase cat --out layout.json
+"""
+
+SCENE_EXAMPLES = """
+Examples:
+
+    python -m runtime scene examples/scene/scene.json --out outputs/scene
+
+    python -m runtime scene scene.json --out outputs/scene --height 768 --width 1024 --place mask
 """
 
 SERVE_EXAMPLES = """
@@ -106,6 +121,7 @@ PLAN_SIDE = 512  # pixels of `plan`'s picture
 MOST_PIXELS, STEEPEST = 8192, 8  # a side of `show`'s picture, and how much longer one may be than the other
 
 PLANNER_HELP = f"Planner: {' or '.join(PLANNERS)}, which parse the prompt or ask the model of OPENAI_MODEL."
+SCHEMAS = {"layout": layout_schema, "scene": scene_schema}  # of the files that are read
 KNOBS = every_knob()
 SETTINGS = knobs_of(Settings)
 
@@ -143,6 +159,9 @@ def generate(
     layout: Annotated[
         Path | None, typer.Option(help="File layout.json with the regions, and optionally the prompt.")
     ] = None,
+    scene: Annotated[
+        Path | None, typer.Option(help="File scene.json with objects in 3D, instead of --layout.")
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Plan the layout from --prompt instead of reading one with --layout.")
     ] = False,
@@ -179,11 +198,12 @@ def generate(
             check_picture(path)
         if traces:
             _prepare_traces(traces, paths)
-        placed = _plan_or_read(prompt, layout, plan, planner)
-        wanted = _choose_prompt(prompt, placed)
+        given = _plan_or_read(prompt, layout, scene, plan, planner)
+        wanted = _choose_prompt(prompt, given)
         pipe = RealCompo.load(bundle, backend=backend, device=device, second_stream=second_stream)
         height, width = pipe.manifest.image_size
         check_picture(out, (width, height))
+        placed = _seen(given, scene, (height, width))
         values = knob_values(KNOBS, knobs)
         values |= preset_knobs(preset, pipe.manifest, knobs_on_command_line(context, values))
         with progress_bar() as callback:
@@ -311,6 +331,32 @@ def convert(
             typer.echo(path)
 
 
+@app.command(epilog=SCENE_EXAMPLES)
+def scene(
+    file: Annotated[Path, typer.Argument(help="File scene.json with objects in 3D, and optionally a camera.")],
+    out: Annotated[Path, typer.Option(help="Folder to write layout.json and its pictures to, and scene.png.")],
+    height: Annotated[int, typer.Option(help="Height in pixels of the depth map and the segmentation.")] = 512,
+    width: Annotated[int, typer.Option(help="Width in pixels of the depth map and the segmentation.")] = 512,
+    place: Annotated[
+        str, typer.Option(help=f"What the layout has of each object: {' or '.join(SCENE_PLACES)}.")
+    ] = SCENE_PLACES[0],
+) -> None:
+    """Project a 3D scene to a layout with depth and segmentation. The last line printed is the layout's path."""
+    with plain_errors():
+        _check_size(height, width, None)
+        _prepare_figures()
+        check_folder(out)
+        with naming(file):
+            shot = Scene.from_file(file).shot((height, width))
+            layout = shot.layout(place)
+        files = {out / "scene.png": _draw_scene(shot, layout.prompt or ""), **layout_files(layout, out / "layout.json")}
+        for path in files:
+            check_writable(path)
+        for path, content in files.items():
+            write_file(path, content)
+            typer.echo(path)
+
+
 @app.command(epilog=SERVE_EXAMPLES)
 @with_options(SETTINGS)
 def serve(
@@ -369,9 +415,14 @@ def check(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON Schema of layout.json."""
-    typer.echo(json.dumps(layout_schema(), indent=2))
+def schema(
+    file: Annotated[str, typer.Argument(help=f"Whose schema: {' or '.join(SCHEMAS)}.")] = "layout",
+) -> None:
+    """Print the JSON Schema of layout.json or scene.json."""
+    with plain_errors():
+        if file not in SCHEMAS:
+            raise RealCompoError(f"there is no schema of {file!r}; use {' or '.join(SCHEMAS)}")
+        typer.echo(json.dumps(SCHEMAS[file](), indent=2))
 
 
 def _check_table(findings: list[Finding]) -> Table:
@@ -412,23 +463,36 @@ def progress_bar() -> Iterator[Callback]:
             progress.stop()
 
 
-def _plan_or_read(prompt: str | None, path: Path | None, plan: bool, planner: str | None) -> Layout | None:
+def _plan_or_read(
+    prompt: str | None, path: Path | None, scene: Path | None, plan: bool, planner: str | None
+) -> Layout | Scene | None:
+    sources = {"--plan": plan, "--layout": path, "--scene": scene}
+    if len(given := [name for name, one in sources.items() if one]) > 1:
+        raise RealCompoError(f"{' and '.join(given)} are both given; give one")
+    if not plan and planner is not None:
+        raise RealCompoError(f"--planner {planner} plans nothing without --plan; add --plan")
+    if scene:
+        return Scene.from_file(scene)
     if not plan:
-        if planner is not None:
-            raise RealCompoError(f"--planner {planner} plans nothing without --plan; add --plan")
         return Layout.from_file(path) if path else None
-    if path is not None:
-        raise RealCompoError("--plan and --layout are both given; give one")
     if prompt is None:
         raise RealCompoError("--plan needs a prompt: give --prompt")
     return make_planner(planner or "offline")(prompt)
 
 
-def _choose_prompt(prompt: str | None, layout: Layout | None) -> str:
+def _seen(given: Layout | Scene | None, path: Path | None, size: tuple[int, int]) -> Layout | None:
+    """A scene as its camera sees it, in a picture of (H, W)."""
+    if not isinstance(given, Scene):
+        return given
+    with naming(path or ""):
+        return given.layout(size)
+
+
+def _choose_prompt(prompt: str | None, layout: Layout | Scene | None) -> str:
     if prompt is not None:
         return prompt
     if layout is None or layout.prompt is None:
-        raise RealCompoError("there is no prompt: give --prompt, or a --layout file with a prompt")
+        raise RealCompoError("there is no prompt: give --prompt, or a --layout or --scene file with a prompt")
     return layout.prompt
 
 
@@ -504,6 +568,13 @@ def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
 
     blank = Image.new("RGB", (width, height), BLANK)
     return Image.open(BytesIO(png(draw_layout(blank, layout.prompt or "", layout)))).convert("RGB")
+
+
+def _draw_scene(shot: Shot, prompt: str) -> bytes:
+    from runtime.layouts.pictures import png
+    from runtime.scenes.pictures import draw_scene
+
+    return png(draw_scene(shot, prompt))
 
 
 def _draw_control(layout: Layout, kind: str, height: int, width: int) -> Image.Image:

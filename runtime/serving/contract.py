@@ -14,6 +14,8 @@ from runtime.options import Options
 from runtime.pipeline import COEFFICIENTS
 from runtime.planners import Planner
 from runtime.request import every_knob
+from runtime.scenes import Scene
+from runtime.scenes.schema import SceneFile
 from runtime.serving.errors import FIELDS, bad_field
 from runtime.serving.inline import LONGEST_TEXT, InlineLayout, Pixels, read_layout
 from runtime.serving.settings import Settings
@@ -35,6 +37,7 @@ class _Asked(BaseModel):
     size: Annotated[str, Field(description="WIDTHxHEIGHT of the bundle's images, or auto.")] = "auto"
     negative_prompt: Annotated[Text, Field(description="What to steer away from.")] = ""
     layout: Annotated[InlineLayout | None, Field(description="Where the objects belong.")] = None
+    scene: Annotated[SceneFile | None, Field(description="Objects in 3D, instead of a layout.")] = None
     plan: Annotated[bool, Field(description="Plan the layout from the prompt.")] = False
     coefficients: Annotated[
         Literal["normal", "equal"] | None, Field(description=f"Start of the coefficients. Default: {COEFFICIENTS[0]}.")
@@ -128,7 +131,7 @@ def read_generation(body: bytes, bundle: Bundle, settings: Settings) -> Order:
     except RealCompoError as error:
         raise bad_field(error) from error
     _check_limits(asked, bundle, settings)
-    layout = _layout(asked, bundle.planner, settings)
+    layout = _seen(asked.scene, bundle.image_size) if asked.scene else _layout(asked, bundle.planner, settings)
     knobs = _knobs(asked, bundle)
     return Order(
         prompt=_prompt(asked, layout),
@@ -166,7 +169,8 @@ def _check_limits(asked: _Asked, bundle: Bundle, settings: Settings) -> None:
     )
     _check(asked.size in ("auto", f"{width}x{height}"), "size", f"this bundle draws {width}x{height}, or auto")
     _check(asked.model in (None, bundle.name), "model", f"there is no such model; this server has {bundle.name}")
-    _check(not (asked.plan and asked.layout), "plan", "plan and layout are both given; give one")
+    given = [name for name in ("plan", "layout", "scene") if getattr(asked, name)]
+    _check(len(given) < 2, given[0] if given else "", f"{' and '.join(given)} are both given; give one")
 
 
 def _check(fits: bool, field: str, message: str) -> None:
@@ -191,6 +195,14 @@ def _layout(asked: _Asked, planner: Planner, settings: Settings) -> Layout | Non
         raise bad_field(error, "layout") from error
     except RealCompoError as error:
         raise bad_field(FieldError("prompt", str(error))) from error
+
+
+def _seen(scene: SceneFile, size: tuple[int, int]) -> Layout:
+    """What the scene's camera sees, in a picture of (H, W)."""
+    try:
+        return Scene.of(scene).layout(size)
+    except FieldError as error:
+        raise bad_field(error, "scene") from error
 
 
 def _knobs(asked: _Asked, bundle: Bundle) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def _read_region(region: InlineRegion, place: str, pixels: Pixels) -> Region:
         keypoints = (
             region.keypoints if region.openpose is None else keypoints_of(region.openpose, region.person, "openpose")
         )
-        return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label)
+        return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label, region.layer)
 
 
 def _decode(text: str | None, field: str, pixels: Pixels) -> Image.Image | None:
