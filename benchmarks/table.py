@@ -43,6 +43,7 @@ BENCHMARKS = {
         Benchmark("study", "engines/tabletop --json outputs/study.json", reported=True),
         Benchmark("balancing", "engines/tabletop --json outputs/balancing.json", reported=True),
         Benchmark("gradients", "engines/tabletop --plot outputs/gradients.png", reported=True),
+        Benchmark("scenes", "outputs/depth --scenes 60 --plot outputs/scenes.png"),
         Benchmark("gallery", "engines/tabletop --out outputs/gallery.png"),
         Benchmark("roofline", "engines/tabletop --gpu h100", reported=True),
         Benchmark("memory", "engines/tabletop --mode surrogate --mode exact"),

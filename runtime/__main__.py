@@ -119,6 +119,7 @@ LOCAL = "127.0.0.1"
 BLANK = "#e8e8e8"  # what regions are drawn on
 PLAN_SIDE = 512  # pixels of `plan`'s picture
 MOST_PIXELS, STEEPEST = 8192, 8  # a side of `show`'s picture, and how much longer one may be than the other
+MOST_SCENE_PIXELS = 2048  # a side of `scene`'s pictures: each object has a picture of its own in memory
 
 PLANNER_HELP = f"Planner: {' or '.join(PLANNERS)}, which parse the prompt or ask the model of OPENAI_MODEL."
 SCHEMAS = {"layout": layout_schema, "scene": scene_schema}  # of the files that are read
@@ -159,9 +160,7 @@ def generate(
     layout: Annotated[
         Path | None, typer.Option(help="File layout.json with the regions, and optionally the prompt.")
     ] = None,
-    scene: Annotated[
-        Path | None, typer.Option(help="File scene.json with objects in 3D, instead of --layout.")
-    ] = None,
+    scene: Annotated[Path | None, typer.Option(help="File scene.json with objects in 3D, instead of --layout.")] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Plan the layout from --prompt instead of reading one with --layout.")
     ] = False,
@@ -343,13 +342,13 @@ def scene(
 ) -> None:
     """Project a 3D scene to a layout with depth and segmentation. The last line printed is the layout's path."""
     with plain_errors():
-        _check_size(height, width, None)
+        _check_size(height, width, None, MOST_SCENE_PIXELS)
         _prepare_figures()
         check_folder(out)
         with naming(file):
             shot = Scene.from_file(file).shot((height, width))
             layout = shot.layout(place)
-        files = {out / "scene.png": _draw_scene(shot, layout.prompt or ""), **layout_files(layout, out / "layout.json")}
+        files = {out / "scene.png": _draw_scene(shot), **layout_files(layout, out / "layout.json")}
         for path in files:
             check_writable(path)
         for path, content in files.items():
@@ -522,9 +521,9 @@ def _numbered(out: Path, count: int) -> list[Path]:
     return [out] if count == 1 else [out.with_name(f"{out.stem}-{k}{out.suffix}") for k in range(count)]
 
 
-def _check_size(height: int, width: int, control: str | None) -> None:
+def _check_size(height: int, width: int, control: str | None, most: int = MOST_PIXELS) -> None:
     for name, side in (("height", height), ("width", width)):
-        check_range(name, side, 1, MOST_PIXELS)
+        check_range(name, side, 1, most)
     if control is None and max(height, width) > STEEPEST * min(height, width):
         raise RealCompoError(f"{width}x{height} is too narrow for a picture of regions; use at most {STEEPEST} to 1")
 
@@ -570,11 +569,11 @@ def _draw_regions(layout: Layout, height: int, width: int) -> Image.Image:
     return Image.open(BytesIO(png(draw_layout(blank, layout.prompt or "", layout)))).convert("RGB")
 
 
-def _draw_scene(shot: Shot, prompt: str) -> bytes:
+def _draw_scene(shot: Shot) -> bytes:
     from runtime.layouts.pictures import png
     from runtime.scenes.pictures import draw_scene
 
-    return png(draw_scene(shot, prompt))
+    return png(draw_scene(shot))
 
 
 def _draw_control(layout: Layout, kind: str, height: int, width: int) -> Image.Image:

@@ -76,7 +76,7 @@ def sample_scene(rng: np.random.Generator, category: str | None = None) -> Scene
     relation = str(rng.choice(RELATIONS)) if category == "spatial" else None
     boxes = _sample_boxes(rng, len(names), relation)
     things = tuple(Thing(kind, color, box) for (_, color, kind), box in zip(names, boxes, strict=True))
-    return Scene(_caption(groups, relation), category, things)
+    return Scene(caption_of(groups, relation), category, things)
 
 
 def held_out_scenes(count: int) -> list[Scene]:
@@ -104,7 +104,7 @@ def _sample_groups(rng: np.random.Generator, category: str) -> list[tuple[int, s
     return groups
 
 
-def _caption(groups: list[tuple[int, str, str]], relation: str | None) -> str:
+def caption_of(groups: list[tuple[int, str, str]], relation: str | None) -> str:
     names = [f"a {c} {k}" if n == 1 else f"{NUMBERS[n]} {c} {k}s" for n, c, k in groups]
     if relation:
         return f"{names[0]} {relation} {names[1]}"

@@ -1,4 +1,4 @@
-"""3D scenes: objects in metres and a camera, placed by hand or by relations, as a layout with boxes, depth and labels."""
+"""3D scenes: objects in metres and a camera, placed by hand or by relations, and the layouts that one sees of them."""
 
 from runtime.scenes.parts import Camera, Relation, SceneObject
 from runtime.scenes.scene import Scene

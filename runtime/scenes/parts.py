@@ -57,6 +57,8 @@ class SceneObject:
     def __post_init__(self) -> None:
         if not self.phrase.strip():
             raise FieldError("phrase", "an object's phrase is empty; give its words, such as 'a red ball'")
+        if self.id == CAMERA:
+            raise FieldError("name", f"{CAMERA!r} is what the camera is called; give the object another name")
         if self.shape not in SHAPES:
             raise FieldError(
                 "shape", f"{self.id!r} has the unknown shape {self.shape!r}; use one of {', '.join(SHAPES)}"

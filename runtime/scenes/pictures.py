@@ -13,20 +13,20 @@ DARKEST = 0.35  # of a side that faces away from the light
 GROUND_GREY, SKY_GREY = 0.8, 0.93
 
 
-def draw_scene(shot: Shot, prompt: str) -> Figure:
+def draw_scene(shot: Shot) -> Figure:
     """What the camera sees, and the regions' outlines over it."""
     layout = shot.layout()
     pixels = shaded(shot, np.array(region_colors(layout)))
-    return draw_layout(Image.fromarray((255 * pixels).round().astype(np.uint8)), prompt, layout)
+    return draw_layout(Image.fromarray((255 * pixels).round().astype(np.uint8)), layout.prompt or "", layout)
 
 
 def shaded(shot: Shot, colors: NDArray[np.float64]) -> NDArray[np.float64]:
     """(H,W,3) in 0..1: each object in a colour (n,3), darker where it faces away from the light."""
     image = np.where(shot.shown == GROUND, GROUND_GREY, SKY_GREY)[..., None].repeat(3, axis=2)
     for i, (solid, drawn) in enumerate(zip(shot.solids, shot.drawn, strict=True)):
-        seen = shot.shown == i
+        seen = shot.shown[drawn.window] == i
         corners = solid.mesh.points[solid.mesh.triangles[drawn.triangle[seen]]]
-        image[seen] = _light(corners, shot.view.position)[:, None] * colors[i]
+        image[drawn.window][seen] = _light(corners, shot.view.position)[:, None] * colors[i]
     return image
 
 

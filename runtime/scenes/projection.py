@@ -12,12 +12,21 @@ from runtime.layouts.geometry import Box
 from runtime.layouts.layout import Layout, Region
 from runtime.layouts.palette import UNLABELLED, class_id
 from runtime.scenes.camera import View
-from runtime.scenes.raster import Drawn, Grey, draw, ground_nearness
+from runtime.scenes.raster import Drawn, Grey, common, draw, ground_nearness
 from runtime.scenes.solids import Solid
 
 NEAREST = 1e-3  # metres before the camera that an object has to stay away
 PLACES = ("box", "mask")
 NOTHING, GROUND = -2, -1  # what pixels show besides objects
+
+
+@dataclass(frozen=True)
+class About:
+    """What a scene says of its picture as a whole."""
+
+    prompt: str | None = None
+    ground: int | str | None = None
+    background: int | str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,20 +36,30 @@ class Shot:
     solids: Sequence[Solid]
     view: View
     size: tuple[int, int]
+    about: About
     drawn: Sequence[Drawn]  # each solid alone
 
     @cached_property
-    def nearness(self) -> Grey:
-        """One over the metres along the line of sight; 0 above the horizon."""
-        return np.max([ground_nearness(self.view, self.size), *(one.nearness for one in self.drawn)], axis=0)
+    def _seen(self) -> tuple[Grey, NDArray[np.int64]]:
+        """The nearness of what each pixel shows, and its number."""
+        nearness = ground_nearness(self.view, self.size)
+        numbers = np.where(nearness > 0, GROUND, NOTHING)
+        for i, one in enumerate(self.drawn):
+            # Of things as near as each other the last: what stands on the ground covers it
+            covers = (one.nearness > 0) & (one.nearness >= nearness[one.window])
+            nearness[one.window][covers] = one.nearness[covers]
+            numbers[one.window][covers] = i
+        return nearness, numbers
 
-    @cached_property
+    @property
+    def nearness(self) -> Grey:
+        """(H,W): one over the metres along the line of sight; 0 above the horizon."""
+        return self._seen[0]
+
+    @property
     def shown(self) -> NDArray[np.int64]:
         """(H,W): the number of the object that each pixel shows, or GROUND or NOTHING."""
-        ground = ground_nearness(self.view, self.size)
-        stack = np.stack([np.full(self.size, 1e-300), ground, *(one.nearness for one in self.drawn)])
-        # Of things as near as each other the last: what stands on the ground covers it
-        return len(stack) - 1 - stack[::-1].argmax(axis=0) + NOTHING
+        return self._seen[1]
 
     @property
     def depth(self) -> NDArray[np.float32]:
@@ -62,7 +81,9 @@ class Shot:
 
     def _covers(self, one: int, other: int) -> bool:
         """Whether it is nearer in most of the pixels that both have."""
-        a, b = self.drawn[one].nearness, self.drawn[other].nearness
+        first, second = self.drawn[one], self.drawn[other]
+        window = common(first.window, second.window)
+        a, b = (drawn.nearness[drawn.part(window)] for drawn in (first, second))
         both = (a > 0) & (b > 0)
         return bool((a[both] > b[both]).sum() * 2 > both.sum())
 
@@ -72,41 +93,40 @@ class Shot:
         (x0, y0), (x1, y1) = places.min(axis=0).clip(0, 1), places.max(axis=0).clip(0, 1)
         return float(x0), float(y0), float(x1), float(y1)
 
-    def labels(self, ground: int | str | None, background: int | str | None) -> NDArray[np.uint8] | None:
+    @property
+    def labels(self) -> NDArray[np.uint8] | None:
         """(H,W) class ids; None where nothing has a label."""
-        given = [background, ground, *(solid.object.label for solid in self.solids)]  # from NOTHING on
+        given = [
+            self.about.background,
+            self.about.ground,
+            *(solid.object.label for solid in self.solids),
+        ]  # from NOTHING on
         if all(label is None for label in given):
             return None
         ids = [UNLABELLED if label is None else class_id(label) for label in given]
         return np.array(ids, dtype=np.uint8)[self.shown - NOTHING]
 
-    def layout(
-        self,
-        place: str = "box",
-        prompt: str | None = None,
-        ground: int | str | None = None,
-        background: int | str | None = None,
-    ) -> Layout:
+    def layout(self, place: str = "box") -> Layout:
         """See `Scene.layout`."""
         if place not in PLACES:
             raise FieldError("place", f"place {place!r} is unknown; use {' or '.join(PLACES)}")
         regions = [self._region(i, place) for i in range(len(self.solids))]
-        return Layout(regions, prompt, self.labels(ground, background), self.depth)
+        return Layout(regions, self.about.prompt, self.labels, self.depth)
 
     def _region(self, number: int, place: str) -> Region:
         one, layer = self.solids[number].object, self.layers[number]
         where = {"box": self.box(number)} if place == "box" else {"mask": self.shown == number}
-        return Region(one.phrase, **where, tokens=one.tokens, label=one.label, layer=layer)  # type: ignore[arg-type]
+        return Region(one.phrase, **where, tokens=one.tokens, label=one.label, layer=layer)
 
 
-def shoot(solids: Sequence[Solid], view: View, size: tuple[int, int]) -> Shot:
+def shoot(solids: Sequence[Solid], view: View, size: tuple[int, int], about: About) -> Shot:
     """Raises: FieldError: an object that is not seen, or not all before the camera."""
     for i, solid in enumerate(solids):
         if view.distances(solid.mesh.points).min() < NEAREST:
             raise FieldError(
                 f"objects.{i}", f"{solid.object.id!r} is not all before the camera; move it, or the camera away from it"
             )
-    shot = Shot(solids, view, size, [draw(solid.mesh, view, size) for solid in solids])
+    shot = Shot(solids, view, size, about, [draw(solid.mesh, view, size) for solid in solids])
     for i, solid in enumerate(solids):
         if not (shot.shown == i).any():
             raise FieldError(f"objects.{i}", f"{solid.object.id!r} is not seen: {_why(shot, i)}")
@@ -114,8 +134,9 @@ def shoot(solids: Sequence[Solid], view: View, size: tuple[int, int]) -> Shot:
 
 
 def _why(shot: Shot, number: int) -> str:
-    pixels = shot.drawn[number].nearness > 0
+    one = shot.drawn[number]
+    pixels = one.nearness > 0
     if not pixels.any():
         return "it is outside the picture or too small; move it, or the camera"
-    covering = [shot.solids[i].object.id for i in np.unique(shot.shown[pixels]) if i >= 0]
+    covering = [shot.solids[i].object.id for i in np.unique(shot.shown[one.window][pixels]) if i >= 0]
     return f"{' and '.join(map(repr, covering[:2])) or 'the ground'} covers it; move one of them, or the camera"

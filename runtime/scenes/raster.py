@@ -9,28 +9,50 @@ from runtime.scenes.camera import View
 from runtime.scenes.shapes import Mesh
 
 Grey = NDArray[np.float64]  # (H,W)
+Window = tuple[slice, slice]  # rows and columns of a picture
 
 
 class Drawn(NamedTuple):
     """A solid drawn alone.
 
     Args:
+        window: the part of the picture that the arrays (h,w) are of.
         nearness: one over the metres along the line of sight, 0 where it is not seen. Linear in the picture on any
             plane, which metres are not.
         triangle: which one is seen, -1 for none.
     """
 
+    window: Window
     nearness: Grey
     triangle: NDArray[np.int64]
+
+    def part(self, window: Window) -> Window:
+        """Where a part of its window is in the arrays."""
+        rows, columns = (
+            slice(one.start - own.start, one.stop - own.start) for one, own in zip(window, self.window, strict=True)
+        )
+        return rows, columns
 
 
 def draw(mesh: Mesh, view: View, size: tuple[int, int]) -> Drawn:
     """A mesh that is all before the camera, in a picture of (H, W)."""
-    drawn = Drawn(np.zeros(size), np.full(size, -1, dtype=np.int64))
     corners = np.column_stack([view.project(mesh.points) * size[::-1], 1 / view.distances(mesh.points)])
+    window = _window(corners, (slice(0, size[0]), slice(0, size[1])))
+    shape = window[0].stop - window[0].start, window[1].stop - window[1].start
+    drawn = Drawn(window, np.zeros(shape), np.full(shape, -1, dtype=np.int64))
     for i, triangle in enumerate(corners[mesh.triangles]):
         _draw_triangle(drawn, i, triangle)
     return drawn
+
+
+def common(a: Window, b: Window) -> Window:
+    """Where two windows overlap; empty where they do not."""
+    return _cut(a[0], b[0]), _cut(a[1], b[1])
+
+
+def _cut(a: slice, b: slice) -> slice:
+    start = max(a.start, b.start)
+    return slice(start, max(min(a.stop, b.stop), start))
 
 
 def ground_nearness(view: View, size: tuple[int, int]) -> Grey:
@@ -38,20 +60,24 @@ def ground_nearness(view: View, size: tuple[int, int]) -> Grey:
     return np.maximum(-view.rays(size)[..., 1] / view.position[1], 0)
 
 
+def _window(corners: NDArray[np.float64], most: Window) -> Window:
+    """The pixels around corners (n,3), as far as a window goes."""
+    x, y = (slice(*np.array([np.floor(at.min()), np.ceil(at.max())]).clip(-1, 1e6).astype(int)) for at in corners.T[:2])
+    return common(most, (y, x))
+
+
 def _draw_triangle(drawn: Drawn, number: int, corners: NDArray[np.float64]) -> None:
     """Corners (3,3): x and y in pixels, and nearness."""
-    height, width = drawn.nearness.shape
-    left, top = (max(int(edge), 0) for edge in np.floor(corners[:, :2].min(axis=0)))
-    right, bottom = (min(int(edge), most) for edge, most in zip(np.ceil(corners[:, :2].max(axis=0)), (width, height), strict=True))
+    rows, columns = window = _window(corners, drawn.window)
     (ax, ay, _), (bx, by, _), (cx, cy, _) = corners
     area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-    if left >= right or top >= bottom or area == 0:
+    if area == 0:
         return
-    x, y = np.arange(left, right) + 0.5, np.arange(top, bottom)[:, None] + 0.5
+    x, y = np.arange(columns.start, columns.stop) + 0.5, np.arange(rows.start, rows.stop)[:, None] + 0.5
     to_b = ((x - ax) * (cy - ay) - (cx - ax) * (y - ay)) / area
     to_c = ((bx - ax) * (y - ay) - (x - ax) * (by - ay)) / area
     nearness = corners[0, 2] * (1 - to_b - to_c) + corners[1, 2] * to_b + corners[2, 2] * to_c
-    part = slice(top, bottom), slice(left, right)
+    part = drawn.part(window)
     seen = (to_b >= 0) & (to_c >= 0) & (to_b + to_c <= 1) & (nearness > drawn.nearness[part])
     drawn.nearness[part][seen] = nearness[seen]
     drawn.triangle[part][seen] = number

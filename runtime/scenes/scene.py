@@ -14,7 +14,7 @@ from runtime.layouts.palette import class_id
 from runtime.scenes.camera import framing, view_of
 from runtime.scenes.graph import read_relations
 from runtime.scenes.parts import Camera, Relation, SceneObject
-from runtime.scenes.projection import Shot, shoot
+from runtime.scenes.projection import About, Shot, shoot
 from runtime.scenes.schema import SceneFile, read_scene_file
 from runtime.scenes.solids import Solid, place_objects
 from runtime.words import MAX_REGIONS
@@ -79,19 +79,20 @@ class Scene:
             FieldError: an object that is not seen, or not all before the camera.
         """
         corners = np.concatenate([solid.mesh.points for solid in self.solids])
-        return shoot(self.solids, view_of(self.camera or framing(corners, size), size), size)
+        view = view_of(self.camera or framing(corners, size), size)
+        return shoot(self.solids, view, size, About(self.prompt, self.ground, self.background))
 
     def layout(self, size: tuple[int, int], place: str = "box") -> Layout:
         """Of a picture of (H, W): a region an object, the nearer on the higher layer; depth; a segmentation, if there
         are labels.
 
         Args:
-            place: of the regions: `box`, around all of the object that is in the picture, or `mask`, what is seen of it.
+            place: of the regions: `box`, around all of an object that is in the picture, or `mask`, what is seen of it.
 
         Raises:
             FieldError: an object that is not seen, or not all before the camera.
         """
-        return self.shot(size).layout(place, self.prompt, self.ground, self.background)
+        return self.shot(size).layout(place)
 
 
 @contextmanager

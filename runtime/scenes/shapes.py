@@ -57,7 +57,7 @@ def _turned(profile: Points) -> Mesh:
 
 
 def _angles(count: int) -> NDArray[np.float64]:
-    return np.arange(count) * (2 * np.pi / count)
+    return np.linspace(0, 2 * np.pi, count, endpoint=False)
 
 
 def _grid(rows: int, columns: int, closed: bool) -> Triangles:

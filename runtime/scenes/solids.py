@@ -95,7 +95,11 @@ def _at(mesh: Mesh, place: Vector, axes: Axes) -> Mesh:
 def _links(edges: Sequence[Edge], sizes: NDArray[np.float64]) -> list[Link]:
     """Of relations between objects."""
     return [
-        Link(edge.relation, Two(edge.subject, edge.object, (sizes[edge.subject], sizes[edge.object]), edge.gap), edge.field)
+        Link(
+            edge.relation,
+            Two(edge.subject, edge.object, (sizes[edge.subject], sizes[edge.object]), edge.gap),
+            edge.field,
+        )
         for edge in edges
         if edge.object is not None
     ]

@@ -119,7 +119,9 @@ class _Search:
         self._tries += 1
         if self._tries > MOST_TRIES:
             names = " and ".join(shown(self._problem.names[i], 40) for i in (two.subject, two.object))
-            raise FieldError("relations", f"{names} find no room beside each other; make them smaller, or leave one out")
+            raise FieldError(
+                "relations", f"{names} find no room beside each other; make them smaller, or leave one out"
+            )
         return self._branch(system, _apart(two, places), ())
 
     def _branch(self, system: System, ways: Ways, rest: Sequence[Ways]) -> Places | None:

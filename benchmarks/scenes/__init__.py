@@ -1,0 +1,1 @@
+"""How well a depth ControlNet draws 3D scenes."""
