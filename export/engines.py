@@ -46,7 +46,10 @@ def _token_ids(geometry: Geometry) -> Specs:
 
 
 def _encoded(geometry: Geometry) -> Specs:
-    return text(geometry), tensor("pooled_output", geometry.pooled_width)
+    pooled = tensor("pooled_output", geometry.pooled_width)
+    if geometry.phrase_width == geometry.pooled_width:  # then they are the same
+        return text(geometry), pooled
+    return text(geometry), pooled, tensor("phrase_embedding", geometry.phrase_width)
 
 
 def _images(geometry: Geometry) -> Specs:

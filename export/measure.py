@@ -34,6 +34,7 @@ def measure(checkpoints: Checkpoints, height: int | None = None, width: int | No
         max_tokens=text.max_tokens,
         text_width=text.width,
         pooled_width=text.pooled_width,
+        phrase_width=text.phrase_width,
         vocabulary=text.vocabulary,
         scheduler=base.schedule(),
         added=base.family.added(text),

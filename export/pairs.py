@@ -121,11 +121,30 @@ _TABLE = (
         control=Control("depth", "lllyasviel/control_v11f1p_sd15_depth"),
         about="Stable Diffusion 1.5 and a ControlNet of depth maps, 512x512 pixels",
     ),
+    Pair(
+        "sd21-gligen",
+        text_to_image="stabilityai/stable-diffusion-2-1-base",
+        spatial="longlian/igligen-sd2.1-v1.0",
+        about="Stable Diffusion 2.1 base and the GLIGEN made from it (IGLIGEN): one UNet engine for both, "
+        "512x512 pixels",
+    ),
+    _controlled(
+        "sd21-depth",
+        text_to_image="stabilityai/stable-diffusion-2-1",
+        control=Control("depth", "thibaud/controlnet-sd21-depth-diffusers"),
+        about="Stable Diffusion 2.1 and a ControlNet of depth maps, 768x768 pixels",
+    ),
     _controlled(
         "sdxl-openpose",
         text_to_image="stabilityai/stable-diffusion-xl-base-1.0",
         control=Control("openpose", "xinsir/controlnet-openpose-sdxl-1.0"),
         about="SDXL and a ControlNet of people's keypoints, 1024x1024 pixels",
+    ),
+    Pair(
+        "sdxl-gligen",
+        text_to_image="stabilityai/stable-diffusion-xl-base-1.0",
+        spatial="jiuntian/gligen-xl-1024",
+        about="SDXL and the GLIGEN made from it (IGLIGEN-XL): one UNet engine for both, 1024x1024 pixels",
     ),
 )
 PAIRS = {pair.name: pair for pair in _TABLE}

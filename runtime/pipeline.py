@@ -316,7 +316,7 @@ class RealCompo:
             texts = self._texts.rows(encoded, negatives, request.prompts)
         regions = make_regions([encoded.prompts[text] for text in request.prompts], layouts, self.manifest, options)
         if options.needs_layout:
-            spatial = self._spatial.condition(layouts, encoded.pooled, options.guided, stats)
+            spatial = self._spatial.condition(layouts, encoded.phrases, options.guided, stats)
         else:
             spatial = self._spatial.no_condition(len(texts["encoder_hidden_states"]))
         padded = Regions(*(part.to(self.device) for part in pad_regions(regions, self.manifest.max_regions)))

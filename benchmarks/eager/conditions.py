@@ -42,7 +42,7 @@ def place_objects(texts: Texts, layouts: Sequence[Layout]) -> tuple[Tensor, Tens
     """
     boxes, embeddings, masks = (
         torch.zeros(len(layouts), MAX_REGIONS, *shape, dtype=texts.encoder.dtype, device=texts.encoder.device)
-        for shape in ((4,), (texts.encoder.config.hidden_size,), ())
+        for shape in ((4,), (texts.phrase_width,), ())
     )
     for b, layout in enumerate(layouts):
         count = len(layout.regions)

@@ -50,10 +50,17 @@ class Texts:
             added = added | {"text_embeds": added["text_embeds"].masked_fill(empty[:, None], 0)}
         return hidden_states, added
 
+    @property
+    def phrase_width(self) -> int:
+        width: int = self.encoder.config.hidden_size
+        return width + (self.second.encoder.config.projection_dim if self.second else 0)
+
     def pool(self, phrases: Sequence[str]) -> Tensor:
-        """The phrases' pooled embeddings (N,D)."""
+        """The phrases' pooled embeddings (N,D); of SDXL the second encoder's projections beside the first one's."""
         pooled: Tensor = self.encoder(self._ids(phrases)).pooler_output
-        return pooled
+        if self.second is None:
+            return pooled
+        return torch.cat([pooled, self.second.encoder(self._second_ids(phrases)).text_embeds], dim=-1)
 
     def align(self, text: str) -> Prompt:
         """A text with the place of each of its tokens."""

@@ -1,4 +1,4 @@
-"""Checkpoints: diffusers folders of Stable Diffusion 1.x and SDXL, read from safetensors and never from pickle.
+"""Checkpoints: diffusers folders of Stable Diffusion and SDXL, read from safetensors and never from pickle.
 
 Pickles are converted before, by `export.checkpoints.pickles`."""
 

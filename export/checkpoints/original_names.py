@@ -31,6 +31,7 @@ class _Place:
     diffusers: str = "conv_in.weight"  # a name that diffusers alone has
 
 
+_NO_WEIGHTS = ("logit_scale", "attn_mask")  # among open_clip's
 _PLACES: dict[Component, _Place] = {
     "unet": _Place(
         ("model.diffusion_model.", "diffusion_model.", "model.", "unet.", ""),  # without "diffusion_model" in GLIGEN's
@@ -44,15 +45,17 @@ _PLACES: dict[Component, _Place] = {
     ),
     "text_encoder": _Place(
         (
+            "cond_stage_model.model.",  # Stable Diffusion 2's, in open_clip's names
             *("cond_stage_model.transformer.", "conditioner.embedders.0.transformer."),
             *("text_encoder.transformer.", "cond_stage_model.", "text_encoder.", ""),
         ),
-        ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"),
-        ("text_model.embeddings.position_ids", "embeddings.position_ids"),
+        (
+            *("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"),
+            "token_embedding.weight",
+        ),
+        ("text_model.embeddings.position_ids", "embeddings.position_ids", *_NO_WEIGHTS),
     ),
-    "text_encoder_2": _Place(
-        ("conditioner.embedders.1.model.",), ("token_embedding.weight",), ("logit_scale", "attn_mask")
-    ),
+    "text_encoder_2": _Place(("conditioner.embedders.1.model.",), ("token_embedding.weight",), _NO_WEIGHTS),
     "controlnet": _Place(("control_model.", ""), ("time_embed.0.weight", "conv_in.weight")),
 }
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of VAEs, until 2023
@@ -126,14 +129,26 @@ def renamed(component: Component, weights: Weights, model: Any) -> Weights:
             converted = convert_ldm_vae_checkpoint(prefixed, model.config)
         case "controlnet":
             converted = convert_controlnet_checkpoint(weights, model.config)
+        case "text_encoder" if "token_embedding.weight" in weights:
+            return _of_open_clip(_without_last_layer(weights, model), model)
         case "text_encoder":
             return _fitted(weights, model)
         case "text_encoder_2":
-            prefixed = {f"{_SECOND_PREFIX}{name}": weight for name, weight in weights.items()}
-            converted = convert_open_clip_checkpoint(model, prefixed, _SECOND_PREFIX)
-            whole = {name: weight for name, weight in weights.items() if not _SPLIT.search(name)}
-            return _fitted(converted | _left_out(whole, converted), model)
+            return _of_open_clip(weights, model)
     return converted | _left_out(weights, converted)
+
+
+def _of_open_clip(weights: Weights, model: Any) -> Weights:
+    prefixed = {f"{_SECOND_PREFIX}{name}": weight for name, weight in weights.items()}
+    converted = convert_open_clip_checkpoint(model, prefixed, _SECOND_PREFIX)
+    whole = {name: weight for name, weight in weights.items() if not _SPLIT.search(name)}
+    return _fitted(converted | _left_out(whole, converted), model)
+
+
+def _without_last_layer(weights: Weights, model: Any) -> Weights:
+    """Stable Diffusion 2 takes what the last layer but one sees, and no projection; files have both nevertheless."""
+    unused = (f"transformer.resblocks.{model.config.num_hidden_layers}.", "text_projection")
+    return {name: weight for name, weight in weights.items() if not name.startswith(unused)}
 
 
 def _prefix(names: Iterable[str], prefixes: Iterable[str], tells: Iterable[str]) -> str | None:

@@ -14,7 +14,7 @@ class Place:
         return f"{self.option} {self.among}".strip()
 
 
-TEXT_TO_IMAGE = Place("--text-to-image", "a whole Stable Diffusion 1.x or SDXL model")
+TEXT_TO_IMAGE = Place("--text-to-image", "a whole Stable Diffusion 1.x, 2.x or SDXL model")
 GLIGEN = Place("--spatial", "GLIGEN", "of a GLIGEN pair, such as sd15-gligen")
 CONTROLNET = Place("--spatial", "a ControlNet", "of a ControlNet pair, such as sd15-depth")
 LORA = Place("--lora", "a LoRA")
@@ -44,6 +44,6 @@ TOLD = (
         2048,
         0,  # its first is that of Stable Diffusion 1.x
     ),
-    Told("sd2", "Stable Diffusion 2.x", r"^cond_stage_model\.model\.", 1024, 1024, supported=False),
+    Told("sd2", "Stable Diffusion 2.x", r"^cond_stage_model\.model\.", 1024, 1024),
     Told("sd1", "Stable Diffusion 1.x", r"^cond_stage_model\.transformer\.", 768, 768),
 )

@@ -20,6 +20,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from export.checkpoints.folders import no_progress_bar
+from export.families import family_of
 from export.pairs import Pair
 from export.staging import whole_folder
 from runtime.errors import RealCompoError
@@ -109,11 +110,37 @@ STABLE_DIFFUSION_XL = Architecture(
     },
     scheduler=STABLE_DIFFUSION_1.scheduler,
 )
+# stabilityai/stable-diffusion-2-1-base; the text encoder is OpenCLIP's without its last layer
+STABLE_DIFFUSION_2_BASE = Architecture(
+    unet=STABLE_DIFFUSION_1.unet
+    | {"attention_head_dim": [5, 10, 20, 20], "cross_attention_dim": 1024, "use_linear_projection": True},
+    vae=STABLE_DIFFUSION_1.vae,
+    text_encoder=STABLE_DIFFUSION_1.text_encoder
+    | {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 23,
+        "num_attention_heads": 16,
+        "projection_dim": 512,
+        "hidden_act": "gelu",
+    },
+    scheduler=STABLE_DIFFUSION_1.scheduler,
+)
+# stabilityai/stable-diffusion-2-1
+STABLE_DIFFUSION_2 = replace(
+    STABLE_DIFFUSION_2_BASE,
+    unet=STABLE_DIFFUSION_2_BASE.unet | {"sample_size": 96},
+    vae=STABLE_DIFFUSION_1.vae | {"sample_size": 768},
+    scheduler=STABLE_DIFFUSION_1.scheduler | {"prediction_type": "v_prediction"},
+)
 ARCHITECTURES = {
     "sd15-gligen": STABLE_DIFFUSION_1,
     "sd14-gligen": replace(STABLE_DIFFUSION_1, shared_unet=True),
     **dict.fromkeys(("sd15-openpose", "sd15-seg", "sd15-depth"), STABLE_DIFFUSION_1),
+    "sd21-gligen": replace(STABLE_DIFFUSION_2_BASE, shared_unet=True),
+    "sd21-depth": STABLE_DIFFUSION_2,
     "sdxl-openpose": STABLE_DIFFUSION_XL,
+    "sdxl-gligen": replace(STABLE_DIFFUSION_XL, shared_unet=True),
 }
 IMAGE_CHANNELS = (16, 32, 96, 256)  # of a ControlNet's way from the control image to the latents' size
 
@@ -152,9 +179,9 @@ def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, repo
             report(f"random weights: {place.relative_to(folder)}")
             _write_whole(place, make)
     PNDMScheduler(**architecture.scheduler).save_pretrained(base / "scheduler")
-    _write_tokenizer(base / "tokenizer", architecture.text_encoder)
-    if architecture.text_encoder_2:
-        _write_tokenizer(base / "tokenizer_2", architecture.text_encoder_2, pad_token="!</w>")
+    family = family_of(architecture.unet)
+    for name, pad in zip(family.tokenizers, family.pads, strict=True):
+        _write_tokenizer(base / name, architecture.text_encoder, pad)
     own = str(base if pair.is_over_base else spatial)
     return replace(pair, text_to_image=str(base), spatial=own, controls=controls)
 
@@ -207,7 +234,7 @@ def _open_convolutions(controlnet: ControlNetModel) -> ControlNetModel:
     return controlnet
 
 
-def _write_tokenizer(folder: Path, text_encoder: dict[str, Any], pad_token: str = "<|endoftext|>") -> None:
+def _write_tokenizer(folder: Path, text_encoder: dict[str, Any], pad: str) -> None:
     """CLIP's vocabulary is not to be had either: this one spells, and has the same first and last ids."""
     folder.mkdir(parents=True, exist_ok=True)
     start, end = "<|startoftext|>", "<|endoftext|>"
@@ -224,4 +251,5 @@ def _write_tokenizer(folder: Path, text_encoder: dict[str, Any], pad_token: str 
     tokenizer.add_special_tokens([start, end])
     tokenizer.post_processor = TemplateProcessing(single=f"{start} $A {end}", special_tokens=special)
     tokenizer.save(str(folder / "tokenizer.json"))
+    pad_token = pad if pad in vocabulary else f"{pad}</w>"
     (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": pad_token}))

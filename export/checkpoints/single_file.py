@@ -1,4 +1,4 @@
-"""Single files, as checkpoints of Stable Diffusion 1.x and SDXL are shared, -> diffusers folders.
+"""Single files, as checkpoints of Stable Diffusion and SDXL are shared, -> diffusers folders.
 
 A file holds weights alone: their names are turned by diffusers' converters, the configs are those of a known
 architecture, and a tokenizer has to be given. Pickles are turned into safetensors first.
@@ -23,6 +23,7 @@ from export.checkpoints.places import CONTROLNET, GLIGEN, TEXT_TO_IMAGE, Place
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
 from export.checkpoints.source import hub_source, is_pickle, is_weights
 from export.checkpoints.vae_source import VaeSource, find_vae
+from export.families import family_of
 from export.pairs import Control, Pair
 from export.provenance import models_of
 from export.staging import whole_folder
@@ -37,8 +38,8 @@ _COMPONENTS: dict[Model, tuple[Component, ...]] = {
     "text_to_image": ("text_encoder", "text_encoder_2", "unet", "vae"),
     "spatial": ("unet",),
 }
+_CLIPS_PAD = "<|endoftext|>"
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
-_SECOND_PAD = "!"  # of SDXL's second text encoder
 
 
 @dataclass(frozen=True)
@@ -198,11 +199,10 @@ def _convert_once(source: _Source, folder: Path, report: Report) -> Path:
 
 
 def _write_tokenizers(source: _Source, scratch: Path) -> None:
-    """Both of SDXL's text encoders take CLIP's tokens, but pad them differently."""
-    folders = {"tokenizer": source.tokenizer}
-    if source.architecture.text_encoder_2:
-        folders["tokenizer_2"] = source.tokenizer | _padding_with(_SECOND_PAD, source.tokenizer)
-    for name, files in folders.items():
+    """All text encoders take CLIP's tokens, but pad them differently."""
+    family = family_of(source.architecture.unet)
+    for name, pad in zip(family.tokenizers, family.pads, strict=True):
+        files = source.tokenizer if pad == _CLIPS_PAD else source.tokenizer | _padding_with(pad, source.tokenizer)
         (scratch / name).mkdir()
         for file, content in files.items():
             (scratch / name / file).write_bytes(content)

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from export.checkpoints.folders import Checkpoint
-from export.families import FAMILIES
+from export.families import FAMILIES, family_of
 from export.words import Component
 from runtime.errors import RealCompoError
 from runtime.sampling import SAMPLERS, unable
 
-SUPPORTED = (
-    "Supported are pairs shaped like Stable Diffusion 1.x and SDXL, with GLIGEN's boxes (1.x alone) or ControlNets"
-)
+SUPPORTED = "Supported are pairs shaped like Stable Diffusion 1.x, 2.x and SDXL, with GLIGEN's boxes or ControlNets"
 _SHOWN = 80  # characters of a list of values
 
 Rules = Mapping[str, tuple[Any, ...]]  # config field: what is supported, first of all the class's default
@@ -27,7 +25,7 @@ _DENOISER_RULES: Rules = {  # of UNets and ControlNets
     "only_cross_attention": (False,),
     "class_embed_type": (None,),
     "num_class_embeds": (None,),
-    "addition_embed_type": tuple(family.embed_type for family in FAMILIES.values()),
+    "addition_embed_type": tuple(dict.fromkeys(family.embed_type for family in FAMILIES.values())),
     "encoder_hid_dim_type": (None,),
 }
 _UNET_RULES: Rules = {
@@ -78,6 +76,7 @@ def _check_schedule(base: Checkpoint) -> None:
 
 def check_unet(checkpoint: Checkpoint, base: Checkpoint) -> None:
     """Raise RealCompoError for the first thing of a UNet that is not supported, or does not fit the text encoders."""
+    _check_family(checkpoint, "unet", base)
     _check_rules(checkpoint, "unet", _UNET_RULES)
     _check_blocks(checkpoint, "unet", "down_block_types", _DOWN_BLOCKS)
     _check_blocks(checkpoint, "unet", "up_block_types", _UP_BLOCKS)
@@ -86,6 +85,7 @@ def check_unet(checkpoint: Checkpoint, base: Checkpoint) -> None:
 
 def check_controlnet(controlnet: Checkpoint, base: Checkpoint) -> None:
     """Raise RealCompoError for the first thing of a ControlNet that is not supported, or does not fit the UNet."""
+    _check_family(controlnet, "controlnet", base)
     _check_rules(controlnet, "controlnet", _CONTROLNET_RULES)
     _check_blocks(controlnet, "controlnet", "down_block_types", _DOWN_BLOCKS)
     _check_text_width(controlnet, "controlnet", base)
@@ -95,6 +95,16 @@ def check_controlnet(controlnet: Checkpoint, base: Checkpoint) -> None:
     embedding = controlnet.config("controlnet")["conditioning_embedding_out_channels"]
     place = controlnet.place("controlnet")
     _check(controlnet, place, "number of conditioning_embedding_out_channels", len(embedding), (levels,))
+
+
+def _check_family(checkpoint: Checkpoint, component: Component, base: Checkpoint) -> None:
+    """That both are of one family, where the model is of a known one."""
+    config, family = checkpoint.config(component), family_of(checkpoint.config(component))
+    if family is not base.family and config.get("addition_embed_type") == family.embed_type:
+        raise RealCompoError(
+            f"{checkpoint.source} is made for {family.title}, and the text-to-image model {base.source} is "
+            f"{base.family.title}: a pair is of one family. Replace one of them, with --spatial or --text-to-image"
+        )
 
 
 def _check_text_width(checkpoint: Checkpoint, component: Component, base: Checkpoint) -> None:

@@ -6,8 +6,6 @@ from transformers import CLIPTokenizer
 from export.checkpoints.folders import Checkpoint
 from runtime.errors import RealCompoError
 
-_PADS = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}  # where a folder does not say
-
 
 def tokenizer_files(checkpoint: Checkpoint, max_tokens: int) -> dict[str, bytes]:
     """The text-to-image model's tokenizers, one for each text encoder, by the names of their files in a bundle.
@@ -55,4 +53,5 @@ def _pad_token(checkpoint: Checkpoint, name: str) -> str:
             token = checkpoint.read_json(f"{name}/{file}").get("pad_token")
             if token := token.get("content") if isinstance(token, dict) else token:
                 return token
-    return _PADS[name]
+    family = checkpoint.family
+    return family.pads[family.tokenizers.index(name)]

@@ -17,6 +17,7 @@ class TextSizes(NamedTuple):
     max_tokens: int
     width: int  # of hidden states
     pooled_width: int  # of a whole text
+    phrase_width: int  # of a phrase, as GLIGEN takes it
     vocabulary: int
 
 
@@ -35,9 +36,11 @@ class Family:
 
     name: str
     title: str  # for people
-    embed_type: str | None  # addition_embed_type in the UNet's config, by which a family is told
+    embed_type: str | None  # addition_embed_type in the UNet's config
+    linear_projection: bool  # use_linear_projection there; by these two a family is told
     text_encoders: tuple[Component, ...]
     tokenizers: tuple[str, ...]  # folders, one for each text encoder
+    pads: tuple[str, ...]  # what fills up each one's texts, where a folder does not say
     map_rule: MapRule
     text_sizes: Callable[[Configs], TextSizes]
     text_graph: Callable[..., nn.Module]  # of the text encoders' models

@@ -8,12 +8,14 @@ TIME_IDS = 6  # numbers: height and width of the original, of what was cut off a
 
 
 def _text_sizes(configs: Configs) -> TextSizes:
-    """The hidden states of two encoders side by side, and the second one's projection of the whole text."""
+    """The hidden states of two encoders side by side, and the second one's projection of the whole text; of a phrase
+    also what the first one has of it as a whole."""
     first, second = configs["text_encoder"], configs["text_encoder_2"]
     return TextSizes(
         first["max_position_embeddings"],
         first["hidden_size"] + second["hidden_size"],
         second["projection_dim"],
+        first["hidden_size"] + second["projection_dim"],
         min(first["vocab_size"], second["vocab_size"]),
     )
 
@@ -37,8 +39,10 @@ SDXL = Family(
     name="sdxl",
     title="SDXL",
     embed_type="text_time",
+    linear_projection=True,
     text_encoders=("text_encoder", "text_encoder_2"),
     tokenizers=("tokenizer", "tokenizer_2"),
+    pads=("<|endoftext|>", "!"),
     map_rule=STABLE_DIFFUSION_XL,
     text_sizes=_text_sizes,
     text_graph=TextEncoderXL,

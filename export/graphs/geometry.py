@@ -19,6 +19,7 @@ class Geometry:
     max_tokens: int
     text_width: int  # of hidden states
     pooled_width: int  # of a whole text
+    phrase_width: int  # of a phrase, as GLIGEN takes it
     vocabulary: int
     scheduler: dict[str, Any]  # diffusers' config: what the UNets predict, and the noise they were trained with
     attached: int = 0  # how many models are attached to the UNet, such as ControlNets

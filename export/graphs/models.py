@@ -30,19 +30,21 @@ class TextEncoder(nn.Module):
 
 
 class TextEncoderXL(nn.Module):
-    """input_ids, input_ids_2 (B, L) int64 -> encoder_hidden_states (B, L, D1 + D2), pooled_output (B, P): of both
-    encoders what the last layer sees, and the second one's projection."""
+    """input_ids, input_ids_2 (B, L) int64 -> encoder_hidden_states (B, L, D1 + D2), pooled_output (B, P),
+    phrase_embedding (B, D1 + P): of both encoders what the last layer sees, the second one's projection, and beside the
+    first one's pooled output, as GLIGEN for SDXL takes a phrase."""
 
     def __init__(self, first: CLIPTextModel, second: CLIPTextModelWithProjection):
         super().__init__()
         self.first = first
         self.second = second
 
-    def forward(self, input_ids: torch.Tensor, input_ids_2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, input_ids: torch.Tensor, input_ids_2: torch.Tensor) -> tuple[torch.Tensor, ...]:
         first = self.first(input_ids, output_hidden_states=True)
         second = self.second(input_ids_2, output_hidden_states=True)
         hidden_states = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
-        return _at_least_fp32(hidden_states), _at_least_fp32(second.text_embeds)
+        phrase = torch.cat([first.pooler_output, second.text_embeds], dim=-1)
+        return _at_least_fp32(hidden_states), _at_least_fp32(second.text_embeds), _at_least_fp32(phrase)
 
 
 class Denoiser(nn.Module):
@@ -106,9 +108,11 @@ class Spatial(Denoiser):
         encoder_hidden_states: torch.Tensor,
         object_tokens: torch.Tensor,
         grounding_scale: torch.Tensor,
+        **added: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         gligen = {"object_tokens": object_tokens.to(self.dtype), "grounding_scale": grounding_scale.to(self.dtype)}
-        return self.predict(latents, timestep, encoder_hidden_states, cross_attention_kwargs={"gligen": gligen})
+        conditions = {"cross_attention_kwargs": {"gligen": gligen}, "added_cond_kwargs": added}
+        return self.predict(latents, timestep, encoder_hidden_states, **conditions)
 
 
 class ControlNet(nn.Module):

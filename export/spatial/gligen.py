@@ -41,8 +41,17 @@ def _inputs(geometry: Geometry) -> Specs:
 
 
 def _placed(geometry: Geometry) -> Specs:
-    boxes, phrases = tensor("boxes", MAX_REGIONS, 4), tensor("phrase_embeddings", MAX_REGIONS, geometry.text_width)
+    boxes, phrases = tensor("boxes", MAX_REGIONS, 4), tensor("phrase_embeddings", MAX_REGIONS, geometry.phrase_width)
     return boxes, phrases, tensor("masks", MAX_REGIONS)
+
+
+TEXT_AND_IMAGE = "gated-text-image"  # attention_type of the GLIGEN whose objects may be given as pictures
+
+
+def _check_phrases(spatial: Checkpoint, base: Checkpoint) -> None:
+    """Its position net takes phrases that are as wide as the text that the UNet attends to."""
+    width = base.family.text_sizes(base.configs).phrase_width
+    check_field(spatial, "unet", "cross_attention_dim", (width,))
 
 
 def _spatial(load: Loader) -> Spatial:
@@ -80,9 +89,14 @@ class Gligen(SpatialKind):
 
     def check(self, checkpoints: Checkpoints) -> None:
         base, spatial = checkpoints.text_to_image, checkpoints.spatial
+        if spatial.config("unet")["attention_type"] == TEXT_AND_IMAGE:
+            raise RealCompoError(
+                f"{spatial.place('unet')} is a GLIGEN of texts and images, which is not supported: a layout has no "
+                "pictures of objects. Give one of texts and boxes, whose attention_type is gated"
+            )
         check_unet(spatial, base)
         check_field(spatial, "unet", "attention_type", ("gated",), default="default")
-        check_field(spatial, "unet", "addition_embed_type", (None,))
+        _check_phrases(spatial, base)
         sizes = [native_size(checkpoint.config("unet")) for checkpoint in (base, spatial)]
         if None not in sizes and sizes[0] != sizes[1]:
             check_field(spatial, "unet", "sample_size", (base.config("unet")["sample_size"],))

@@ -20,6 +20,7 @@ class Encoded:
     prompts: Mapping[str, Prompt]
     hidden_states: Mapping[str, Tensor]  # (L,D) each
     pooled: Mapping[str, Tensor]  # (P,) each
+    phrases: Mapping[str, Tensor]  # (D,) each: as GLIGEN takes phrases
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,18 @@ class TextEncoder:
         names = [tensor.name for tensor in self.runner.spec.inputs]
         ids = [tokenizer.ids(found) for tokenizer, found in zip(self.tokenizers, tokenized, strict=True)]
         inputs = {name: of_one.to(self.device) for name, of_one in zip(names, ids, strict=True)}
-        hidden_states, pooled = self._run(inputs, len(texts), stats)
-        return Encoded(first, dict(zip(texts, hidden_states, strict=True)), dict(zip(texts, pooled, strict=True)))
+        found = self._run(inputs, len(texts), stats)
+        hidden_states, pooled = found["encoder_hidden_states"], found["pooled_output"]
+        phrases = found.get("phrase_embedding", pooled)  # of SDXL alone are they not the same
+        return Encoded(first, *(dict(zip(texts, of, strict=True)) for of in (hidden_states, pooled, phrases)))
 
-    def _run(self, inputs: Tensors, count: int, stats: Stats) -> tuple[Tensor, Tensor]:
-        """Hidden states (T,L,D) and pooled (T,P) of T texts."""
+    def _run(self, inputs: Tensors, count: int, stats: Stats) -> Tensors:
+        """What the engine gives of T texts."""
         calls = list[Tensors]()
         for first in range(0, count, most := self.runner.most_rows or count):
             outputs = stats.run(self.runner, **{name: ids[first : first + most] for name, ids in inputs.items()})
             calls.append({name: output.clone() for name, output in outputs.items()})
-        hidden_states, pooled = (
-            torch.cat([call[name] for call in calls]) for name in ("encoder_hidden_states", "pooled_output")
-        )
-        return hidden_states, pooled
+        return {name: torch.cat([call[name] for call in calls]) for name in calls[0]}
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, Prompt]:
         """Each distinct text as the first tokenizer has it: all that regions' tokens take."""

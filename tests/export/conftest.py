@@ -36,10 +36,15 @@ def make_unet(*, grounded: bool) -> UNet2DConditionModel:
         norm_num_groups=4,
         attention_type="gated" if grounded else "default",
     )
+    return open_gates(unet).eval()
+
+
+def open_gates(unet: UNet2DConditionModel) -> UNet2DConditionModel:
+    """Freshly made ones are shut."""
     for fuser in (module for module in unet.modules() if isinstance(module, GatedSelfAttentionDense)):
-        torch.nn.init.constant_(fuser.alpha_attn, 0.7)  # freshly made gates are shut
+        torch.nn.init.constant_(fuser.alpha_attn, 0.7)
         torch.nn.init.constant_(fuser.alpha_dense, -0.4)
-    return unet.eval()
+    return unet
 
 
 def make_controlnet(unet: UNet2DConditionModel, conditioning_channels: tuple[int, ...] = (4, 8)) -> ControlNetModel:

@@ -181,6 +181,7 @@ def narrow_geometry(unet: UNet2DConditionModel, kind: str = "gligen") -> Geometr
         max_tokens=7,
         text_width=16,
         pooled_width=16,
+        phrase_width=16,
         vocabulary=2,
         scheduler={},
     )

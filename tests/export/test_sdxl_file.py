@@ -61,7 +61,15 @@ def second_encoder(base: Checkpoint) -> Weights:
     """As open_clip has it: one matrix for query, key and value, and the projection turned."""
     weights = load_text_encoder(base, "text_encoder_2").state_dict()
     bare = {name.removeprefix("text_model."): weight for name, weight in weights.items()}
-    named = {"text_projection": bare.pop("text_projection.weight").T, "logit_scale": torch.ones(())}
+    turned = {"text_projection": bare.pop("text_projection.weight").T, "logit_scale": torch.ones(())}
+    return {
+        f"conditioner.embedders.1.model.{name}": weight for name, weight in (turned | open_clip_names(bare)).items()
+    }
+
+
+def open_clip_names(bare: Weights) -> Weights:
+    """Of transformers' names without `text_model.`."""
+    named: Weights = {}
     for name, weight in bare.items():
         match = re.fullmatch(r"encoder\.layers\.(\d+)\.(.*)\.(weight|bias)", name)
         if match is None:
@@ -71,7 +79,7 @@ def second_encoder(base: Checkpoint) -> Weights:
         elif match[2] == "self_attn.q_proj":
             parts = [bare[name.replace("q_proj", one)] for one in ("q_proj", "k_proj", "v_proj")]
             named[f"transformer.resblocks.{match[1]}.attn.in_proj_{match[3]}"] = torch.cat(parts)
-    return {f"conditioner.embedders.1.model.{name}": weight for name, weight in named.items()}
+    return named
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
