@@ -14,6 +14,7 @@ from runtime.messages import shown
 
 M = TypeVar("M", bound=BaseModel)
 UNION = ("int", "float", "str")  # what pydantic adds to the place of a value that may be either
+UNKNOWN_FIELD = ("extra_forbidden", "unexpected_keyword_argument")  # of models, of dataclasses
 MOST_DIGITS = 300  # of an integer: a float has no more
 
 
@@ -107,7 +108,7 @@ def _field(error: ErrorDetails) -> str:
 
 
 def _problem(error: ErrorDetails, model: type[BaseModel]) -> str:
-    if error["type"] != "extra_forbidden":
+    if error["type"] not in UNKNOWN_FIELD:
         return error["msg"].removeprefix("Value error, ")
     close = get_close_matches(str(error["loc"][-1]), sorted(set(_names(model.model_json_schema()))), n=1)
     return f"unknown field; {f'did you mean {close[0]}?' if close else 'leave it out'}"

@@ -18,7 +18,7 @@ SHOWN = 6
 def draw(worlds: Sequence[World], rows: Sequence[Row]) -> bytes:
     """A PNG: a column for each of the first scenes."""
     given = {"scene": [_colored(world) for world in worlds], "depth": [_grey(world) for world in worlds]}
-    lines = given | {f"{row.mode},\n{row.depth}'s depth": row.images for row in rows}
+    lines = given | {f"{row.mode},\ndepth: {row.depth}": row.images for row in rows}
     columns = min(SHOWN, len(worlds))
     figure = Figure(figsize=(1.6 * columns + 0.6, 1.6 * len(lines)), layout="constrained")
     grid = figure.subplots(len(lines), columns, squeeze=False)

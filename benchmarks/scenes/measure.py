@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ from benchmarks.drawing import Sampling
 from benchmarks.scenes.worlds import World
 from benchmarks.study.statistics import Estimate, estimate
 from benchmarks.tabletop.scenes import KINDS, Array, depth_map
-from benchmarks.tabletop.score import score_image
+from benchmarks.tabletop.score import IN_BOX_IOU, find_things, iou, score_image
 from runtime import Layout, RealCompo, RealCompoError
 
 SCORES = ("object_recall", "attribute_binding", "in_box", "realism")
 SOURCES = ("scene", "tabletop")  # of depth: the scene's own, or what Tabletop has of the same boxes
+NO_DEPTH = "none"
 MODES = ("text_to_image", "spatial", "surrogate")
 
 
@@ -24,13 +26,13 @@ class Row:
 
     mode: str
     depth: str
-    scores: dict[str, Estimate]
+    scores: dict[str, Estimate]  # Tabletop's, and `filled`: boxes that any object is in, whatever it is
     in_box_of: dict[str, Estimate]
     images: Sequence[Array]  # (128,128,3) in 0..1
 
 
 def measure(bundle: Path, found: Sequence[World], modes: Sequence[str], sampling: Sampling) -> Iterator[Row]:
-    """Each row as soon as it is known: all modes with the scenes' depth, then those that look at it with Tabletop's.
+    """Each row as soon as it is known: every mode with the scenes' depth and with Tabletop's.
 
     Raises:
         RealCompoError: the bundle has no depth ControlNet, or does not draw pictures of Tabletop's size.
@@ -38,10 +40,11 @@ def measure(bundle: Path, found: Sequence[World], modes: Sequence[str], sampling
     pipe = RealCompo.load(bundle)
     if "depth" not in pipe.manifest.spatial.controls or pipe.manifest.image_size != found[0].shot.size:
         raise RealCompoError(f"{bundle} is no pair of Tabletop's with depth; build tabletop-depth")
-    for source in SOURCES:
-        for mode in modes:
-            if source == SOURCES[0] or mode != "text_to_image":  # which looks at no depth
-                yield _row(mode, source, found, _draw(pipe, found, mode, source, sampling))
+    for mode, source in product(modes, SOURCES):
+        if mode != "text_to_image":
+            yield _row(mode, source, found, _draw(pipe, found, mode, source, sampling))
+        elif source == SOURCES[0]:  # it looks at neither
+            yield _row(mode, NO_DEPTH, found, _draw(pipe, found, mode, source, sampling))
 
 
 def _draw(pipe: RealCompo, found: Sequence[World], mode: str, source: str, sampling: Sampling) -> list[Array]:
@@ -64,7 +67,13 @@ def _layout(world: World, source: str) -> Layout:
 def _row(mode: str, source: str, found: Sequence[World], images: Sequence[Array]) -> Row:
     scored = [score_image(image, world.asked) for image, world in zip(images, found, strict=True)]
     overall = {name: estimate([getattr(one, name) for one in scored]) for name in SCORES}
+    overall["filled"] = estimate([_filled(image, world) for image, world in zip(images, found, strict=True)])
     return Row(mode, source, overall, {kind: estimate(_of_kind(kind, found, images)) for kind in KINDS}, images)
+
+
+def _filled(image: Array, world: World) -> float:
+    seen, asked = find_things(image), world.asked.things
+    return sum(any(iou(one.box, thing.box) >= IN_BOX_IOU for one in seen) for thing in asked) / len(asked)
 
 
 def _of_kind(kind: str, found: Sequence[World], images: Sequence[Array]) -> list[float]:

@@ -123,7 +123,8 @@ def grounding(pipeline: Any) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("sampler", SCHEDULERS)
 def test_the_spatial_model_alone_is_diffusers_unet_told_of_boxes(pipe: RealCompo, pair: Pair, sampler: str) -> None:
-    """diffusers has no GLIGEN pipeline for SDXL, but its UNet has the layers, and its pipeline hands on what they take."""
+    """diffusers has no GLIGEN pipeline for SDXL, but its UNet has the layers, and its pipeline hands on what they
+    take."""
     pipeline = stock(pair, sampler)
     theirs = pipeline(
         PROMPT,
