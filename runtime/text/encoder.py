@@ -44,9 +44,9 @@ class TextEncoder:
         ids = [tokenizer.ids(found) for tokenizer, found in zip(self.tokenizers, tokenized, strict=True)]
         inputs = {name: of_one.to(self.device) for name, of_one in zip(names, ids, strict=True)}
         found = self._run(inputs, len(texts), stats)
-        hidden_states, pooled = found["encoder_hidden_states"], found["pooled_output"]
-        phrases = found.get("phrase_embedding", pooled)  # of SDXL alone are they not the same
-        return Encoded(first, *(dict(zip(texts, of, strict=True)) for of in (hidden_states, pooled, phrases)))
+        pooled = found["pooled_output"]
+        told = found["encoder_hidden_states"], pooled, found.get("phrase_embedding", pooled)  # SDXL's phrases differ
+        return Encoded(first, *(dict(zip(texts, of, strict=True)) for of in told))
 
     def _run(self, inputs: Tensors, count: int, stats: Stats) -> Tensors:
         """What the engine gives of T texts."""

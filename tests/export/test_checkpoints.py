@@ -89,7 +89,6 @@ def test_missing_folder_and_missing_hub(own_pair: Pair, monkeypatch: pytest.Monk
         ("text_to_image/unet/config.json", {"addition_embed_type": "image"}, 'addition_embed_type is "image"'),
         ("text_to_image/unet/config.json", {"cross_attention_dim": 32}, "its cross_attention_dim is 32, not 16"),
         ("spatial/unet/config.json", {"attention_type": "default"}, 'its attention_type is "default", not "gated"'),
-        ("spatial/unet/config.json", {"attention_type": "gated-text-image"}, "not supported as spatial model"),
         ("spatial/unet/config.json", {"sample_size": 64}, "its sample_size is 64, not 8"),
         ("text_to_image/vae/config.json", {"latent_channels": 16}, "its latent_channels is 16, not 4"),
         ("text_to_image/text_encoder/config.json", {"model_type": "t5"}, 'its model_type is "t5"'),
@@ -103,7 +102,25 @@ def test_unsupported_architecture_is_named_with_what_is(
     with pytest.raises(RealCompoError) as caught:
         open_pair(own_pair)
     assert message in str(caught.value)
-    assert "Supported are pairs shaped like Stable Diffusion 1.x and SDXL" in str(caught.value)
+    assert "Supported are pairs shaped like Stable Diffusion 1.x, 2.x and SDXL" in str(caught.value)
+
+
+def test_gligen_of_texts_and_images_is_refused_by_name(own_pair: Pair) -> None:
+    edit(Path(own_pair.spatial) / "unet" / "config.json", attention_type="gated-text-image")
+    with pytest.raises(
+        RealCompoError, match=r"unet is a GLIGEN of texts and images, which is not supported: .* gated$"
+    ):
+        open_pair(own_pair)
+
+
+def test_models_of_two_families_are_refused_with_both_names(own_pair: Pair) -> None:
+    edit(Path(own_pair.spatial) / "unet" / "config.json", use_linear_projection=True)
+    with pytest.raises(RealCompoError) as caught:
+        open_pair(own_pair)
+    assert str(caught.value) == (
+        f"{own_pair.spatial} is made for Stable Diffusion 2.x, and the text-to-image model {own_pair.text_to_image} is "
+        "Stable Diffusion 1.x: a pair is of one family. Replace one of them, with --spatial or --text-to-image"
+    )
 
 
 @pytest.fixture

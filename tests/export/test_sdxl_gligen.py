@@ -22,7 +22,7 @@ from runtime import Layout, RealCompo, Region
 from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
 from runtime.words import MAX_REGIONS
-from tests.export.conftest import make_vae, open_gates
+from tests.export.conftest import make_unet, make_vae, open_gates
 from tests.export.opening import open_checkpoints
 from tests.export.test_controlled_runs import assert_follows, relative_distance, start
 from tests.export.test_gradient import Case, Oracle, check, check_by_finite_differences
@@ -184,6 +184,14 @@ def test_gradient_against_finite_differences(gradient: Case) -> None:
 def test_one_unet_serves_both(pair: Pair, bundle: Path) -> None:
     opened = open_checkpoints(pair.text_to_image, pair.spatial)
     assert opened.spatial.family is SDXL and share_unet(opened) and read_manifest(bundle).shared_unet
+
+
+def test_gligen_of_another_family_is_refused_with_both_names(pair: Pair, tmp_path: Path) -> None:
+    make_unet(grounded=True).save_pretrained(tmp_path / "unet")
+    with pytest.raises(
+        RealCompoError, match=r"made for Stable Diffusion 1\.x, and the text-to-image model .* is SDXL: a"
+    ):
+        open_checkpoints(pair.text_to_image, str(tmp_path))
 
 
 def test_phrases_of_another_width_are_refused(tmp_path: Path) -> None:

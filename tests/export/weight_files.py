@@ -80,7 +80,7 @@ CASES = (
     ),
     Case("SD 1.5 in fp8", "model", SD1, BASE, whole(SD1_TEXT, 768), "F8_E4M3"),
     Case("SD 1.5 without VAE", "model", SD1, BASE, prefixed("model.diffusion_model.", unet(768)) | SD1_TEXT),
-    Case("SD 2.1 whole", "model", SD2, None, whole(SD2_TEXT, 1024)),
+    Case("SD 2.1 whole", "model", SD2, BASE, whole(SD2_TEXT, 1024)),
     Case("SDXL whole", "model", XL, BASE, whole(SDXL_TEXT, 2048) | prefixed("model.diffusion_model.", LABELS)),
     Case("SDXL refiner", "model", REFINER, None, whole(prefixed("conditioner.embedders.0.", OPEN_CLIP_G), 1280)),
     Case("SD 1.5 inpainting whole", "inpainting", SD1, None, whole(SD1_TEXT, 768, 9)),
@@ -135,7 +135,7 @@ CASES = (
     ),
     Case("ControlNet, no prefix", "controlnet", SD1, SPATIAL, control(768)),
     Case("ControlNet, diffusers", "controlnet", SD1, SPATIAL, diffusers_control(768)),
-    Case("ControlNet of SD 2", "controlnet", SD2, None, diffusers_control(1024)),
+    Case("ControlNet of SD 2", "controlnet", SD2, SPATIAL, diffusers_control(1024)),
     Case(
         "ControlNet of SDXL",
         "controlnet",
@@ -199,7 +199,7 @@ CASES = (
     Case("LoRA, kohya", "lora", SD1, FUSED, pair(KOHYA, 768) | {f"{KOHYA}.alpha": ()}),
     Case("LoRA, kohya, with text encoder", "lora", SD1, FUSED, pair(KOHYA, 768) | pair(KOHYA_TEXT, 768)),
     Case("LoRA, kohya, text encoder alone", "lora", SD1, FUSED, pair(KOHYA_TEXT, 768)),
-    Case("LoRA, kohya, SD 2", "lora", SD2, None, pair(KOHYA, 1024)),
+    Case("LoRA, kohya, SD 2", "lora", SD2, FUSED, pair(KOHYA, 1024)),
     Case(
         "LoRA, kohya, SDXL", "lora", XL, FUSED, pair(KOHYA_XL, 2048) | pair(KOHYA_TEXT.replace("te_", "te2_", 1), 1280)
     ),

@@ -51,7 +51,34 @@ LAYOUT = st.fixed_dictionaries(
     {"regions": st.lists(REGION, max_size=3)},
     optional={"segmentation": PICTURES | PATHS, "depth": PICTURES | PATHS, "background": SCALARS, "prompt": SCALARS},
 )
+TRIPLE = st.lists(st.floats(-3, 3) | NUMBERS, min_size=3, max_size=3)
+OBJECT = st.fixed_dictionaries(
+    {
+        "phrase": st.sampled_from(["a red ball", "a blue cube", ""]),
+        "size": st.lists(st.floats(0.1, 2), min_size=3, max_size=3) | TRIPLE,
+    },
+    optional={
+        "shape": st.sampled_from(["sphere", "cone", "torus", "x"]),
+        "position": TRIPLE | ANYTHING,
+        "rotation": TRIPLE,
+        "label": SCALARS,
+    },
+)
+RELATION = st.fixed_dictionaries(
+    {name: st.sampled_from(["a red ball", "a blue cube", "camera", "on", "behind"]) for name in ("subject", "object")}
+    | {"relation": st.sampled_from(["on", "left of", "next to", "facing", "x"])},
+    optional={"gap": NUMBERS},
+)
+SCENE = st.fixed_dictionaries(
+    {"objects": st.lists(OBJECT, max_size=3)},
+    optional={
+        "relations": st.lists(RELATION, max_size=3),
+        "camera": st.fixed_dictionaries({"position": TRIPLE, "look_at": TRIPLE}, optional={"field_of_view": NUMBERS}),
+        "ground": SCALARS,
+    },
+)
 FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
+    "scene": SCENE | ANYTHING,
     "layout": LAYOUT | ANYTHING,
     "prompt": TEXTS | ANYTHING,
     "negative_prompt": TEXTS | ANYTHING,

@@ -1,5 +1,6 @@
 """A real server over a socket, against the library called alone."""
 
+import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,8 @@ from typer.testing import CliRunner
 from runtime import Layout, RealCompo, Region
 from runtime.__main__ import app
 from runtime.request import every_knob
+from runtime.scenes import Relation, Scene, SceneObject
+from runtime.serving.inline import InlineLayout, Pixels, read_layout
 from tests.runtime.bundles import IMAGE
 from tests.runtime.serving.server import PATIENCE, Answer, Server, finish, pixels, png, read_events, serving, until
 
@@ -358,3 +361,41 @@ def test_every_answer_has_a_strict_policy(server: Server) -> None:
 
 def test_events_are_read_as_the_standard_says() -> None:
     assert read_events(': a comment\n\nevent: a\ndata: {"b": 1}\n\n') == [("a", {"b": 1})]
+
+
+SCENE = {
+    "objects": [
+        {"phrase": "a red ball", "shape": "sphere", "size": [1, 1, 1]},
+        {"phrase": "a blue cube", "size": [1, 1, 1]},
+    ],
+    "relations": [{"subject": "a red ball", "relation": "left of", "object": "a blue cube"}],
+}
+FEW = {name: value for name, value in SHORT.items() if name != "layout"}
+
+
+def test_a_scene_is_drawn_as_its_layout(server: Server, pipe: RealCompo) -> None:
+    objects = [SceneObject("a red ball", (1, 1, 1), shape="sphere"), SceneObject("a blue cube", (1, 1, 1))]
+    scene = Scene(objects, [Relation("a red ball", "left of", "a blue cube")])
+    found = pipe(PROMPT, layout=scene.layout((IMAGE, IMAGE)), steps=4, sampler="ddim")
+    assert_same(server.draw(FEW | {"scene": SCENE}), found)
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "message"),
+    [
+        ({"layout": LAYOUT}, "layout", "layout and scene are both given; give one"),
+        ({"scene": SCENE | {"relations": [{"subject": "x", "relation": "on", "object": "a blue cube"}]}},
+         "scene.relations.0.subject", "no object is called 'x'"),
+        ({"scene": {"objects": [{"phrase": "a", "size": [0, 1, 1]}]}}, "scene.objects.0", "the size of 'a' is"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_scenes_name_the_field(server: Server, change: dict[str, Any], param: str, message: str) -> None:
+    answer = server.draw(FEW | {"scene": SCENE} | change)
+    assert (answer.status, answer.body["error"]["param"]) == (400, param)
+    assert message in answer.body["error"]["message"]
+
+
+def test_layers_of_an_inline_layout_are_kept() -> None:
+    regions = [{"phrase": "a ball", "box": [0, 0, 1, 1], "layer": 3}, {"phrase": "a cube", "box": [0, 0, 1, 1]}]
+    inline = InlineLayout.model_validate_json(json.dumps({"regions": regions}))
+    assert [region.layer for region in read_layout(inline, Pixels(1, 1)).regions] == [3, 0]
