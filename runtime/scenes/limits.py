@@ -31,9 +31,10 @@ class System:
         """With more limits; None where they contradict what is known."""
         most = self._most.copy()
         for axis, first, second, value in limits:
-            if value + most[axis, second, first] < -ROUNDING:
+            least = -most[axis, second, first]
+            if value < least - ROUNDING:
                 return None
-            through = most[axis, :, first, None] + value + most[axis, None, second, :]
+            through = most[axis, :, first, None] + max(value, least) + most[axis, None, second, :]
             most[axis] = np.minimum(most[axis], through)
         return System(most)
 

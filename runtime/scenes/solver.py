@@ -4,6 +4,7 @@ Objects are then placed one after the other, each as near as it can be to where 
 apart, one way or the other, and all is placed again.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -61,7 +62,7 @@ def solve(problem: Problem) -> Places:
     """
     ground = _grounded(problem)
     _check(problem, ground)
-    found = _Search(problem).run(ground, [link.ways for link in problem.links])
+    found = _search(problem, ground)
     if found is None:
         raise FieldError("relations", "no room is left for all objects as the relations have them; leave some out")
     return found
@@ -103,33 +104,28 @@ def _contradiction(link: Link, earlier: Sequence[Link], ground: System) -> str:
     return f"{link.relation!r} cannot hold: it contradicts {shown(others)}"
 
 
-class _Search:
+def _search(problem: Problem, ground: System) -> Places | None:
     """Tries ways of what can be one way or the other, depth first."""
+    left: list[tuple[System, Sequence[Ways]]] = [(ground, [link.ways for link in problem.links])]
+    tries = 0
+    while left:
+        system, open_ways = left.pop()
+        if not open_ways:
+            places = _place(problem, system)
+            if (two := _overlap(problem, places)) is None:
+                return places
+            tries += 1
+            _check_tries(problem, two, tries)
+            open_ways = [_apart(two, places)]
+        tightened = [system.with_limits(limits) for limits in open_ways[0]]
+        left += [(one, open_ways[1:]) for one in reversed(tightened) if one]
+    return None
 
-    def __init__(self, problem: Problem) -> None:
-        self._problem = problem
-        self._tries = 0
 
-    def run(self, system: System, open_ways: Sequence[Ways]) -> Places | None:
-        if open_ways:
-            return self._branch(system, open_ways[0], open_ways[1:])
-        places = _place(self._problem, system)
-        if (two := _overlap(self._problem, places)) is None:
-            return places
-        self._tries += 1
-        if self._tries > MOST_TRIES:
-            names = " and ".join(shown(self._problem.names[i], 40) for i in (two.subject, two.object))
-            raise FieldError(
-                "relations", f"{names} find no room beside each other; make them smaller, or leave one out"
-            )
-        return self._branch(system, _apart(two, places), ())
-
-    def _branch(self, system: System, ways: Ways, rest: Sequence[Ways]) -> Places | None:
-        for limits in ways:
-            tightened = system.with_limits(limits)
-            if tightened and (found := self.run(tightened, rest)) is not None:
-                return found
-        return None
+def _check_tries(problem: Problem, two: Two, tries: int) -> None:
+    if tries > MOST_TRIES:
+        names = " and ".join(shown(problem.names[i], 40) for i in (two.subject, two.object))
+        raise FieldError("relations", f"{names} find no room beside each other; make them smaller, or leave one out")
 
 
 def _place(problem: Problem, system: System) -> Places:
@@ -162,9 +158,9 @@ def _other(two: Two, i: int) -> int | None:
 
 
 def _wanted(problem: Problem, i: int, placed: set[int], places: Places) -> tuple[float, float, float]:
-    """At the related objects' place and on the ground; to the side of what it would hide or be hidden by."""
+    """Where the related objects are, or aside of them, and on the ground."""
     beside = [
-        (places[other, RIGHT] + _shift(link, i), places[other, NEAR])
+        places[other, [RIGHT, NEAR]] + _aside(problem, link, i)
         for link in problem.links
         if (other := _other(link.two, i)) in placed and other is not None
     ]
@@ -172,13 +168,26 @@ def _wanted(problem: Problem, i: int, placed: set[int], places: Places) -> tuple
     return right, problem.sizes[i, UP] / 2, near
 
 
-def _shift(link: Link, i: int) -> float:
-    """To the right of what one is behind, to the left of what one is in front of: so far that half is seen."""
+def _aside(problem: Problem, link: Link, i: int) -> NDArray[np.float64]:
+    """(2,): to the right of what one is behind and to the left of what one is in front of, so far that half is seen;
+    on something in a cell of one's own."""
+    if link.relation == "on" and i == link.two.subject:
+        return _cell(problem, link)
     if not RELATIONS[link.relation].hides:
-        return 0.0
+        return np.zeros(2)
     is_behind = (link.relation == "behind") == (i == link.two.subject)
     width = max(size[RIGHT] for size in link.two.sizes) / 2
-    return width if is_behind else -width
+    return np.array([width if is_behind else -width, 0])
+
+
+def _cell(problem: Problem, link: Link) -> NDArray[np.float64]:
+    """(2,): the middle of a cell of what several things are on, which is split into as many as there are things."""
+    others = [one.field for one in problem.links if one.relation == "on" and one.two.object == link.two.object]
+    top = problem.sizes[link.two.object, [RIGHT, NEAR]]
+    columns = min(math.ceil(math.sqrt(len(others) * top[0] / top[1])), len(others))
+    row, column = divmod(others.index(link.field), columns)
+    rows = math.ceil(len(others) / columns)
+    return ((np.array([column, row]) + 0.5) / (columns, rows) - 0.5) * top
 
 
 def _overlap(problem: Problem, places: Places) -> Two | None:

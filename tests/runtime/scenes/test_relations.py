@@ -200,3 +200,24 @@ def test_facing_the_camera() -> None:
     scene = Scene([thing(0, (1, 1, 0.1))], [Relation("0", "facing", "camera")], Camera((5, 1, 0), (0, 0, 0)))
     low, high = extents(scene)[0]
     np.testing.assert_allclose(high - low, (0.1, 1, 1), atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 2, 12, 28])
+def test_a_table_is_filled(count: int) -> None:
+    """Seven plates of 0.2 m fit into 1.52 m, and four rows of them into 0.87 m."""
+    table, plates = thing(0, (1.52, 1, 0.87)), [thing(i, (0.2, 0.1, 0.2)) for i in range(1, count + 1)]
+    found = extents(Scene([table, *plates], [Relation(f"{i}", "on", "0") for i in range(1, count + 1)]))
+    assert all(holds("on", plate, found[0], None) for plate in found[1:])
+    assert not any(overlap(found[i], found[j]) for i in range(len(found)) for j in range(i))
+
+
+def test_as_many_as_there_may_be() -> None:
+    """Thirty at one place are put side by side: more pairs than Python's recursion is deep."""
+    found = extents(Scene([thing(i) for i in range(30)]))
+    assert not any(overlap(found[i], found[j]) for i in range(30) for j in range(i))
+
+
+def test_a_relation_may_be_said_twice() -> None:
+    objects, on = [thing(0), thing(1, (0.5, 0.5, 0.5))], Relation("1", "on", "0")
+    once, twice = (extents(Scene(objects, [on] * count)) for count in (1, 2))
+    assert holds("on", twice[1], twice[0], None) and holds("on", once[1], once[0], None)
