@@ -158,10 +158,11 @@ def _other(two: Two, i: int) -> int | None:
 
 
 def _wanted(problem: Problem, i: int, placed: set[int], places: Places) -> tuple[float, float, float]:
-    """Where the related objects are, or aside of them, and on the ground."""
+    """Where what it is on is, or else the related objects, or aside of them; and on the ground."""
+    standing = [link for link in problem.links if link.relation == "on" and link.two.subject == i]
     beside = [
         places[other, [RIGHT, NEAR]] + _aside(problem, link, i)
-        for link in problem.links
+        for link in standing or problem.links
         if (other := _other(link.two, i)) in placed and other is not None
     ]
     right, near = np.mean(beside, axis=0) if beside else (0.0, 0.0)
