@@ -54,7 +54,7 @@ def rehearse(bundle: Path, images: int = 1, regions: int = 2, **options: Any) ->
     """
     log = _Log()
     pipe = _open(bundle, log)
-    told = {"layout": _layout(regions), "num_images": images, "trace": True, "callback": log.end_step, **options}
+    told = {"layout": any_layout(regions), "num_images": images, "trace": True, "callback": log.end_step, **options}
     with warnings.catch_warnings(action="ignore"):  # of words, for no picture is made of them
         trace = pipe("a prompt", **told).trace
     updates = [step.gradient is not None for step in trace]
@@ -98,7 +98,7 @@ def _open(bundle: Path, log: _Log) -> RealCompo:
     return RealCompo(manifest, open_tokenizers(bundle, manifest), engines)
 
 
-def _layout(regions: int) -> Layout:
+def any_layout(regions: int) -> Layout:
     """One that every kind of spatial model can be shown."""
     placed = [Region(f"object {i}", keypoints=BODY, tokens=(1,)) for i in range(regions)]
     return Layout(placed, segmentation=np.zeros((8, 8), np.uint8), depth=np.zeros((8, 8), np.float32))

@@ -19,10 +19,22 @@ def hand_over(benchmark: str, found: dict[str, Any], machine: dict[str, Any], fi
         machine: `machine.describe()` from before the work, for its load says who else was at work.
         file: the `--json` option.
     """
-    result = without_nan({"benchmark": benchmark, "command": command_line(), "machine": machine, **found})
+    result = as_result(benchmark, found, machine)
     if file:
-        write_file(file, json.dumps(result, indent=1).encode() + b"\n")
+        write_result(file, result)
     print(json.dumps(result))
+
+
+def as_result(benchmark: str, found: dict[str, Any], machine: dict[str, Any]) -> dict[str, Any]:
+    """What `report` reads; see `hand_over`."""
+    result: dict[str, Any] = without_nan(
+        {"benchmark": benchmark, "command": command_line(), "machine": machine, **found}
+    )
+    return result
+
+
+def write_result(file: Path, result: dict[str, Any]) -> None:
+    write_file(file, json.dumps(result, indent=1).encode() + b"\n")
 
 
 def without_nan(value: Any) -> Any:

@@ -38,6 +38,7 @@ class Benchmark:
 BENCHMARKS = {
     row.name: row
     for row in (
+        Benchmark("acceptance", "engines/tabletop --out outputs/acceptance.html", reported=True),
         Benchmark("latency", "engines/tabletop --json outputs/latency.json", reported=True),
         Benchmark("quality", "engines/tabletop --scenes 200", reported=True),
         Benchmark("study", "engines/tabletop --json outputs/study.json", reported=True),
@@ -46,7 +47,7 @@ BENCHMARKS = {
         Benchmark("scenes", "outputs/depth --scenes 60 --plot outputs/scenes.png"),
         Benchmark("gallery", "engines/tabletop --out outputs/gallery.png"),
         Benchmark("roofline", "engines/tabletop --gpu h100", reported=True),
-        Benchmark("memory", "engines/tabletop --mode surrogate --mode exact"),
+        Benchmark("memory", "engines/tabletop --mode surrogate --mode exact", reported=True),
         Benchmark("planning", "prompts/*.txt --planner offline --json outputs/planning.json", reported=True),
         Benchmark("suite", "t2i-compbench BUNDLE --checkout T2I-CompBench --out outputs/t2i", reported=True),
         Benchmark("serving", "engines/tabletop --seconds 5", reported=True),

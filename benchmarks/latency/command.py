@@ -20,6 +20,7 @@ from benchmarks.latency.tables import grids, parity_line, profile_grids
 from benchmarks.options import GuidanceScale, JsonFile, PlotFile
 from benchmarks.results import hand_over, write_picture
 from runtime.cli import plain_errors
+from runtime.errors import RealCompoError
 
 
 def latency(
@@ -72,6 +73,14 @@ def latency(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Time also the stock pipeline under torch.compile.")
     ] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Leave out what takes a process of its own for each contender: cold load, first image, memory, rows, "
+            "images a second.",
+        ),
+    ] = False,
     profiled: Annotated[
         bool, typer.Option("--profile", help="Show also where the time goes within each engine.")
     ] = False,
@@ -89,6 +98,8 @@ def latency(
     with plain_errors():
         _silence()
         torch.set_num_threads(threads or torch.get_num_threads())
+        if quick and full_size:
+            raise RealCompoError("--quick leaves out all that --full-size does; give one of them")
         before, defaults = machine.describe(), FULL_SIZE if full_size else DEFAULTS
         settings = Settings(
             Sampling(steps or defaults.sampling.steps, guidance_scale),
@@ -97,6 +108,7 @@ def latency(
             tuple(only or ()),
             compiled,
             full_size,
+            quick,
         )
         with Console(stderr=True).status("reading the bundle") as status:
             target = find_target(bundle, backend or (), device, torch.get_num_threads(), distilled)

@@ -59,6 +59,7 @@ class Settings:
     only: tuple[str, ...] = ()
     compiled: bool = False
     one_at_a_time: bool = False
+    quick: bool = False  # nothing in processes of their own
 
 
 DEFAULTS = Settings(Sampling(steps=20, guidance_scale=7.5), rounds=10, batches=(1, 2, 4, 8))
@@ -70,7 +71,7 @@ class Timed(NamedTuple):
 
     parity: dict[str, float]
     samples: dict[str, list[Sample]]  # of single images
-    findings: dict[str, probe.Finding]
+    findings: dict[str, probe.Finding]  # none of a quick measurement
     rounds: dict[str, list[float]]  # what is compared: seconds, or how many times the stock pipeline's
 
 
@@ -183,7 +184,8 @@ def interleave(chosen: Sequence[Contender], rounds: int) -> Iterator[Contender]:
 def _in_turns(
     chosen: Sequence[Contender], target: Target, settings: Settings, manifest: Manifest, report: Report
 ) -> Timed:
-    """All of them loaded: parity of the warm-up images, the rounds, then each once more in a process of its own."""
+    """All of them loaded: parity of the warm-up images, the rounds, then each once more in a process of its own, unless
+    it has to be quick."""
     case = make_case(manifest.latent_shape, settings.sampling)
     drawers: dict[str, Drawer] = {}
     latents: dict[str, Tensor] = {}
@@ -198,7 +200,7 @@ def _in_turns(
         report(f"round {len(so_far) + 1} of {settings.rounds}: {contender.name}")
         so_far.append(take(drawers[contender.name], case)[0])
     findings = {}
-    for contender in chosen:
+    for contender in () if settings.quick else chosen:
         report(f"in a process of its own: {contender.name}")
         findings[contender.name] = probe.run(contender, target, settings.sampling, 0, settings.batches)
     rounds = {name: [sample.seconds for sample in taken] for name, taken in samples.items()}
@@ -227,27 +229,29 @@ def _one_at_a_time(
 
 def _as_row(contender: Contender, timed: Timed, roles: Sequence[Role], device: str) -> dict[str, Any]:
     """A contender's part of the JSON result: seconds an image, milliseconds a step, bytes. `roles` work every step."""
-    samples, finding = timed.samples[contender.name], timed.findings[contender.name]
+    samples, finding = timed.samples[contender.name], timed.findings.get(contender.name)
     in_denoising = [role for role in roles if role in samples[0].engines]
     row = {
         "about": contender.about,
         "images": len(samples),
         "seconds": [sample.seconds for sample in samples],
         **asdict(percentiles([sample.seconds for sample in samples])),
-        "cold_load": finding.cold_load,
-        "first_image": finding.first_image,
-        "peak_rss": finding.peak_rss,
-        "gpu_memory": finding.gpu_memory,
-        "rows": finding.rows and finding.rows._asdict(),
+        **_alone(finding),
         "stages": {stage: median(sample.stages[stage] for sample in samples) for stage in samples[0].stages},
         "step_ms": _per_step(samples, [sample.stages["denoise"] for sample in samples]),
         "engines_ms": {role: _per_step(samples, [sample.engines[role] for sample in samples]) for role in in_denoising},
-        "images_per_second": finding.images_per_second,
     }
     if in_denoising and device == "cpu":  # on a GPU the host's time within a call is not the engine's
         row["between_engines_ms"] = _per_step(samples, [sample.between_engines for sample in samples])
         row["between_engines_share"] = median(sample.between_engines / sample.stages["denoise"] for sample in samples)
     return row
+
+
+def _alone(finding: probe.Finding | None) -> dict[str, Any]:
+    """What takes a process of its own; empty where there was none."""
+    names = ("cold_load", "first_image", "peak_rss", "gpu_memory", "images_per_second")
+    row = {name: getattr(finding, name, None) for name in names}
+    return row | {"rows": finding.rows._asdict() if finding and finding.rows else None}
 
 
 def _per_step(samples: Sequence[Sample], seconds: Sequence[float]) -> float:

@@ -36,15 +36,24 @@ def _seconds(found: Result) -> Grid:
             name,
             *(f"{row[p]:.3f} s" for p in ("p50", "p95", "p99")),
             str(row["images"]),
-            f"{row['first_image']:.3f} s",
-            f"{row['cold_load']:.1f} s",
-            f"{row['peak_rss'] / MEGABYTE:,.0f} MB"
-            + (f" + {row['gpu_memory'] / MEGABYTE:,.0f} MB GPU" if on_gpu else ""),
+            *_alone(row, on_gpu),
         )
         for name, row in found["contenders"].items()
     ]
     settings = found["settings"]
     return Grid(f"Seconds an image, {settings['sampling']['steps']} PLMS steps, batch 1", columns, rows)
+
+
+def _alone(row: Result, on_gpu: bool) -> tuple[str, str, str]:
+    """What was measured in a process of its own, if it was."""
+    if row["peak_rss"] is None:
+        return "", "", ""
+    gpu = f" + {row['gpu_memory'] / MEGABYTE:,.0f} MB GPU" if on_gpu else ""
+    return (
+        f"{row['first_image']:.3f} s",
+        f"{row['cold_load']:.1f} s",
+        f"{row['peak_rss'] / MEGABYTE:,.0f} MB{gpu}",
+    )
 
 
 def _ratios(found: Result) -> Grid:

@@ -13,12 +13,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.machine import ROOT
-from runtime import Layout, RealCompo, Region
+from benchmarks.rehearsal import any_layout
+from runtime import RealCompo
 from runtime.errors import RealCompoError
 
-LAYOUT = Layout(
-    [Region("a red ball", box=(0.08, 0.50, 0.46, 0.88)), Region("a blue cube", box=(0.56, 0.12, 0.94, 0.50))]
-)
 PROMPT = "a red ball and a blue cube"
 
 
@@ -71,7 +69,7 @@ def measure(job: Job) -> Held:
     before, free = _resident()["Rss"], _free()
     pipe = RealCompo.load(job.bundle, job.backend, job.device, modes=(job.mode,))
     gradient = "fixed:0.5" if job.mode == "fixed" else job.mode
-    pipe(PROMPT, layout=LAYOUT, steps=job.steps, gradient=gradient)
+    pipe(PROMPT, layout=any_layout(regions=2), steps=job.steps, gradient=gradient)
     held = _resident()
     return Held(
         engines=pipe.open_engines,

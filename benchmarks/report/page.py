@@ -16,13 +16,18 @@ REPORTED = [name for name, benchmark in BENCHMARKS.items() if benchmark.reported
 
 
 def read_results(files: Sequence[Path]) -> list[Result]:
-    """The results in the files, in the order of the page.
+    """The results in the files, and those within them, in the order of the page.
 
     Raises:
         RealCompoError: a file that is none of the benchmarks' results.
     """
-    results = [_read(file) for file in files]
-    return sorted(results, key=lambda result: REPORTED.index(result["benchmark"]))
+    return in_order([_read(file) for file in files])
+
+
+def in_order(results: Sequence[Result]) -> list[Result]:
+    """The results, and those within them, in the order of the page."""
+    every = [one for result in results for one in (result, *result.get("results", ()))]
+    return sorted(every, key=lambda result: REPORTED.index(result["benchmark"]))
 
 
 def render(title: str, results: Sequence[Result], pictures: Sequence[Path]) -> str:

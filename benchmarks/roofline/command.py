@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from benchmarks import machine
@@ -10,7 +11,7 @@ from benchmarks.grids import show
 from benchmarks.options import Gradient, GuidanceScale, JsonFile, PlotFile, Sampler, Steps, UpdateEvery
 from benchmarks.results import hand_over, write_picture
 from benchmarks.roofline.figures import draw
-from benchmarks.roofline.gpus import CPU, GPUS, find_ceilings
+from benchmarks.roofline.gpus import CPU, GPUS, HERE, find_ceilings
 from benchmarks.roofline.measure import analyse
 from benchmarks.roofline.tables import grids
 from runtime.cli import plain_errors
@@ -21,7 +22,8 @@ def roofline(
     gpu: Annotated[
         str,
         typer.Option(
-            help=f"GPU whose datasheet gives the ceilings: {', '.join(GPUS)}; or {CPU}: this machine, measured."
+            help=f"GPU whose datasheet gives the ceilings: {', '.join(GPUS)}; or {CPU}: this machine's, measured; or "
+            f"{HERE}: this machine's GPU, or else its CPU. On the last two the engines are timed."
         ),
     ],
     steps: Steps = 50,
@@ -42,6 +44,7 @@ def roofline(
             find_ceilings(gpu),
             images,
             regions,
+            _device(gpu),
             steps=steps,
             sampler=sampler,
             guidance_scale=guidance_scale,
@@ -52,3 +55,10 @@ def roofline(
         if plot:
             write_picture(plot, draw(found))
         hand_over("roofline", {"bundle": str(bundle), "images": images, "regions": regions, **found}, before, json_file)
+
+
+def _device(gpu: str) -> str | None:
+    """Of this machine, if the engines are to be timed."""
+    if gpu == HERE:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cpu" if gpu == CPU else None

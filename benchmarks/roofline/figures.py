@@ -18,7 +18,7 @@ def draw(found: Result) -> bytes:
     """A PNG: the roof of each precision, and the engines under it, as they ran or else as they could in fp16."""
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes, ceilings = figure.subplots(), Ceilings(**found["ceilings"])
-    shown, how = ("fp32", "as they ran") if found["measured"] else ("fp16", "at best")
+    shown, how = (found["precision"], "as they ran") if found["measured"] else ("fp16", "at best")
     intensities = [_intensity(Cost(**engine["cost"]), shown) for engine in found["engines"]]
     _draw_roofs(axes, ceilings, intensities)
     possible = [_attainable(x, shown, ceilings) for x in intensities]

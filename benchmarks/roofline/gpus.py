@@ -13,7 +13,9 @@ ELEMENT_BYTES = {"fp32": 4, "tf32": 4, "fp16": 2, "8-bit": 1}  # bf16 is as fast
 MATRIX_SIZE = 1280  # the deeper layers of Stable Diffusion's UNet are about this wide
 COPIED_BYTES = 2**28  # larger than any cache
 REPEATS = 10
-CPU = "cpu"  # stands for this machine
+CPU = "cpu"  # stands for this machine's
+HERE = "here"  # stands for this machine's GPU, or for its CPU where it has none
+SLOWER_BUILDS = {"pcie", "nvl", "laptop", "d"}  # of a GPU of the table, in the names of drivers
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,6 @@ class Ceilings:
     tflops: dict[str, float]
     bandwidth: float
     memory: float
-
-    @property
-    def measured(self) -> bool:
-        """Whether they are this machine's, where engines can be measured too."""
-        return self.name == CPU
 
 
 # Dense rates: datasheets that print those with 2:4 sparsity are halved. "8-bit" is int8, and fp8 where the GPU has it.
@@ -60,16 +57,31 @@ GPUS = {
 
 
 def find_ceilings(name: str) -> Ceilings:
-    """The row called `name`, or this machine's, measured now, for `cpu`.
+    """The row called `name`; this machine's CPU, measured now, for `cpu`; this machine's GPU, or its CPU, for `here`.
 
     Raises:
-        RealCompoError: an unknown name.
+        RealCompoError: an unknown name, or a GPU that has no row.
     """
-    if name == CPU:
+    if name == HERE and torch.cuda.is_available():
+        return ceilings_of(torch.cuda.get_device_name())
+    if name in (CPU, HERE):
         return measure_cpu()
     if name not in GPUS:
-        raise RealCompoError(f"--gpu {name} is unknown; known: {', '.join(GPUS)}, and cpu, which is measured")
+        raise RealCompoError(f"--gpu {name} is unknown; known: {', '.join(GPUS)}, cpu, which is measured, and here")
     return GPUS[name]
+
+
+def ceilings_of(device: str) -> Ceilings:
+    """The row of a GPU by the name that its driver gives, such as `NVIDIA H100 80GB HBM3`.
+
+    Raises:
+        RealCompoError: there is none.
+    """
+    words = device.lower().replace("-", " ").split()
+    for name, ceilings in GPUS.items():
+        if name in words and not SLOWER_BUILDS.intersection(words):
+            return ceilings
+    raise RealCompoError(f"no ceilings of {device} are known; name a GPU like it with --gpu: {', '.join(GPUS)}")
 
 
 def measure_cpu() -> Ceilings:

@@ -1,21 +1,28 @@
 """The least time that a bundle's work takes on a device: Williams et al., "Roofline", CACM 2009."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from benchmarks.rehearsal import Call, Rehearsal, rehearse
 from benchmarks.roofline.costs import Cost, cost_of
 from benchmarks.roofline.gpus import ELEMENT_BYTES, Ceilings, best_seconds
 from export.graphs.engine import Signature, example_inputs
-from runtime.backends import load_engines
+from runtime.backends import Engines, load_engines
 from runtime.bundle.manifest import Manifest, read_manifest
+from runtime.denoising.capture import TorchGraph
 from runtime.errors import RealCompoError
-from runtime.words import MODELS, Role
+from runtime.runner import Runner
+from runtime.stats import wait_for_device
+from runtime.words import MODELS, Precision, Role
+
+CEILING: dict[Precision, str] = {"fp32": "fp32", "fp16": "fp16", "bf16": "fp16"}  # fp32 means fp32: TF32 is off
 
 Bound = Literal["compute", "memory"]
 
@@ -55,13 +62,17 @@ class Roofline:
         stages: of a step with the spatial model alone, one that updates the coefficients, and a whole run: the floor
             in each precision. A run without such steps leaves them out.
         weights: of all engines together, in elements.
-        measured: on this machine's CPU; empty for a GPU, whose ceilings are its datasheet's.
+        device: of this machine, that the engines ran on; None where they did not.
+        precision: theirs, as the ceilings call it.
+        measured: what they took there.
     """
 
     ceilings: Ceilings
     engines: list[EngineFloors]
     stages: dict[str, dict[str, float]]
     weights: int
+    device: str | None
+    precision: str
     measured: list[Measured]
 
     def as_json(self) -> dict[str, Any]:
@@ -78,19 +89,22 @@ def floor(cost: Cost, precision: str, ceilings: Ceilings) -> Floor:
     return Floor(compute, "compute") if compute >= memory else Floor(memory, "memory")
 
 
-def analyse(folder: Path, ceilings: Ceilings, images: int = 1, regions: int = 2, **options: Any) -> Roofline:
-    """The roofline of a bundle's work; with the CPU's ceilings, beside what its engines reach there.
+def analyse(
+    folder: Path, ceilings: Ceilings, images: int = 1, regions: int = 2, device: str | None = None, **options: Any
+) -> Roofline:
+    """The roofline of a bundle's work; with a device of this machine, beside what its engines reach there.
 
     Args:
         images, regions, options: what is asked of the bundle; see `rehearse`.
+        device: `cpu` or `cuda`, whose ceilings these are.
 
     Raises:
         RealCompoError: not a bundle, one in half precision that the CPU would compute in fp32, or an option that the
             pipeline refuses.
     """
     manifest = read_manifest(folder)
-    if ceilings.measured and manifest.precision != "fp32":
-        raise RealCompoError(f"--gpu cpu measures fp32 bundles; {folder} is {manifest.precision}: name a GPU instead")
+    if device == "cpu" and manifest.precision != "fp32":
+        raise RealCompoError(f"a CPU runs fp32 bundles; {folder} is {manifest.precision}: name a GPU with --gpu")
     run = rehearse(folder, images, regions, **options)
     alone = [rehearse(folder, images, regions, **options | {"gradient": model}).steps[0].calls for model in MODELS]
     engines = {call: _floors(folder, manifest, call, ceilings) for call in dict.fromkeys(run.calls)}
@@ -99,8 +113,9 @@ def analyse(folder: Path, ceilings: Ceilings, images: int = 1, regions: int = 2,
         for name, calls in _stages(run, alone).items()
     }
     rows = list(engines.values())
-    measured = _measure(folder, manifest, rows) if ceilings.measured else []
-    return Roofline(ceilings, rows, stages, _weights(rows), measured)
+    precision = CEILING[manifest.precision]
+    measured = _measure(folder, manifest, rows, device, precision) if device else []
+    return Roofline(ceilings, rows, stages, _weights(rows), device, precision, measured)
 
 
 def _weights(engines: Sequence[EngineFloors]) -> int:
@@ -123,15 +138,34 @@ def _stages(run: Rehearsal, alone: Sequence[list[Call]]) -> dict[str, list[Call]
     return {name: step.calls for name, step in firsts.items() if step} | {"image": run.calls}
 
 
-def _measure(folder: Path, manifest: Manifest, engines: Sequence[EngineFloors]) -> list[Measured]:
-    """Run every call on ONNX Runtime's CPU provider."""
-    runners = load_engines(folder, manifest, "onnx", "cpu", second_stream=False).runners
+def _measure(
+    folder: Path, manifest: Manifest, rows: Sequence[EngineFloors], device: str, precision: str
+) -> list[Measured]:
+    """Run every call on this machine: plans where they run here, else the graphs."""
+    engines = load_engines(folder, manifest, "auto", device, second_stream=False)
     vocabulary = Tokenizer.from_file(str(folder / manifest.tokenizer.name)).get_vocab_size()
     found = []
-    for engine in engines:
-        runner = runners[engine.role]
-        inputs = example_inputs(Signature(runner.spec.inputs, runner.spec.outputs), engine.rows, vocabulary)
-        seconds = best_seconds(partial(runner, **inputs))
-        share = engine.floors["fp32"].seconds / seconds
-        found.append(Measured(engine.role, engine.rows, seconds, engine.cost.flops / seconds / 1e12, share))
+    with torch.no_grad(), engines.streams.own():
+        for engine in rows:
+            runner = engines.runners[engine.role]
+            inputs = example_inputs(Signature(runner.spec.inputs, runner.spec.outputs), engine.rows, vocabulary)
+            seconds = best_seconds(_call(engines, runner, inputs))
+            share = engine.floors[precision].seconds / seconds
+            found.append(Measured(engine.role, engine.rows, seconds, engine.cost.flops / seconds / 1e12, share))
     return found
+
+
+def _call(engines: Engines, runner: Runner, inputs: Mapping[str, Tensor]) -> Callable[[], None]:
+    """An engine's call, until its device is idle; in a CUDA graph where that can be, as in a step."""
+    launch: Callable[[], object] = partial(runner, **{k: tensor.to(engines.device) for k, tensor in inputs.items()})
+    if engines.capturable:
+        launch()  # warms up
+        graph = TorchGraph()
+        graph.capture(launch)
+        launch = graph.replay
+
+    def call() -> None:
+        launch()
+        wait_for_device()
+
+    return call

@@ -57,7 +57,7 @@ def _measured(found: Result) -> Grid:
         for row in found["measured"]
     ]
     columns = ("engine", "rows", "ms", "GFLOP/s", "of the ceiling")
-    return Grid("Measured, ONNX Runtime in fp32", columns, rows)
+    return Grid(f"Measured on {found['device']}, {found['precision']}", columns, rows)
 
 
 def _precisions(found: Result) -> list[str]:

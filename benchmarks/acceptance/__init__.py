@@ -1,0 +1,1 @@
+"""What a first hour on a machine should tell of a bundle there, in a few minutes."""
