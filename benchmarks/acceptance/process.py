@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from benchmarks.acceptance.outcome import Job, NotHere, Outcome
 from benchmarks.acceptance.table import Part
 from benchmarks.machine import ROOT
-from runtime.cli import plain_errors
+from runtime.errors import RealCompoError
 from runtime.messages import one_line
 
 LONGEST = 240  # characters of a last line
@@ -112,12 +112,13 @@ def _why(code: int | None, limit: float, printed: Sequence[str]) -> str:
 def main(text: str) -> None:
     """What the new process does."""
     request = TypeAdapter(Request).validate_json(text)
-    with plain_errors():
-        try:
-            outcome = request.part.run(request.job)
-        except NotHere as reason:
-            outcome = Outcome("skipped", str(reason))
-        request.outcome.write_bytes(TypeAdapter(Outcome).dump_json(outcome))
+    try:
+        outcome = request.part.run(request.job)
+    except NotHere as reason:
+        outcome = Outcome("skipped", str(reason))
+    except RealCompoError as error:
+        sys.exit(one_line(f"error: {error}"))
+    request.outcome.write_bytes(TypeAdapter(Outcome).dump_json(outcome))
 
 
 if __name__ == "__main__":
