@@ -4,6 +4,7 @@ Both norms are put in primitives, for TensorRT rejects normalization nodes with 
 needs their statistics. These stay in float32 whatever the graph computes in.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,14 +17,18 @@ aten = torch.ops.aten
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """The table for `make_fx`."""
+    core = core_aten_decompositions()
+    core.pop(aten.upsample_nearest2d.default, None)  # ONNX has it
     return {
-        **core_aten_decompositions(),
+        **core,
         **get_decompositions([aten.native_layer_norm]),
         aten.native_group_norm.default: native_group_norm,
         aten.native_group_norm_backward.default: native_group_norm_backward,
         aten.native_layer_norm_backward.default: native_layer_norm_backward,
         aten.var_mean.correction: var_mean,
         aten.convolution_backward.default: convolution_backward,
+        aten.gelu_backward.default: gelu_backward,
+        aten.silu_backward.default: silu_backward,
         aten.slice_backward.default: slice_backward,
         aten.squeeze.dims: squeeze,
     }
@@ -142,6 +147,21 @@ def convolution_backward(
         )
     ]
     return aten.convolution(cotangent, weight, None, stride, padding, dilation, True, left_out, groups), None, None
+
+
+def gelu_backward(cotangent: Tensor, inputs: Tensor, *, approximate: str = "none") -> Tensor:
+    """d/d inputs of x * F(x), F the normal distribution's: F(x) + x * f(x), with constants folded into the exponent."""
+    assert approximate == "none", "what diffusers' feed-forward layers have"
+    scaled = inputs * math.sqrt(0.5)
+    tail = scaled * (-0.5 * math.log(math.pi) - scaled * scaled).exp()
+    return cotangent * (0.5 * scaled.erf() + 0.5 + tail)
+
+
+def silu_backward(cotangent: Tensor, inputs: Tensor) -> Tensor:
+    """d/d inputs of y = x * s(x), s the sigmoid: y + s * (1 - y). The forward has both already."""
+    share = inputs.sigmoid()
+    outputs = inputs * share
+    return cotangent * (outputs + share * (1 - outputs))
 
 
 def slice_backward(

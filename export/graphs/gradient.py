@@ -3,7 +3,7 @@
 Inference engines have no backward, so the backward is written out as a forward graph, cut off after the last map layer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -79,8 +79,26 @@ def _stop(*_: object) -> None:
     raise _MapsComplete
 
 
+class _Doubled(torch.autograd.Function):
+    """(B, C, H, W) -> (B, C, 2H, 2W), each pixel four times. Its backward is a sum over blocks, for which engines have
+    an average; PyTorch would trace both as gathers."""
+
+    @staticmethod
+    def forward(hidden_states: torch.Tensor) -> torch.Tensor:
+        height, width = hidden_states.shape[2:]
+        return aten.upsample_nearest2d.default(hidden_states, [2 * height, 2 * width])
+
+    @staticmethod
+    def setup_context(ctx: object, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        return
+
+    @staticmethod
+    def backward(ctx: object, cotangent: torch.Tensor) -> torch.Tensor:
+        return 4 * aten.avg_pool2d.default(cotangent, [2, 2], [2, 2])
+
+
 class _OpenUpsample(nn.Module):
-    """`Upsample2D` by repetition, whose backward is a sum over blocks; that of `interpolate` has no ONNX form."""
+    """`Upsample2D` with a backward that ONNX has; that of `interpolate` is none."""
 
     def __init__(self, upsample: Upsample2D):
         super().__init__()
@@ -89,8 +107,7 @@ class _OpenUpsample(nn.Module):
     def forward(self, hidden_states: torch.Tensor, output_size: int | None = None) -> torch.Tensor:
         """(B, C, H, W) -> (B, C, 2H, 2W)."""
         assert output_size is None, "latents are halved evenly: `export.graphs.geometry.measure` sees to it"
-        repeated = hidden_states[:, :, :, None, :, None].expand(-1, -1, -1, 2, -1, 2)
-        return self.conv(repeated.flatten(4, 5).flatten(2, 3))
+        return self.conv(_Doubled.apply(hidden_states))
 
 
 def _open_upsampling(model: nn.Module) -> None:
@@ -131,6 +148,7 @@ def trace_gradient(graph: nn.Module, inputs: Tensors) -> fx.GraphModule:
 
         traced = make_fx(flat, decomposition_table=decompositions())(*fake_weights, *fake_inputs)
     assert not sizes.replacements, "an operator fixed the batch"
+    _multiply_unflattened(traced.graph)
     _forget_batch(traced.graph)
     return _own_weights(traced, weights, list(inputs))
 
@@ -142,6 +160,29 @@ def _with_symbolic_batch(mode: FakeTensorMode, inputs: Tensors) -> list[torch.Te
     context = StatelessSymbolicContext(dynamic_sizes=sizes)  # type: ignore[var-annotated]
     batch = mode.from_tensor(first, symbolic_context=context).shape[0]
     return [torch.empty((batch, *tensor.shape[1:]), dtype=tensor.dtype) for tensor in inputs.values()]
+
+
+def _multiply_unflattened(graph: fx.Graph) -> None:
+    """Products of (B, P, C) and a weight as such: PyTorch flattens to (B * P, C), multiplies and undoes it."""
+    for node in graph.find_nodes(op="call_function", target=aten.mm.default):
+        flat, weight = node.args
+        if flat.target is not aten.view.default:
+            continue
+        source = flat.args[0]
+        *leading, width = source.meta["val"].shape
+        shape = [*leading, node.meta["val"].shape[-1]]
+        if width != flat.meta["val"].shape[-1] or not all(_is_view(user, shape) for user in node.users):
+            continue
+        with graph.inserting_before(node):
+            product = graph.call_function(aten.matmul.default, (source, weight))
+        product.meta["val"] = next(iter(node.users)).meta["val"]
+        for user in list(node.users):
+            user.replace_all_uses_with(product)
+    graph.eliminate_dead_code()
+
+
+def _is_view(node: fx.Node, shape: Sequence[int | torch.SymInt]) -> bool:
+    return node.target is aten.view.default and list(node.meta["val"].shape) == shape
 
 
 def _forget_batch(graph: fx.Graph) -> None:

@@ -1,5 +1,7 @@
 """The operators that autograd's graphs are put into, against PyTorch's own."""
 
+from typing import Any
+
 import pytest
 import torch
 from diffusers.models.upsampling import Upsample2D
@@ -9,14 +11,16 @@ from torch.nn import functional as F
 from export.graphs.decompositions import (
     convolution_backward,
     decompositions,
+    gelu_backward,
     native_group_norm,
     native_group_norm_backward,
     native_layer_norm_backward,
+    silu_backward,
     slice_backward,
     squeeze,
     var_mean,
 )
-from export.graphs.gradient import _OpenUpsample
+from export.graphs.gradient import _multiply_unflattened, _OpenUpsample
 
 
 @pytest.mark.parametrize("size", [7, 8])
@@ -93,6 +97,33 @@ def test_slice_backward_is_autograd_s(dim: int, start: int, end: int) -> None:
     cotangent = torch.randn_like(outputs)
     (wanted,) = torch.autograd.grad(outputs, inputs, cotangent)
     torch.testing.assert_close(slice_backward(cotangent, inputs.shape, dim, start, end, 1), wanted)
+
+
+@pytest.mark.parametrize(("activate", "backward"), [(F.gelu, gelu_backward), (F.silu, silu_backward)])
+def test_activations_backward_is_autograd_s(activate: Any, backward: Any) -> None:
+    inputs = torch.linspace(-30, 30, 4001, dtype=torch.float64).requires_grad_()
+    cotangent = torch.randn(inputs.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    (wanted,) = torch.autograd.grad(activate(inputs), inputs, cotangent)
+    torch.testing.assert_close(backward(cotangent, inputs.detach()), wanted)
+    halves = backward(cotangent.half(), inputs.detach().half())  # nothing overflows
+    torch.testing.assert_close(halves.double(), wanted, atol=2e-2, rtol=1e-2)
+
+
+def test_products_stay_unflattened() -> None:
+    weight, x = torch.randn(8, 6), torch.randn(2, 5, 8)
+
+    def gradient(x: torch.Tensor) -> torch.Tensor:
+        leaf = x.detach().requires_grad_()
+        return torch.autograd.grad((leaf @ weight).square().sum(), leaf)[0]
+
+    traced = make_fx(gradient, decomposition_table=decompositions())(x)
+    wanted = traced(x)
+    assert traced.graph.find_nodes(op="call_function", target=torch.ops.aten.mm.default)
+    _multiply_unflattened(traced.graph)
+    traced.recompile()
+    assert not traced.graph.find_nodes(op="call_function", target=torch.ops.aten.mm.default)
+    assert not traced.graph.find_nodes(op="call_function", target=torch.ops.aten.view.default)
+    torch.testing.assert_close(traced(x), wanted)
 
 
 def test_squeeze_leaves_out_what_is_named() -> None:
