@@ -60,7 +60,7 @@ PARTS = {
         Part("latency", f"{FOLDER}.latency", "all modes beside the stock pipelines and eager PyTorch", 240),
         Part("roofline", f"{FOLDER}.roofline", "every engine's share of what the device can do", 90),
         Part("memory", f"{FOLDER}.memory", "what a process holds, by mode", 90),
-        Part("speed", f"{FOLDER}.speed", "images a second by batch, cold load, first image", 120),
+        Part("speed", f"{FOLDER}.speed", "images a second by batch, cold load, first image", 180),
         Part("gpu tests", f"{FOLDER}.gpu_tests", "the tests that are marked gpu", 120),
     )
 }

@@ -17,10 +17,8 @@ aten = torch.ops.aten
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """The table for `make_fx`."""
-    core = core_aten_decompositions()
-    core.pop(aten.upsample_nearest2d.default, None)  # ONNX has it
     return {
-        **core,
+        **core_aten_decompositions(),
         **get_decompositions([aten.native_layer_norm]),
         aten.native_group_norm.default: native_group_norm,
         aten.native_group_norm_backward.default: native_group_norm_backward,

@@ -144,3 +144,8 @@ def test_an_unknown_contender_is_one_line(tabletop_bundle: Path):
     result = CliRunner().invoke(app, ["latency", str(tabletop_bundle), "--only", "fastest"])
     assert result.exit_code == 2
     assert "--only fastest: there is no such contender; there are stock, stock_spatial," in result.stderr
+
+
+def test_quick_and_full_size_exclude_each_other(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["latency", str(tmp_path), "--quick", "--full-size"])
+    assert result.exit_code == 2 and "--quick leaves out all that --full-size does" in result.stderr
