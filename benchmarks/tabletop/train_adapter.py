@@ -1,8 +1,8 @@
 """Train a T2I-Adapter over Tabletop's text-to-image UNet: `python -m benchmarks.tabletop.train_adapter KIND`.
 
-The standard recipe (Mou et al., arXiv 2302.08453): a small network reads the control image once, whatever the timestep,
-and what it sees is added to the UNet's way down. The UNet and the text model are frozen. High noise is drawn more often,
-as the paper's cubic sampling of timesteps does: there a picture's structure is decided.
+The standard recipe (Mou et al., arXiv 2302.08453): a small network reads the control image once, whatever the
+timestep, and what it sees is added to the UNet's way down. The UNet and the text model are frozen. High noise is drawn
+more often, as in the paper: there a picture's structure is decided.
 """
 
 from pathlib import Path
