@@ -20,7 +20,7 @@ from benchmarks.tabletop.train import Denoiser, load_denoiser, load_vae, velocit
 from benchmarks.tabletop.train_controlnet import EMPTY_CAPTION
 from runtime.cli import plain_errors
 
-STEPS = 2_000
+STEPS = 1_300
 PEAK_RATE = 2e-3
 
 
