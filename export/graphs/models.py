@@ -3,7 +3,7 @@
 import copy
 import operator
 from collections.abc import Iterable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -173,7 +173,22 @@ class T2IAdapters(nn.Module):
 
 
 class AdaptedUNet(Denoiser):
-    """`TextToImage` and what T2I-Adapters saw, scaled and added up, in its order; zeros add nothing."""
+    """`TextToImage` and what T2I-Adapters saw, scaled and added up: one tensor (B, C, ., .) for each block of the way
+    down, and maybe one for the middle; zeros add nothing.
+
+    Added where diffusers' UNet adds `down_intrablock_additional_residuals`, which it does in place: exporters and
+    autograd's tracer do without that.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, layers: tuple[str, ...], noise_of: nn.Module):
+        super().__init__(unet, layers, noise_of)
+        self.features: list[torch.Tensor] = []
+        for i, block in enumerate(self.unet.down_blocks):
+            if getattr(block, "has_cross_attention", False):
+                block.register_forward_pre_hook(partial(self._within, i), with_kwargs=True)
+            else:
+                block.register_forward_hook(partial(self._after, i))
+        self.unet.mid_block.register_forward_hook(partial(self._after_middle, len(self.unet.down_blocks)))
 
     def forward(
         self,
@@ -183,14 +198,21 @@ class AdaptedUNet(Denoiser):
         **others: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         added = {name: others.pop(name) for name in ADDED if name in others}
-        features = [feature.to(self.dtype) for feature in others.values()]
-        return self.predict(
-            latents,
-            timestep,
-            encoder_hidden_states,
-            added_cond_kwargs=added,
-            down_intrablock_additional_residuals=features,
-        )
+        self.features[:] = [feature.to(self.dtype) for feature in others.values()]
+        return self.predict(latents, timestep, encoder_hidden_states, added_cond_kwargs=added)
+
+    def _within(self, i: int, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """A block with attention adds it itself, before it halves."""
+        return args, kwargs | {"additional_residuals": self.features[i]}
+
+    def _after(self, i: int, _: nn.Module, __: Any, output: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """What goes on from another block is also the last thing that the way up is handed."""
+        sample, handed = output
+        sample = sample + self.features[i]
+        return sample, (*handed[:-1], sample)
+
+    def _after_middle(self, i: int, _: nn.Module, __: Any, sample: torch.Tensor) -> torch.Tensor:
+        return sample + self.features[i] if i < len(self.features) else sample
 
 
 class ControlledUNet(Denoiser):

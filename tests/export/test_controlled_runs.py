@@ -180,7 +180,7 @@ def test_text_to_image_alone_is_the_stock_pipeline_without_controlnets(
 @pytest.fixture(scope="module")
 def eager(controlled_pair: Pair) -> EagerRealCompo:
     base, controls = controlled_pair.text_to_image, controlled_pair.controls
-    eager = EagerRealCompo.load(base, base, controlnets={control.kind: control.model for control in controls})
+    eager = EagerRealCompo.load(base, base, controls=controls)
     eager.texts.tokenizer.model_max_length = TOKENS
     return eager
 

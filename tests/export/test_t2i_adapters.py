@@ -21,6 +21,8 @@ from diffusers import (
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel
 
+from benchmarks.eager.realcompo import EagerRealCompo
+from benchmarks.eager.settings import Form, Settings
 from export.build import Options, build
 from export.checkpoints.folders import Checkpoints
 from export.checkpoints.random_weights import ARCHITECTURES
@@ -38,7 +40,7 @@ from export.spatial import find_pair, open_checkpoints
 from runtime import Layout, RealCompo, RealCompoError, Region
 from runtime.bundle.manifest import read_manifest
 from tests.export.conftest import TOKENS
-from tests.export.test_controlled_runs import relative_distance
+from tests.export.test_controlled_runs import assert_follows, relative_distance, start
 from tests.export.test_gradient import (
     Case,
     Oracle,
@@ -211,6 +213,18 @@ def test_both_models_in_one_call_are_the_two_alone(pipe: RealCompo) -> None:
     exact = pipe("a red ball", gradient="exact", **options)
     assert exact.stats.calls["adapter"] == 1 and exact.stats.rows["adapter"] == 2
     assert relative_distance(exact.latents, alone.latents) > 1e-3
+
+
+@pytest.mark.parametrize("form", [Form(), Form(trial_guidance=True)], ids=["paper", "released keypoint code"])
+def test_exact_follows_the_eager_run(pipe: RealCompo, adapted_pair: Pair, form: Form) -> None:
+    """Coefficients and latents, against diffusers' adapters and UNet, and autograd through them."""
+    base = adapted_pair.text_to_image
+    eager = EagerRealCompo.load(base, base, controls=adapted_pair.controls)
+    eager.texts.tokenizer.model_max_length = TOKENS
+    settings = Settings(8, 3.0, switch_step=0, coefficient_scale=2e7, form=form, control_scale=0.8)
+    output = assert_follows(pipe, eager, settings, LAYOUT)
+    assert (output.trace[-1].coefficients - start()[1]).abs().max() > 0.3
+    assert output.stats.rows["adapter"] == 2 and output.stats.rows["spatial"] == 4 * 2 * 9
 
 
 def test_strengths(pipe: RealCompo) -> None:
