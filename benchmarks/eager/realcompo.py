@@ -6,7 +6,7 @@ right as well as how fast they are. In a pair, text-to-image comes first and spa
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
