@@ -1,6 +1,7 @@
 """Pairs with T2I-Adapters: graphs and runs against diffusers' adapters and pipelines, gradients against autograd."""
 
 import copy
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,7 @@ from tests.export.test_gradient import (
     narrow_unet,
 )
 from tests.export.test_sdxl import SCHEDULERS as XL_SCHEDULERS
+from tests.export.test_sdxl import make_unet as make_unet_xl
 from tests.export.test_sdxl import pair as xl_pair  # noqa: F401
 from tests.export.test_sdxl import stock as stock_xl
 
@@ -295,15 +297,30 @@ def test_narrow_stable_diffusion_with_an_adapter_against_autograd(tmp_path: Path
     check(case, case.inputs(3, 3, seed=1, boxes=False))
 
 
+def make_unet_of_three() -> UNet2DConditionModel:
+    """With SDXL's three blocks down, so that an adapter's fourth feature goes to the middle."""
+    return UNet2DConditionModel.from_config(
+        dict(make_unet_xl().config)
+        | {
+            "block_out_channels": (8, 16, 16),
+            "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            "transformer_layers_per_block": (1, 1, 1),
+            "attention_head_dim": (2, 4, 4),
+        }
+    ).eval()
+
+
 @pytest.fixture(scope="module")
 def adapted_xl(xl_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pair:  # noqa: F811
-    """SDXL's, of features at two sizes: half of the latents' twice, as its first block halves before they are added."""
     folder = tmp_path_factory.mktemp("xl")
+    base = shutil.copytree(xl_pair.text_to_image, folder / "base")
     torch.manual_seed(6)
-    adapter = make_adapter(channels=[8, 16, 16], downscale_factor=4, adapter_type="full_adapter_xl")
+    make_unet_of_three().save_pretrained(base / "unet")
+    adapter = make_adapter(channels=[8, 16, 16, 16], downscale_factor=4, adapter_type="full_adapter_xl")
     adapter.save_pretrained(folder / "canny")
     controls = (Control("canny", str(folder / "canny"), "adapter"),)
-    return Pair("tiny-xl", xl_pair.text_to_image, xl_pair.text_to_image, "", "t2i_adapter", controls)
+    return Pair("tiny-xl", str(base), str(base), "", "t2i_adapter", controls)
 
 
 @pytest.fixture(scope="module")
