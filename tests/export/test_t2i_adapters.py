@@ -40,6 +40,7 @@ from export.pairs import Control, Pair
 from export.spatial import find_pair, open_checkpoints
 from runtime import Layout, RealCompo, RealCompoError, Region
 from runtime.bundle.manifest import read_manifest
+from runtime.words import Role
 from tests.export.conftest import TOKENS
 from tests.export.test_controlled_runs import assert_follows, relative_distance, start
 from tests.export.test_gradient import (
@@ -324,10 +325,15 @@ def adapted_xl(xl_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pair:
 
 
 @pytest.fixture(scope="module")
-def xl_pipe(adapted_xl: Pair, tmp_path_factory: pytest.TempPathFactory) -> RealCompo:
+def xl_bundle(adapted_xl: Pair, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("xl-bundle")
     build(adapted_xl, out, Options())
-    return RealCompo.load(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def xl_pipe(xl_bundle: Path) -> RealCompo:
+    return RealCompo.load(xl_bundle)
 
 
 @pytest.mark.parametrize("sampler", XL_SCHEDULERS)
@@ -375,10 +381,10 @@ class XLOracle(AdaptedOracle):
         )
 
 
-def test_xl_gradient_against_autograd_and_finite_differences(xl_pipe: RealCompo, adapted_xl: Pair) -> None:
+def test_xl_gradient_against_autograd_and_finite_differences(xl_bundle: Path, adapted_xl: Pair) -> None:
     geometry = measure(open_checkpoints(adapted_xl))
     unet = UNet2DConditionModel.from_pretrained(Path(adapted_xl.text_to_image) / "unet")
-    path = xl_pipe.folder / xl_pipe.manifest.engines["spatial_gradient"].graph[0].name
+    path = xl_bundle / read_manifest(xl_bundle).engines["spatial_gradient"].graph[0].name
     oracle = XLOracle(unet, geometry.map_layers["spatial"], tuple(geometry.residuals))
     case = Case(path, signature("spatial_gradient", geometry), oracle)
     check(case, case.inputs(2, 3))
@@ -387,7 +393,8 @@ def test_xl_gradient_against_autograd_and_finite_differences(xl_pipe: RealCompo,
 
 def test_half_precision(adapted_pair: Pair, pipe: RealCompo, tmp_path: Path) -> None:
     manifest = build(adapted_pair, tmp_path, Options(precision="fp16"))
-    assert all(audit(tmp_path / manifest.engines[role].graph[0].name) for role in ("adapter", "spatial"))
+    roles: tuple[Role, ...] = ("adapter", "spatial", "spatial_gradient")
+    assert all(not audit(tmp_path / manifest.engines[role].graph[0].name, "fp16").violations for role in roles)
     options: dict[str, Any] = {"layout": LAYOUT, "steps": 4, "gradient": "spatial"}
     half, full = (one("a red ball", **options).latents for one in (RealCompo.load(tmp_path), pipe))
     assert 0 < relative_distance(half, full) < 5e-2
