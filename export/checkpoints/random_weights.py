@@ -27,6 +27,7 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from export.checkpoints.configs import public
 from export.checkpoints.folders import no_progress_bar
 from export.families import family_of
 from export.pairs import Pair
@@ -253,7 +254,7 @@ def make_controlnet(architecture: Architecture, kinds: int | None = None) -> Any
 
 def _make_union(unet: UNet2DConditionModel, kinds: int) -> ControlNetUnionModel:
     empty = ControlNetUnionModel.from_unet(unet, load_weights_from_unet=False)
-    return ControlNetUnionModel.from_config(dict(empty.config) | {"num_control_type": kinds})
+    return ControlNetUnionModel.from_config(public(empty.config) | {"num_control_type": kinds})
 
 
 def _open_convolutions(controlnet: Any) -> Any:

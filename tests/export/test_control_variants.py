@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, CLIPTextModel
 
 from export.build import Options, build
+from export.checkpoints.configs import public
 from export.engines import signature
 from export.measure import measure
 from export.onnx.verify import verify_bundle
@@ -155,7 +156,7 @@ def make_union(unet: UNet2DConditionModel) -> ControlNetUnionModel:
     )
     width = unet.config.block_out_channels[0]
     narrow = {"num_trans_channel": width, "num_trans_head": 2, "num_proj_channel": width}
-    union = ControlNetUnionModel.from_config(dict(empty.config) | narrow)
+    union = ControlNetUnionModel.from_config(public(empty.config) | narrow)
     torch.nn.init.normal_(union.task_embedding)
     torch.nn.init.normal_(union.spatial_ch_projs.weight)
     return open_convolutions(union)
