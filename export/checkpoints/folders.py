@@ -294,7 +294,7 @@ def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch
             found = read[name]()
             if found.shape != wanted.shape:
                 raise ValueError(f"{name} has shape {tuple(found.shape)} instead of {tuple(wanted.shape)}")
-            norm = name[: name.rindex(".") + 1] in exact
+            norm = f"{name.rpartition('.')[0]}." in exact
             weights[name] = found.to(torch.float32 if norm else dtype)
         model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)
