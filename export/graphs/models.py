@@ -262,6 +262,8 @@ class UnionControlNet(nn.Module):
         super().__init__()
         self.controlnet = _rows_apart(controlnet)
         self.kind = kind
+        self.kinds: torch.Tensor
+        self.register_buffer("kinds", torch.eye(controlnet.config.num_control_type)[kind])
 
     @property
     def conv_in(self) -> nn.Module:
@@ -277,14 +279,12 @@ class UnionControlNet(nn.Module):
         added_cond_kwargs: dict[str, torch.Tensor],
         return_dict: bool,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        kinds = torch.zeros(self.controlnet.config.num_control_type, dtype=latents.dtype, device=latents.device)
-        kinds[self.kind] = 1
         added: tuple[list[torch.Tensor], torch.Tensor] = self.controlnet(
             latents,
             timestep,
             encoder_hidden_states,
             controlnet_cond=[controlnet_cond.clamp(min=0)],
-            control_type=kinds.expand(len(latents), -1),
+            control_type=self.kinds.to(latents.dtype).expand(len(latents), -1),
             control_type_idx=[self.kind],
             conditioning_scale=[conditioning_scale],
             added_cond_kwargs=added_cond_kwargs,
@@ -299,13 +299,15 @@ class _OwnRow(nn.Module):
 
     def __init__(self, attention: nn.MultiheadAttention):
         super().__init__()
-        *_, self.weight = attention.in_proj_weight.chunk(3)
-        *_, self.bias = attention.in_proj_bias.chunk(3)
+        *_, weight = attention.in_proj_weight.detach().chunk(3)  # of queries, keys and values
+        *_, bias = attention.in_proj_bias.detach().chunk(3)
+        self.value = nn.Linear(*weight.shape, device="meta")
+        self.value.weight, self.value.bias = (nn.Parameter(one, requires_grad=False) for one in (weight, bias))
         self.out_proj = attention.out_proj
 
     def forward(self, x: torch.Tensor, *_: torch.Tensor, **__: Any) -> tuple[torch.Tensor]:
         """The value of the only row that is looked at."""
-        return (self.out_proj(nn.functional.linear(x, self.weight, self.bias)),)
+        return (self.out_proj(self.value(x)),)
 
 
 class NoiseOfEpsilon(nn.Module):
