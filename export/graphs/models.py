@@ -301,7 +301,7 @@ class _OwnRow(nn.Module):
         super().__init__()
         *_, weight = attention.in_proj_weight.detach().chunk(3)  # of queries, keys and values
         *_, bias = attention.in_proj_bias.detach().chunk(3)
-        self.value = nn.Linear(*weight.shape, device="meta")
+        self.value = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
         self.value.weight, self.value.bias = (nn.Parameter(one, requires_grad=False) for one in (weight, bias))
         self.out_proj = attention.out_proj
 
