@@ -284,13 +284,17 @@ class UnionControlNet(nn.Module):
             timestep,
             encoder_hidden_states,
             controlnet_cond=[controlnet_cond.clamp(min=0)],
-            control_type=self.kinds.to(latents.dtype).expand(len(latents), -1),
+            control_type=self._told(timestep),
             control_type_idx=[self.kind],
             conditioning_scale=[conditioning_scale],
             added_cond_kwargs=added_cond_kwargs,
             return_dict=return_dict,
         )
         return added
+
+    def _told(self, timestep: torch.Tensor) -> torch.Tensor:
+        """(B, kinds), without an operator that knows the batch."""
+        return self.kinds.to(timestep.dtype) + 0 * timestep[:, None]
 
 
 class _OwnRow(nn.Module):
