@@ -199,8 +199,8 @@ def test_a_union_is_the_stock_pipeline(union_pipe: RealCompo, union_pair: Pair) 
     pipeline.set_progress_bar_config(disable=True)
     theirs = pipeline(
         "a red ball",
-        control_image=[[shown("canny")], [shown("depth")]],
-        control_mode=[[3], [1]],
+        control_image=[shown("canny"), shown("depth")],
+        control_mode=[3, 1],
         height=SIDE,
         width=SIDE,
         num_inference_steps=STEPS,
