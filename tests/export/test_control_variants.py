@@ -215,7 +215,7 @@ def test_a_union_is_the_stock_pipeline(union_pipe: RealCompo, union_pair: Pair) 
     others = union_pipe(
         "a red ball", gradient="spatial", **told_union(1) | {"layout": swapped}, control_scale=(0.7, 1.2)
     )
-    assert relative_distance(others.latents, ours.latents) > 1e-2  # it matters which picture is of which kind
+    assert relative_distance(others.latents, ours.latents) > 2e-3  # it matters which picture is of which kind
 
 
 def test_a_union_s_pictures_do_not_look_at_each_other(union_pipe: RealCompo) -> None:
