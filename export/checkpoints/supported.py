@@ -12,7 +12,8 @@ from runtime.errors import RealCompoError
 from runtime.sampling import SAMPLERS, unable
 
 SUPPORTED = (
-    "Supported are pairs shaped like Stable Diffusion 1.x, 2.x and SDXL, with GLIGEN's boxes, ControlNets or T2I-Adapters"
+    "Supported are pairs shaped like Stable Diffusion 1.x, 2.x and SDXL, with GLIGEN's boxes, ControlNets or "
+    "T2I-Adapters"
 )
 _SHOWN = 80  # characters of a list of values
 
