@@ -4,7 +4,7 @@ BIN := .venv/bin
 BUNDLE := engines/tabletop
 PICTURE := outputs/demo.png
 
-.PHONY: demo test check quality train train-controlnets train-style train-distilled clean
+.PHONY: demo test check quality train train-controlnets train-adapter train-style train-distilled clean
 
 demo: .venv/ready
 	$(BIN)/python -m export build tabletop --out $(BUNDLE)
@@ -28,6 +28,10 @@ train: .venv/ready
 train-controlnets: .venv/ready
 	$(BIN)/python -m benchmarks.tabletop.train_controlnet segmentation
 	$(BIN)/python -m benchmarks.tabletop.train_controlnet depth
+	$(BIN)/python -m benchmarks.tabletop.train_controlnet canny
+
+train-adapter: .venv/ready
+	$(BIN)/python -m benchmarks.tabletop.train_adapter canny
 
 train-style: .venv/ready
 	$(BIN)/python -m benchmarks.tabletop.train_style

@@ -135,7 +135,8 @@ def build(
             metavar="MODEL",
             help="Spatial model to use instead of the pair's: diffusers folder, file of weights, or on a hub "
             r"REPO\[@REVISION][:PATH]. "
-            f"For ControlNets write KIND=MODEL (KIND is {', '.join(CONTROL_KINDS)}); repeat it for more.",
+            "For ControlNets and T2I-Adapters write KIND=MODEL, openpose:thick=MODEL if trained with thick people "
+            f"(KIND is {', '.join(CONTROL_KINDS)}); repeat it for more.",
         ),
     ] = None,
     lora: Annotated[

@@ -354,7 +354,7 @@ def _manifest(
         precision=job.options.precision,
         batch=job.options.batch,
         shared_unet=shared_unet,
-        spatial=KINDS[job.pair.kind].spec(job.pair),
+        spatial=KINDS[job.pair.kind].spec(job.pair, job.checkpoints),
         engines=engines,
         maps=MapSpec(resolution=geometry.map_resolution, layers=geometry.map_layers),
         loss_scale=LOSS_SCALES[job.options.precision],

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -140,7 +141,10 @@ class _Loader:
         return load_unet(self.checkpoints.of(model), self.dtype)
 
     def attached(self) -> list[Any]:
-        return [load_attached(checkpoint, self.dtype) for checkpoint in self.checkpoints.attached]
+        found, loaded = self.checkpoints, dict[Path, Any]()
+        for one in found.attached:  # one that reads several kinds is loaded once
+            loaded[one.folder] = loaded.get(one.folder) or load_attached(one, self.dtype, found.attached_as)
+        return [loaded[one.folder] for one in found.attached]
 
     def text_encoder(self) -> nn.Module:
         base = self.checkpoints.text_to_image

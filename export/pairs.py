@@ -3,16 +3,24 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from export.words import Component
 from runtime.bundle.manifest import RecommendedSpec, Target
 from runtime.errors import RealCompoError
 
 
 @dataclass(frozen=True)
 class Control:
-    """A ControlNet, and what it reads. The model is named as in `Pair`."""
+    """A ControlNet or T2I-Adapter, and what it reads. The model is named as in `Pair`."""
 
     kind: str  # of control image
     model: str
+    component: Component = "controlnet"  # what is taken of the model
+    pen: str | None = None  # that draws people, of `runtime.layouts.openpose.PENS`; None: as is known of the model
+
+    @property
+    def words(self) -> str:
+        """As --spatial has it."""
+        return f"{self.kind}:{self.pen}={self.model}" if self.pen else f"{self.kind}={self.model}"
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,12 @@ class Pair:
 
 
 def _controlled(name: str, text_to_image: str, control: Control, about: str) -> Pair:
-    return Pair(name, text_to_image, text_to_image, about, "controlnet", (control,))
+    kind = "t2i_adapter" if control.component == "adapter" else "controlnet"
+    return Pair(name, text_to_image, text_to_image, about, kind, (control,))
 
 
 _SD15, _TABLETOP = "stable-diffusion-v1-5/stable-diffusion-v1-5", "engines/tabletop"
+_SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 _GLIGEN = "masterful/gligen-1-4-generation-text-box@refs/pr/2"  # the branch main has pickles alone
 _HAND_OVER = RecommendedSpec(
     knobs={"steps": 20, "sampler": "dpm++2m", "guidance_scale": 2.5, "switch_step": 4, "gradient": "handover"},
@@ -90,6 +100,18 @@ _TABLE = (
         text_to_image=f"{_TABLETOP}/text_to_image",
         control=Control("depth", f"{_TABLETOP}/controlnet-depth"),
         about="the demo model and a ControlNet of depth maps, 128x128 pixels",
+    ),
+    _controlled(
+        "tabletop-canny",
+        text_to_image=f"{_TABLETOP}/text_to_image",
+        control=Control("canny", f"{_TABLETOP}/controlnet-canny"),
+        about="the demo model and a ControlNet of edges, 128x128 pixels",
+    ),
+    _controlled(
+        "tabletop-adapter",
+        text_to_image=f"{_TABLETOP}/text_to_image",
+        control=Control("canny", f"{_TABLETOP}/adapter-canny", "adapter"),
+        about="the demo model and a T2I-Adapter of edges, 128x128 pixels",
     ),
     Pair(
         "sd15-gligen",
@@ -135,16 +157,40 @@ _TABLE = (
         about="Stable Diffusion 2.1 and a ControlNet of depth maps, 768x768 pixels",
     ),
     _controlled(
+        "sd15-canny",
+        text_to_image=_SD15,
+        control=Control("canny", "lllyasviel/control_v11p_sd15_canny"),
+        about="Stable Diffusion 1.5 and a ControlNet of edges, 512x512 pixels",
+    ),
+    _controlled(
+        "sd15-adapter",
+        text_to_image=_SD15,
+        control=Control("depth", "TencentARC/t2iadapter_depth_sd15v2", "adapter"),
+        about="Stable Diffusion 1.5 and a T2I-Adapter of depth maps, 512x512 pixels",
+    ),
+    _controlled(
         "sdxl-openpose",
-        text_to_image="stabilityai/stable-diffusion-xl-base-1.0",
+        text_to_image=_SDXL,
         control=Control("openpose", "xinsir/controlnet-openpose-sdxl-1.0"),
         about="SDXL and a ControlNet of people's keypoints, 1024x1024 pixels",
     ),
     Pair(
         "sdxl-gligen",
-        text_to_image="stabilityai/stable-diffusion-xl-base-1.0",
+        text_to_image=_SDXL,
         spatial="jiuntian/gligen-xl-1024",
         about="SDXL and the GLIGEN made from it (IGLIGEN-XL): one UNet engine for both, 1024x1024 pixels",
+    ),
+    _controlled(
+        "sdxl-union",
+        text_to_image=_SDXL,
+        control=Control("canny", "xinsir/controlnet-union-sdxl-1.0"),
+        about="SDXL and a ControlNet that reads eight kinds, 1024x1024 pixels",
+    ),
+    _controlled(
+        "sdxl-adapter",
+        text_to_image=_SDXL,
+        control=Control("canny", "TencentARC/t2i-adapter-canny-sdxl-1.0", "adapter"),
+        about="SDXL and a T2I-Adapter of edges, 1024x1024 pixels",
     ),
 )
 PAIRS = {pair.name: pair for pair in _TABLE}

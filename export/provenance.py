@@ -53,7 +53,7 @@ def own_models(pair: Pair) -> Iterator[tuple[str, str]]:
     if known is None or pair.text_to_image != known.text_to_image:
         yield "--text-to-image", pair.text_to_image
     if pair.controls and (known is None or pair.controls != known.controls):
-        yield from (("--spatial", f"{control.kind}={control.model}") for control in pair.controls)
+        yield from (("--spatial", control.words) for control in pair.controls)
     if not pair.controls and (known is None or pair.spatial != known.spatial):
         yield "--spatial", pair.spatial
 

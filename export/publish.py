@@ -41,7 +41,7 @@ _OURS = re.compile(
     rf"|\.({_PART}|manifest)\.json\..+"  # half written by an older version
 )
 _PREPARED = {
-    RANDOM_WEIGHTS: re.compile(r"text_to_image|spatial|controlnet-\w+"),
+    RANDOM_WEIGHTS: re.compile(r"text_to_image|spatial|(controlnet|adapter)-\w+"),
     CONVERTED: re.compile(
         rf"\.?(text_to_image|spatial)-[0-9a-f]{{{_DIGITS}}}|\.?weights-[0-9a-f]{{{_DIGITS}}}\.safetensors"
     ),

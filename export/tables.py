@@ -20,6 +20,7 @@ from runtime.bundle.manifest import (
 )
 from runtime.errors import RealCompoError
 from runtime.messages import knob_words, shown
+from runtime.spatial import KINDS
 from runtime.words import Precision
 
 
@@ -38,10 +39,11 @@ def bundle_table(manifest: Manifest) -> Table:
     """Its models, sizes and maps, and the command that made it."""
     table = Table(title=f"Pair {manifest.pair.name}", show_header=False)
     pair = manifest.pair
-    controlnets = [
-        (f"ControlNet, {kind}", model) for kind, model in zip(manifest.spatial.controls, pair.attached, strict=True)
+    attached = [
+        (f"{KINDS[manifest.spatial.kind].single}, {kind}", model)
+        for kind, model in zip(manifest.spatial.controls, pair.attached, strict=True)
     ]
-    for name, model in (("text-to-image", pair.text_to_image), *(controlnets or [("spatial", pair.spatial)])):
+    for name, model in (("text-to-image", pair.text_to_image), *(attached or [("spatial", pair.spatial)])):
         table.add_row(name, f"{model.pinned}, weights {model.sha256[:12]}")
     for lora in pair.loras:
         table.add_row("LoRA", f"{lora.source}, scale {lora.scale:g}, into {lora.into}, sha256 {lora.sha256[:12]}")

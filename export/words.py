@@ -2,4 +2,6 @@
 
 from typing import Literal
 
-Component = Literal["unet", "vae", "text_encoder", "text_encoder_2", "controlnet"]  # of a checkpoint's folder
+Component = Literal[
+    "unet", "vae", "text_encoder", "text_encoder_2", "controlnet", "adapter"
+]  # of a checkpoint's folder

@@ -147,6 +147,7 @@ def _check_known(given: Mapping[str, Any]) -> None:
 def _check_unused(given: Mapping[str, Any], other: SpatialKind, kind: SpatialKind) -> None:
     """Raise RealCompoError if a strength is given that only another kind has."""
     names = knobs_of(other.strengths)
+    names = {name: one for name, one in names.items() if name not in knobs_of(kind.strengths)}  # some kinds share them
     used = [name for name in names if name in given and given[name] != names[name].default]
     if not used:
         return

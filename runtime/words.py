@@ -14,6 +14,7 @@ Role = Literal[
     "spatial_gradient",
     "grounding",
     "controlnet",
+    "adapter",
     "vae_decoder",
 ]
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -1,13 +1,13 @@
 """The parts of a pair, loaded from checkpoints to one element type and device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, T2IAdapter, UNet2DConditionModel
 from torch.nn import Module
 from transformers import AutoTokenizer
 
@@ -21,7 +21,7 @@ from export.checkpoints.folders import (
 )
 from export.families.sdxl import SDXL
 from export.pairs import Control, Pair
-from export.spatial import open_checkpoints
+from export.spatial import KINDS, open_checkpoints
 from runtime.words import MODELS, Model
 
 Cast = Callable[[Any], Any]
@@ -33,7 +33,7 @@ class Parts:
     vae: AutoencoderKL
     texts: Texts
     scheduler_config: dict[str, Any]
-    controlnets: Mapping[str, ControlNetModel]  # none where GLIGEN is spatial
+    attached: Mapping[str, ControlNetModel | T2IAdapter]  # all of one form; none where GLIGEN is spatial
     latent_size: tuple[int, int]  # (h,w)
 
 
@@ -45,11 +45,11 @@ def load_parts(
     text_to_image: Path | str,
     spatial: Path | str,
     cast: Cast,
-    controlnets: Mapping[str, Path | str],
+    controls: Sequence[Control],
     latent_size: tuple[int, int] | None,
 ) -> Parts:
     """See `EagerRealCompo.load`."""
-    checkpoints = open_checkpoints(_pair(str(text_to_image), str(spatial), controlnets), download=False)
+    checkpoints = open_checkpoints(_pair(str(text_to_image), str(spatial), controls), download=False)
     base = checkpoints.text_to_image
     unets = {model: cast(load_unet(checkpoints.of(model))) for model in MODELS}
     vae, size = cast(load_vae(base)), latent_size or (unets["text_to_image"].config.sample_size,) * 2
@@ -58,14 +58,19 @@ def load_parts(
         vae,
         _load_texts(base, cast, _image_size(vae, size)),
         base.read_json("scheduler/scheduler_config.json"),
-        dict(zip(controlnets, map(cast, map(load_attached, checkpoints.attached)), strict=True)),
+        {one.kind: cast(_load(model, one)) for model, one in zip(checkpoints.attached, controls, strict=True)},
         size,
     )
 
 
-def _pair(text_to_image: str, spatial: str, controlnets: Mapping[str, Path | str]) -> Pair:
-    controls = tuple(Control(kind, str(model)) for kind, model in controlnets.items())
-    return Pair("eager", text_to_image, spatial, "", "controlnet" if controls else "gligen", controls)
+def _load(checkpoint: Checkpoint, control: Control) -> Any:
+    return load_attached(checkpoint, component=control.component)
+
+
+def _pair(text_to_image: str, spatial: str, controls: Sequence[Control]) -> Pair:
+    forms = {control.component for control in controls}
+    kind = next(kind.name for kind in KINDS.values() if kind.component in (forms or {"unet"}))
+    return Pair("eager", text_to_image, spatial, "", kind, tuple(controls))
 
 
 def _image_size(vae: AutoencoderKL, latent_size: tuple[int, int]) -> tuple[int, int]:

@@ -6,12 +6,13 @@ right as well as how fast they are. In a pair, text-to-image comes first and spa
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from diffusers import T2IAdapter
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.controlnets import MultiControlNetModel
 from PIL.Image import Image
@@ -22,6 +23,7 @@ from benchmarks.eager.loading import Parts, caster, load_parts
 from benchmarks.eager.maps import find_map_layers, recording
 from benchmarks.eager.method import attention_loss, ddim_step, fuse, seeded_coefficients
 from benchmarks.eager.settings import DEFAULTS, Form, Settings, make_scheduler
+from export.pairs import Control
 from runtime.layouts.layout import Layout
 from runtime.words import MODELS, Model
 
@@ -76,7 +78,7 @@ class EagerRealCompo:
 
     def __init__(self, parts: Parts) -> None:
         self.unets = parts.unets
-        self.controlnets = parts.controlnets
+        self.attached = parts.attached
         self.vae = parts.vae
         self.texts = parts.texts
         self.latent_size = parts.latent_size
@@ -95,16 +97,16 @@ class EagerRealCompo:
         spatial: Path | str,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
-        controlnets: Mapping[str, Path | str] | None = None,
+        controls: Sequence[Control] = (),
         latent_size: tuple[int, int] | None = None,
     ) -> "EagerRealCompo":
         """From two diffusers folders: a pipeline, and a `unet` with gated grounding; or the pipeline twice, and those
-        of ControlNets. Latents are of `latent_size` (h,w), by default that of the UNet's training.
+        of ControlNets or of T2I-Adapters. Latents are of `latent_size` (h,w), by default that of the UNet's training.
 
         Raises:
             RealCompoError: a folder that lacks a part or has one of another architecture.
         """
-        return cls(load_parts(text_to_image, spatial, caster(dtype, device), controlnets or {}, latent_size))
+        return cls(load_parts(text_to_image, spatial, caster(dtype, device), controls, latent_size))
 
     @torch.no_grad()
     def __call__(
@@ -247,15 +249,19 @@ class EagerRealCompo:
 
     def _placed(self, run: Run, latents: Tensor, timestep: int, rows: Rows) -> dict[str, Any]:
         """What makes the spatial UNet follow the layouts."""
-        if not self.controlnets:
+        if not self.attached:
             grounding = {"boxes": rows.boxes, "positive_embeddings": rows.phrase_embeddings, "masks": rows.masks}
             return {"cross_attention_kwargs": {"gligen": grounding}}
-        down, mid = MultiControlNetModel(list(self.controlnets.values()))(
+        models, images = list(self.attached.values()), list(rows.control_images.split(3, dim=1))
+        scales = [run.settings.control_scale] * len(models)
+        if isinstance(models[0], T2IAdapter):
+            return {"down_intrablock_additional_residuals": _adapted(models, images, scales)}
+        down, mid = MultiControlNetModel(models)(
             latents,
             timestep,
             rows.encoder_hidden_states,
-            list(rows.control_images.split(3, dim=1)),
-            [run.settings.control_scale] * len(self.controlnets),
+            images,
+            scales,
             added_cond_kwargs=rows.added,
             return_dict=False,
         )
@@ -267,7 +273,7 @@ class EagerRealCompo:
         return conditional._replace(encoder_hidden_states=text, added=added, masks=torch.zeros_like(conditional.masks))
 
     def _draw_controls(self, layouts: Sequence[Layout]) -> Tensor:
-        return draw_controls(layouts, self.controlnets, self.texts.image_size).to(self.device, self.dtype)
+        return draw_controls(layouts, self.attached, self.texts.image_size).to(self.device, self.dtype)
 
     def _draw_coefficients(self, seed: int | None, count: int) -> Tensor:
         if seed is None:
@@ -277,3 +283,12 @@ class EagerRealCompo:
     def _find_regions(self, prompts: Sequence[str], layouts: Sequence[Layout], form: Form) -> Regions:
         found = find_regions(self.texts, prompts, layouts, self.map_size, form)
         return Regions(*(part.to(self.device, self.state_dtype) for part in found))
+
+
+def _adapted(adapters: Sequence[Any], images: Sequence[Tensor], scales: Sequence[float]) -> list[Tensor]:
+    """What T2I-Adapters see, a tensor for each size, scaled and added up."""
+    each = (
+        [scale * feature for feature in adapter(image[:, : adapter.config.in_channels])]
+        for adapter, image, scale in zip(adapters, images, scales, strict=True)
+    )
+    return [torch.stack(features).sum(0) for features in zip(*each, strict=True)]

@@ -14,6 +14,7 @@ from benchmarks.tabletop.layouts import RegionKind, layout_of
 from benchmarks.tabletop.scenes import Scene
 from runtime import Layout, RealCompo
 from runtime.bundle.manifest import Manifest
+from runtime.spatial import KINDS
 from runtime.spatial.control_images import control_picture
 
 BLANK = (232, 232, 232)
@@ -60,7 +61,8 @@ def _told(pipe: RealCompo, mode: str, sampling: SceneSampling) -> dict[str, Any]
 
 def _name(manifest: Manifest, regions: RegionKind) -> str:
     given = " and ".join(manifest.spatial.controls) or {"box": "layout"}.get(regions, regions)
-    return "\n".join([given, *(Path(lora.source).stem for lora in manifest.pair.loras)])
+    form = [KINDS[manifest.spatial.kind].single] if manifest.spatial.controls else []
+    return "\n".join([given, *form, *(Path(lora.source).stem for lora in manifest.pair.loras)])
 
 
 def _given(manifest: Manifest, layout: Layout) -> tuple[Image.Image, ...]:

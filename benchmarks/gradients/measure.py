@@ -12,6 +12,8 @@ from benchmarks.drawing import SceneSampling, outputs
 from benchmarks.eager.realcompo import EagerRealCompo
 from benchmarks.gradients.shortcuts import shortcut_and_exact
 from benchmarks.tabletop.scenes import Scene, held_out_scenes
+from export.pairs import Control
+from export.spatial import KINDS
 from runtime import RealCompo
 from runtime.bundle.manifest import Manifest
 from runtime.output import TraceStep
@@ -68,11 +70,12 @@ def measure(
 def open_eager(bundle: Path, manifest: Manifest) -> EagerRealCompo:
     """The pair of a bundle in eager PyTorch, at the bundle's size."""
     pair = manifest.pair
-    attached = (model.place(bundle) for model in pair.attached)
+    attached = zip(manifest.spatial.controls, (model.place(bundle) for model in pair.attached), strict=True)
+    component = KINDS[manifest.spatial.kind].component
     return EagerRealCompo.load(
         pair.text_to_image.place(bundle),
         pair.spatial.place(bundle),
-        controlnets=dict(zip(manifest.spatial.controls, attached, strict=True)),
+        controls=[Control(kind, place, component) for kind, place in attached],
         latent_size=manifest.latent_shape[1:],
     )
 

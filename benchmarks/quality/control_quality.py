@@ -1,4 +1,5 @@
-"""How well Tabletop's ControlNets control, in diffusers' own pipeline: `python -m benchmarks.quality.control_quality`.
+"""How well Tabletop's ControlNets and T2I-Adapter control, in diffusers' own pipelines:
+`python -m benchmarks.quality.control_quality`.
 
 A table goes to stdout; its last line is one JSON object.
 """
@@ -13,7 +14,13 @@ from typing import Annotated, Any, Literal, get_args
 import numpy as np
 import torch
 import typer
-from diffusers import ControlNetModel, DPMSolverMultistepScheduler, StableDiffusionControlNetPipeline
+from diffusers import (
+    ControlNetModel,
+    DPMSolverMultistepScheduler,
+    StableDiffusionAdapterPipeline,
+    StableDiffusionControlNetPipeline,
+    T2IAdapter,
+)
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -29,13 +36,15 @@ from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
 
 BATCH = 20
-Mode = Literal["text_to_image", "segmentation", "depth", "both"]
+Mode = Literal["text_to_image", "segmentation", "depth", "both", "canny", "adapter"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 CONTROLS: dict[Mode, tuple[Kind, ...]] = {
     "text_to_image": (),
     "segmentation": ("segmentation",),
     "depth": ("depth",),
     "both": ("segmentation", "depth"),
+    "canny": ("canny",),
+    "adapter": ("canny",),
 }
 
 Pictures = NDArray[np.floating[Any]]
@@ -47,15 +56,17 @@ class Sampling:
 
     steps: int
     guidance_scale: float = 2.5
-    control_scale: float = 1.0  # of each ControlNet's residuals
+    control_scale: float = 1.0  # of what each adds
 
 
 def main(
-    pair: Annotated[Path, typer.Option(help="Folder of text_to_image and the ControlNets.")] = Path("engines/tabletop"),
+    pair: Annotated[Path, typer.Option(help="Folder of text_to_image and what is attached.")] = Path(
+        "engines/tabletop"
+    ),
     scenes: Annotated[int, typer.Option(min=4, help="Held-out scenes, a quarter of each category.")] = 200,
     steps: Annotated[int, typer.Option(min=1, help="Of DPM-Solver++ 2M.")] = 20,
     guidance_scale: Annotated[float, typer.Option(help="Of captions; control images go to both rows.")] = 2.5,
-    control_scale: Annotated[float, typer.Option(help="Of each ControlNet's residuals.")] = 1.0,
+    control_scale: Annotated[float, typer.Option(help="Of what each adds.")] = 1.0,
     mode: Annotated[Mode | None, typer.Option(help="What to score. Default: all.")] = None,
     captions: Annotated[bool, typer.Option(help="Without them, control images alone tell what to draw.")] = True,
     pictures: Annotated[Path | None, typer.Option(help="Folder for a sheet of each mode's pictures.")] = None,
@@ -80,26 +91,36 @@ def main(
 
 
 def load_pipeline(pair: Path, mode: Mode) -> Any:
-    """diffusers' own pipeline, in float32, with the mode's ControlNets.
+    """diffusers' own pipeline, in float32, with the mode's ControlNets or its T2I-Adapter.
 
     Raises:
-        RealCompoError: the pair has no such ControlNet.
+        RealCompoError: the pair has no such model.
     """
     pipeline = stock_text_to_image(pair / "text_to_image")
-    if controlnets := [_load_controlnet(pair, kind) for kind in CONTROLS[mode]]:
-        pipeline = StableDiffusionControlNetPipeline(
-            **pipeline.components, controlnet=controlnets, requires_safety_checker=False
-        )
+    if CONTROLS[mode]:
+        load = _with_adapter if mode == "adapter" else _with_controlnets
+        pipeline = load(pipeline.components, pair, CONTROLS[mode])
         pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     return pipeline
 
 
-def _load_controlnet(pair: Path, kind: Kind) -> ControlNetModel:
-    folder = pair / f"controlnet-{kind}"
+def _with_controlnets(parts: dict[str, Any], pair: Path, kinds: Sequence[Kind]) -> Any:
+    controlnets = [_load(ControlNetModel, pair, "controlnet", kind) for kind in kinds]
+    return StableDiffusionControlNetPipeline(**parts, controlnet=controlnets, requires_safety_checker=False)
+
+
+def _with_adapter(parts: dict[str, Any], pair: Path, kinds: Sequence[Kind]) -> Any:
+    adapter = _load(T2IAdapter, pair, "adapter", kinds[0])
+    taken = {name: part for name, part in parts.items() if name != "image_encoder"}
+    return StableDiffusionAdapterPipeline(**taken, adapter=adapter, requires_safety_checker=False)
+
+
+def _load(kind_of_model: Any, pair: Path, name: str, kind: Kind) -> Any:
+    folder = pair / f"{name}-{kind}"
     if not folder.is_dir():
-        raise RealCompoError(f"{folder} is not there; python -m benchmarks.tabletop.train_controlnet {kind} trains it")
-    return ControlNetModel.from_pretrained(folder, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+        raise RealCompoError(f"{folder} is not there; python -m benchmarks.tabletop.train_{name} {kind} trains it")
+    return kind_of_model.from_pretrained(folder, torch_dtype=torch.float32, low_cpu_mem_usage=False)
 
 
 def draw_all(
@@ -109,11 +130,11 @@ def draw_all(
     drawn = []
     for start in track(range(0, len(scenes), BATCH), mode, console=Console(stderr=True)):
         batch = slice(start, start + BATCH)
-        images = [scene_controls(scenes[batch], kind) for kind in CONTROLS[mode]]
+        told = _told(mode, [scene_controls(scenes[batch], kind) for kind in CONTROLS[mode]], sampling)
         latents = torch.randn(len(scenes[batch]), 4, 16, 16, generator=torch.Generator().manual_seed(start))
         output = pipeline(
             list(prompts[batch]),
-            **({"image": images, "controlnet_conditioning_scale": sampling.control_scale} if images else {}),
+            **told,
             latents=latents,
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance_scale,
@@ -121,6 +142,17 @@ def draw_all(
         )
         drawn.append(output.images)
     return np.concatenate(drawn)
+
+
+def _told(mode: Mode, images: Sequence[torch.Tensor], sampling: Sampling) -> dict[str, Any]:
+    """What the mode's pipeline is given besides prompts."""
+    match mode:
+        case "text_to_image":
+            return {}
+        case "adapter":
+            return {"image": images[0], "adapter_conditioning_scale": sampling.control_scale}
+        case _:
+            return {"image": list(images), "controlnet_conditioning_scale": sampling.control_scale}
 
 
 def scene_controls(scenes: Sequence[Scene], kind: Kind) -> torch.Tensor:

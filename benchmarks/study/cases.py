@@ -43,7 +43,7 @@ class Case:
         told = hashlib.sha256(self.prompt.encode())
         for region in self.layout.regions:
             told.update(region.phrase.encode() + region.mask_at(FINE).tobytes() + repr(region.keypoints).encode())
-        for control in (self.layout.segmentation, self.layout.depth):
+        for control in (self.layout.segmentation, self.layout.depth, *self.layout.control.values()):
             told.update(control.tobytes() if isinstance(control, np.ndarray) else b"-")
         return told.hexdigest()
 

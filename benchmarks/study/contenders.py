@@ -15,7 +15,11 @@ SCALES = (1e5, 1e7)  # beside the paper's, 1e6
 SEVERAL = 4  # evaluations an update, beside the paper's one
 GUIDED = (0.6, 0.8)  # shares of the run with guidance, beside all of it
 STARTS = ("coefficients", "coefficient_seed", "form")  # what says where coefficients start
-TOLD_FOR = {"gligen": "grounding_fraction", "controlnet": "control_end"}  # what a kind calls that share
+TOLD_FOR = {
+    "gligen": "grounding_fraction",
+    "controlnet": "control_end",
+    "t2i_adapter": "control_end",
+}  # what a kind calls that share
 
 
 PLACEBO = "placebo"  # a family

@@ -1,4 +1,4 @@
-"""Tabletop scenes: captions with objects, boxes, their renderings, label maps and depth maps.
+"""Tabletop scenes: captions with objects, boxes, their renderings, label maps, depth maps and edges.
 
 Categories follow T2I-CompBench (Huang et al., 2023, arXiv 2307.06350): attribute binding, numeracy, spatial relations
 and complex compositions. Everything is a function of the `numpy.random.Generator` passed in.
@@ -204,6 +204,36 @@ def depth_map(scene: Scene) -> Array:
     for thing in _back_to_front(scene):
         depth = np.where(coverage(thing) > 0.5, _nearness(thing), depth)
     return np.clip(depth, 0, 1).astype(np.float32)
+
+
+def edge_map(scene: Scene) -> NDArray[np.bool_]:
+    """(128, 128): the pixels whose right or lower neighbour is of another surface: the ground, or a face of an object.
+
+    Outlines and a cube's inner edges, a pixel wide, as Canny's detector draws them of pictures without texture.
+    """
+    faces = _face_map(scene)
+    edges = np.zeros((SIDE, SIDE), bool)
+    edges[:, :-1] |= faces[:, :-1] != faces[:, 1:]
+    edges[:-1] |= faces[:-1] != faces[1:]
+    return edges
+
+
+def _face_map(scene: Scene) -> NDArray[np.uint8]:
+    """(128, 128): a number for every face that is seen, 0 for the ground."""
+    faces = np.zeros((SIDE, SIDE), np.uint8)
+    for i, thing in enumerate(_back_to_front(scene)):
+        seen = coverage(thing) > 0.5
+        faces[seen] = (3 * i + _face(thing))[seen]
+    return faces
+
+
+def _face(thing: Thing) -> Array:
+    """(128, 128): 1 to 3, of a cube its front, top and right face; of the others there is one."""
+    u, v, _ = _local(thing.box)
+    if thing.kind != "cube":
+        return np.ones_like(u)
+    front, top, right = np.zeros_like(u), -0.55 - v, u - 0.55
+    return 1 + np.stack([front, top, right]).argmax(0)
 
 
 def _nearness(thing: Thing) -> Array:

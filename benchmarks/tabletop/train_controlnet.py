@@ -4,23 +4,35 @@ The standard recipe (arXiv 2302.05543): a copy of the UNet's way down and middle
 start from zero, on realistic scenes with their captions and control images. The UNet and the text model are frozen.
 """
 
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from diffusers import ControlNetModel, UNet2DConditionModel
 
-from benchmarks.tabletop.controls import Kind, control_images, control_map
-from benchmarks.tabletop.data import BATCH, SCENES, SEED, Batch, draw, drop_captions, encode_scenes, scene_of
+from benchmarks.tabletop.controls import Kind, control_images, render_maps
+from benchmarks.tabletop.data import BATCH, SCENES, SEED, Batch, draw, drop_captions, encode_scenes
 from benchmarks.tabletop.fit import fit, one_cycle
 from benchmarks.tabletop.models import halve
 from benchmarks.tabletop.train import Denoiser, load_denoiser, load_vae, velocity_loss
 from runtime.cli import plain_errors
 
-STEPS: dict[Kind, int] = {"segmentation": 2_000, "depth": 1_200}
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a kind's ControlNet is made."""
+
+    steps: int
+    attention: bool = True  # without, it is half as large, as diffusers' small ControlNets for SDXL are
+
+
+RECIPES: dict[Kind, Recipe] = {
+    "segmentation": Recipe(2_000),
+    "depth": Recipe(1_200),
+    "canny": Recipe(450, attention=False),
+}
 PEAK_RATE = 1e-3
 FRESH_FACTOR = 3.0  # of the rate, for the layers that the UNet has not trained already
 EMPTY_CAPTION = 0.2  # of samples: without words, the map alone must tell what to draw
@@ -34,24 +46,31 @@ def main(
     work: Annotated[Path, typer.Option(help="Checkpoints and encoded scenes; delete it to start afresh.")] = Path(
         "outputs/train-controlnets"
     ),
-    steps: Annotated[int | None, typer.Option(min=1, help="Default: 2000 for segmentation, 1200 for depth.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Default: the kind's own.")] = None,
 ) -> None:
     """Train a ControlNet. Stop it with Ctrl-C at any time: the same command resumes."""
     with plain_errors("interrupted: the same command resumes"):
         torch.manual_seed(SEED)
         work.mkdir(parents=True, exist_ok=True)
         denoiser = load_denoiser(pair, "text_to_image").requires_grad_(False)
-        controlnet = make_controlnet(denoiser.unet)
+        controlnet = make_controlnet(denoiser.unet, RECIPES[kind].attention)
         data = encode_scenes(load_vae(pair), "realistic", work) | {"maps": render_maps(kind, SCENES)}
-        count = steps or STEPS[kind]
+        count = steps or RECIPES[kind].steps
         fit(f"controlnet-{kind}", controlnet, lambda step: control_loss(denoiser, controlnet, data, kind, step), count,
             one_cycle(PEAK_RATE, count), work, _factor)  # fmt: skip
         halve(controlnet).save_pretrained(out or pair / f"controlnet-{kind}")
 
 
-def make_controlnet(unet: UNet2DConditionModel) -> ControlNetModel:
-    """A copy of the UNet's way down and middle that adds nothing yet."""
-    return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=EMBEDDING_CHANNELS)
+def make_controlnet(unet: UNet2DConditionModel, attention: bool = True) -> ControlNetModel:
+    """A copy of the UNet's way down and middle that adds nothing yet; without attention, of its convolutions alone."""
+    whole = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=EMBEDDING_CHANNELS)
+    if attention:
+        return whole
+    blocks = {"down_block_types": ["DownBlock2D"] * len(unet.down_blocks), "mid_block_type": "UNetMidBlock2D"}
+    small = ControlNetModel.from_config(dict(whole.config) | blocks)
+    weights = whole.state_dict()
+    small.load_state_dict({name: weights[name] for name in small.state_dict()})
+    return small
 
 
 def _factor(parameter: str) -> float:
@@ -71,16 +90,6 @@ def control_loss(denoiser: Denoiser, controlnet: ControlNetModel, data: Batch, k
         ).sample
 
     return velocity_loss(predict, batch["latents"], step)
-
-
-def render_maps(kind: Kind, count: int) -> torch.Tensor:
-    """(count, 128, 128) uint8."""
-    with ProcessPoolExecutor() as pool:
-        return torch.from_numpy(np.stack(list(pool.map(_render_map, range(count), [kind] * count, chunksize=500))))
-
-
-def _render_map(index: int, kind: Kind) -> np.ndarray:
-    return control_map(scene_of(index), kind)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, ControlNetUnionModel, T2IAdapter, UNet2DConditionModel
 from transformers import CLIPTextConfig
 
 from export.words import Component
@@ -17,16 +17,24 @@ _CLASSES: dict[Component, type] = {
     "unet": UNet2DConditionModel,
     "vae": AutoencoderKL,
     "controlnet": ControlNetModel,
+    "adapter": T2IAdapter,
 }
+_UNION = "num_control_type"  # a field of a ControlNet that reads several kinds
 _NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")  # of a scheduler
 _GATED = ("use_gated_attention", "enable_gligen")  # what attention_type was called before it had its name
 
 
 def complete(component: Component, config: Mapping[str, Any]) -> dict[str, Any]:
     """A component's config with every field that its class knows, and no others but what `_` begins."""
-    described = _renamed(component, config)
-    known = {name: value for name, value in described.items() if name in _defaults(component) or name.startswith("_")}
-    return {**_defaults(component), **(known if component in _CLASSES else described)}
+    described, kind = _renamed(component, config), class_of(component, config)
+    defaults = _signature(kind) if kind else _text_defaults()
+    known = {name: value for name, value in described.items() if name in defaults or name.startswith("_")}
+    return {**defaults, **(known if kind else described)}
+
+
+def class_of(component: Component, config: Mapping[str, Any]) -> Any | None:
+    """diffusers' class of a component with this config; None of text encoders."""
+    return ControlNetUnionModel if component == "controlnet" and _UNION in config else _CLASSES.get(component)
 
 
 def public(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,13 +77,12 @@ def _renamed(component: Component, config: Mapping[str, Any]) -> Mapping[str, An
 
 
 @cache
-def _defaults(component: Component) -> Mapping[str, Any]:
-    if component not in _CLASSES:
-        return {"model_type": CLIPTextConfig.model_type, **CLIPTextConfig().to_dict()}
-    return _signature(_CLASSES[component])
+def _text_defaults() -> Mapping[str, Any]:
+    return {"model_type": CLIPTextConfig.model_type, **CLIPTextConfig().to_dict()}
 
 
-def _signature(kind: type) -> dict[str, Any]:
+@cache
+def _signature(kind: type) -> Mapping[str, Any]:
     """The defaults of a class's settings."""
     parameters = inspect.signature(kind).parameters.values()
     return {one.name: _listed(one.default) for one in parameters if one.default is not inspect.Parameter.empty}

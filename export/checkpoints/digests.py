@@ -39,7 +39,7 @@ def weight_digests(checkpoints: Checkpoints) -> Digests:
         ("text_to_image", component): base.digest(component) for component in base.components
     }
     components["spatial", "unet"] = components["text_to_image", "unet"] if spatial is base else spatial.digest("unet")
-    return Digests(components, tuple(one.digest("controlnet") for one in checkpoints.attached))
+    return Digests(components, tuple(one.digest(checkpoints.attached_as) for one in checkpoints.attached))
 
 
 def source_checkpoints(source: Source, checkpoints: Checkpoints) -> tuple[Checkpoint, ...]:
@@ -52,7 +52,7 @@ def source_checkpoints(source: Source, checkpoints: Checkpoints) -> tuple[Checkp
 
 
 def _is_attached(source: Source) -> bool:
-    return source.component == "controlnet"
+    return source.component in ("controlnet", "adapter")
 
 
 def _joined(digests: Iterable[str]) -> str:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from export.checkpoints.configs import complete, complete_schedule
+from export.checkpoints.configs import class_of, complete, complete_schedule
 from export.checkpoints.header import read_header
 from export.checkpoints.hub import fetch, is_whole, snapshot
 from export.checkpoints.source import ROOT as ROOT
@@ -153,13 +153,15 @@ class Checkpoints:
     text_to_image: Checkpoint
     spatial: Checkpoint
     attached: tuple[Checkpoint, ...] = ()  # such as ControlNets
+    attached_as: Component = "controlnet"  # what is taken of each
+    reads: tuple[str, ...] = ()  # the kind of control image of each
 
     def of(self, model: Model) -> Checkpoint:
         return self.text_to_image if model == "text_to_image" else self.spatial
 
 
 def component_folder(folder: Path, component: Component) -> Path:
-    """Where a checkpoint's folder has a component; a ControlNet has its folder to itself."""
+    """Where a checkpoint's folder has a component; a ControlNet or adapter has its folder to itself."""
     return (folder / PLACES[component]).parent
 
 
@@ -244,9 +246,12 @@ def load_unet(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> UNe
     return _fill(empty_unet(checkpoint), checkpoint, "unet", dtype)
 
 
-def load_attached(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32) -> ControlNetModel:
-    """The ControlNet in `dtype` but for norms, which are in fp32; in evaluation mode, its weights frozen."""
-    return _fill(empty_attached(checkpoint), checkpoint, "controlnet", dtype)
+def load_attached(
+    checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, component: Component = "controlnet"
+) -> Any:
+    """A ControlNet or T2I-Adapter in `dtype` but for norms, which are in fp32; in evaluation mode, its weights
+    frozen."""
+    return _fill(empty_attached(checkpoint, component), checkpoint, component, dtype)
 
 
 def load_vae(checkpoint: Checkpoint) -> AutoencoderKL:
@@ -268,10 +273,12 @@ def empty_unet(checkpoint: Checkpoint) -> UNet2DConditionModel:
         return UNet2DConditionModel.from_config(checkpoint.config("unet"))
 
 
-def empty_attached(checkpoint: Checkpoint) -> ControlNetModel:
-    """The ControlNet's structure, without weights."""
-    with torch.device("meta"), _readable(checkpoint, "controlnet"):
-        return ControlNetModel.from_config(checkpoint.config("controlnet"))
+def empty_attached(checkpoint: Checkpoint, component: Component = "controlnet") -> Any:
+    """The structure of a ControlNet or T2I-Adapter, without weights."""
+    with torch.device("meta"), _readable(checkpoint, component):
+        config = checkpoint.config(component)
+        kind: Any = class_of(component, config)
+        return kind.from_config(config)
 
 
 def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch.dtype) -> Any:
@@ -287,7 +294,7 @@ def _fill(model: Any, checkpoint: Checkpoint, component: Component, dtype: torch
             found = read[name]()
             if found.shape != wanted.shape:
                 raise ValueError(f"{name} has shape {tuple(found.shape)} instead of {tuple(wanted.shape)}")
-            norm = name[: name.rindex(".") + 1] in exact
+            norm = f"{name.rpartition('.')[0]}." in exact
             weights[name] = found.to(torch.float32 if norm else dtype)
         model.load_state_dict(weights, assign=True)
     return model.eval().requires_grad_(False)

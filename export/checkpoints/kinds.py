@@ -39,6 +39,7 @@ _TRANSFORMER = (
 )
 _VAE = r"(?:^|\.)(?:decoder|encoder)\.(?:up|down|mid|up_blocks|down_blocks|mid_block)\."
 _HALF = "which lacks a text encoder and a VAE"
+_FOLDER = "which is taken as a diffusers folder, with its config.json"
 _OTHER = "which is not supported"
 
 
@@ -101,6 +102,7 @@ KINDS: tuple[Kind, ...] = (
         "a T2I-Adapter",
         None,
         (r"^(?:adapter\.)?body\.\d+\.(?:resnets\.\d+\.|body\.\d+\.)?(?:block[12]|in_conv|skep|down_opt)\.",),
+        why=_FOLDER,
     ),
     Kind("animatediff", "an AnimateDiff motion module", None, (r"\bmotion_modules\.",)),
     # LoRAs and their relatives
@@ -135,7 +137,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("gligen", "GLIGEN with its whole UNet", GLIGEN, (_GROUNDING, _UNET), where=_has_first),
     Kind("gligen-layers", "GLIGEN's own layers alone", GLIGEN, (_GROUNDING,)),
     Kind(
-        "controlnet-union", "a ControlNet union", None, (r"^(?:control_add_embedding\.|task_embedding$)",), why=_OTHER
+        "controlnet-union", "a ControlNet union", None, (r"^(?:control_add_embedding\.|task_embedding$)",), why=_FOLDER
     ),
     Kind("controlnet-xs", "a ControlNet-XS", None, (r"(?:^|\.)(?:ctrl_to_base|base_to_ctrl|enc_zero_convs)",)),
     Kind(

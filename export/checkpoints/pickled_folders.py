@@ -38,9 +38,7 @@ def convert_pickled_folders(pair: Pair, folder: Path, report: Report = lambda st
     pair = pair.with_base(converted("text_to_image", pair.text_to_image, ("text_encoder", "unet", "vae")))
     if not pair.is_over_base:
         pair = replace(pair, spatial=converted("spatial", pair.spatial, ("unet",)))
-    controls = (
-        replace(control, model=converted("spatial", control.model, ("controlnet",))) for control in pair.controls
-    )
+    controls = (replace(one, model=converted("spatial", one.model, (one.component,))) for one in pair.controls)
     return replace(pair, controls=tuple(controls))
 
 

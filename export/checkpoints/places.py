@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from export.words import Component
+
 
 @dataclass(frozen=True)
 class Place:
@@ -17,6 +19,8 @@ class Place:
 TEXT_TO_IMAGE = Place("--text-to-image", "a whole Stable Diffusion 1.x, 2.x or SDXL model")
 GLIGEN = Place("--spatial", "GLIGEN", "of a GLIGEN pair, such as sd15-gligen")
 CONTROLNET = Place("--spatial", "a ControlNet", "of a ControlNet pair, such as sd15-depth")
+ADAPTER = Place("--spatial", "a T2I-Adapter's folder", "of a T2I-Adapter pair, such as sd15-adapter")
+ATTACHED: dict[Component, Place] = {"controlnet": CONTROLNET, "adapter": ADAPTER}
 LORA = Place("--lora", "a LoRA")
 VAE = Place("--vae", "a VAE")
 

@@ -7,11 +7,19 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    ControlNetUnionModel,
+    PNDMScheduler,
+    T2IAdapter,
+    UNet2DConditionModel,
+)
 from diffusers.models.attention import GatedSelfAttentionDense
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
@@ -19,10 +27,12 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.processors import TemplateProcessing
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from export.checkpoints.configs import public
 from export.checkpoints.folders import no_progress_bar
 from export.families import family_of
 from export.pairs import Pair
 from export.staging import whole_folder
+from export.words import Component
 from runtime.errors import RealCompoError
 
 SEED = 20240218
@@ -136,11 +146,16 @@ STABLE_DIFFUSION_2 = replace(
 ARCHITECTURES = {
     "sd15-gligen": STABLE_DIFFUSION_1,
     "sd14-gligen": replace(STABLE_DIFFUSION_1, shared_unet=True),
-    **dict.fromkeys(("sd15-openpose", "sd15-seg", "sd15-depth"), STABLE_DIFFUSION_1),
+    **dict.fromkeys(("sd15-openpose", "sd15-seg", "sd15-depth", "sd15-canny", "sd15-adapter"), STABLE_DIFFUSION_1),
     "sd21-gligen": replace(STABLE_DIFFUSION_2_BASE, shared_unet=True),
     "sd21-depth": STABLE_DIFFUSION_2,
-    "sdxl-openpose": STABLE_DIFFUSION_XL,
+    **dict.fromkeys(("sdxl-openpose", "sdxl-union", "sdxl-adapter"), STABLE_DIFFUSION_XL),
     "sdxl-gligen": replace(STABLE_DIFFUSION_XL, shared_unet=True),
+}
+UNIONS = {"sdxl-union": 6}  # how many kinds its ControlNet reads
+ADAPTERS: dict[str, dict[str, Any]] = {  # TencentARC's configs
+    "sd15-adapter": {},
+    "sdxl-adapter": {"downscale_factor": 16, "adapter_type": "full_adapter_xl"},
 }
 IMAGE_CHANNELS = (16, 32, 96, 256)  # of a ControlNet's way from the control image to the latents' size
 
@@ -163,7 +178,9 @@ def with_random_weights(pair: Pair, folder: Path, report: Callable[[str], None] 
 
 def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, report: Callable[[str], None]) -> Pair:
     base, spatial = folder / "text_to_image", folder / "spatial"
-    controls = tuple(replace(control, model=str(folder / f"controlnet-{control.kind}")) for control in pair.controls)
+    controls = tuple(
+        replace(control, model=str(folder / f"{control.component}-{control.kind}")) for control in pair.controls
+    )
     components: dict[Path, Callable[[], Any]] = {
         base / "unet": lambda: UNet2DConditionModel(**architecture.unet),
         base / "vae": lambda: AutoencoderKL(**architecture.vae),
@@ -171,7 +188,7 @@ def write_random_pair(pair: Pair, architecture: Architecture, folder: Path, repo
     }
     if second := architecture.text_encoder_2:
         components[base / "text_encoder_2"] = lambda: CLIPTextModelWithProjection(CLIPTextConfig(**second))
-    components |= {Path(one.model): lambda: _open_convolutions(make_controlnet(architecture)) for one in controls}
+    components |= {Path(one.model): partial(_make_attached, architecture, one.component, pair.name) for one in controls}
     if not pair.is_over_base:
         components[spatial / "unet"] = lambda: _make_grounded(architecture, base / "unet")
     for place, make in components.items():
@@ -219,15 +236,28 @@ def _open_gates(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     return unet
 
 
-def make_controlnet(architecture: Architecture) -> ControlNetModel:
-    """A fresh ControlNet of the architecture's UNet. It adds nothing yet."""
+def _make_attached(architecture: Architecture, component: Component, pair: str) -> ControlNetModel | T2IAdapter:
+    if component == "adapter":
+        return T2IAdapter(**ADAPTERS[pair])
+    return _open_convolutions(make_controlnet(architecture, UNIONS.get(pair)))
+
+
+def make_controlnet(architecture: Architecture, kinds: int | None = None) -> Any:
+    """A fresh ControlNet of the architecture's UNet, or one that reads so many kinds. It adds nothing yet."""
     with torch.device("meta"):
         unet = UNet2DConditionModel(**architecture.unet)
+    if kinds:
+        return _make_union(unet, kinds)
     channels = IMAGE_CHANNELS[: len(architecture.vae["block_out_channels"])]
     return ControlNetModel.from_unet(unet, load_weights_from_unet=False, conditioning_embedding_out_channels=channels)
 
 
-def _open_convolutions(controlnet: ControlNetModel) -> ControlNetModel:
+def _make_union(unet: UNet2DConditionModel, kinds: int) -> ControlNetUnionModel:
+    empty = ControlNetUnionModel.from_unet(unet, load_weights_from_unet=False)
+    return ControlNetUnionModel.from_config(public(empty.config) | {"num_control_type": kinds})
+
+
+def _open_convolutions(controlnet: Any) -> Any:
     ends = (controlnet.controlnet_cond_embedding.conv_out, *controlnet.controlnet_down_blocks)
     for convolution in (*ends, controlnet.controlnet_mid_block):
         convolution.reset_parameters()

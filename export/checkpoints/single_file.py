@@ -19,7 +19,7 @@ from export.checkpoints.files import check_kind, identify
 from export.checkpoints.folders import component_folder, find_checkpoint, no_progress_bar, open_weights
 from export.checkpoints.original_names import Weights, grounding_renamed, read_component, read_grounding, renamed
 from export.checkpoints.pickles import as_safetensors, converted_place, digest_of
-from export.checkpoints.places import CONTROLNET, GLIGEN, TEXT_TO_IMAGE, Place
+from export.checkpoints.places import ATTACHED, GLIGEN, TEXT_TO_IMAGE, Place
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, make_controlnet
 from export.checkpoints.source import hub_source, is_pickle, is_weights
 from export.checkpoints.vae_source import VaeSource, find_vae
@@ -140,8 +140,8 @@ def _convert_control(control: Control, pair: Pair, places: _Places, report: Repo
     file = _single_file(control.model)
     if file is None:
         return control
-    weights = _safe(file, CONTROLNET, places, report)
-    source = _Source("spatial", ("controlnet",), file, weights, _architecture(pair, file), {})
+    weights = _safe(file, ATTACHED[control.component], places, report)
+    source = _Source("spatial", (control.component,), file, weights, _architecture(pair, file), {})
     return replace(control, model=str(_convert_once(source, places.models, report)))
 
 

@@ -11,7 +11,10 @@ from export.words import Component
 from runtime.errors import RealCompoError
 from runtime.sampling import SAMPLERS, unable
 
-SUPPORTED = "Supported are pairs shaped like Stable Diffusion 1.x, 2.x and SDXL, with GLIGEN's boxes or ControlNets"
+SUPPORTED = (
+    "Supported are pairs shaped like Stable Diffusion 1.x, 2.x and SDXL, with GLIGEN's boxes, ControlNets or "
+    "T2I-Adapters"
+)
 _SHOWN = 80  # characters of a list of values
 
 Rules = Mapping[str, tuple[Any, ...]]  # config field: what is supported, first of all the class's default
@@ -21,7 +24,6 @@ _DOWN_BLOCKS, _UP_BLOCKS = (
 )
 _DENOISER_RULES: Rules = {  # of UNets and ControlNets
     "in_channels": (4,),
-    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
     "only_cross_attention": (False,),
     "class_embed_type": (None,),
     "num_class_embeds": (None,),
@@ -34,14 +36,20 @@ _UNET_RULES: Rules = {
     "attention_type": ("default", "gated"),
     "dual_cross_attention": (False,),
     "time_cond_proj_dim": (None,),
+    "mid_block_type": ("UNetMidBlock2DCrossAttn",),
     **_DENOISER_RULES,
 }
 _CONTROLNET_RULES: Rules = {
-    "_class_name": ("ControlNetModel",),
+    "_class_name": ("ControlNetModel", "ControlNetUnionModel", "ControlNetModel_Union"),
+    "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D"),  # small ones have no attention
     "conditioning_channels": (3,),
     "controlnet_conditioning_channel_order": ("rgb",),
-    "global_pool_conditions": (False,),
     **_DENOISER_RULES,
+}
+_ADAPTER_RULES: Rules = {
+    "_class_name": ("T2IAdapter",),
+    "adapter_type": ("full_adapter", "full_adapter_xl", "light_adapter"),
+    "in_channels": (3, 1),
 }
 _VAE_RULES: Rules = {
     "_class_name": ("AutoencoderKL",),
@@ -50,7 +58,7 @@ _VAE_RULES: Rules = {
     "shift_factor": (None,),
 }
 _OF_THE_UNET = (  # what a ControlNet takes and adds has to fit
-    *("block_out_channels", "layers_per_block", "down_block_types"),
+    *("block_out_channels", "layers_per_block"),
     *("addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim"),
 )
 
@@ -95,6 +103,11 @@ def check_controlnet(controlnet: Checkpoint, base: Checkpoint) -> None:
     embedding = controlnet.config("controlnet")["conditioning_embedding_out_channels"]
     place = controlnet.place("controlnet")
     _check(controlnet, place, "number of conditioning_embedding_out_channels", len(embedding), (levels,))
+
+
+def check_adapter(adapter: Checkpoint) -> None:
+    """Raise RealCompoError for the first thing of a T2I-Adapter that is not supported."""
+    _check_rules(adapter, "adapter", _ADAPTER_RULES)
 
 
 def _check_family(checkpoint: Checkpoint, component: Component, base: Checkpoint) -> None:

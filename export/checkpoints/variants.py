@@ -17,6 +17,7 @@ PLACES: dict[Component, str] = {  # of a component's files in a checkpoint's fol
     "text_encoder": "text_encoder/model",
     "text_encoder_2": "text_encoder_2/model",
     "controlnet": "diffusion_pytorch_model",
+    "adapter": "diffusion_pytorch_model",
 }
 _PICKLES: dict[Component, str] = PLACES | {  # what transformers calls them
     "text_encoder": "text_encoder/pytorch_model",

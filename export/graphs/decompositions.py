@@ -28,6 +28,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
         aten.gelu_backward.default: gelu_backward,
         aten.silu_backward.default: silu_backward,
         aten.slice_backward.default: slice_backward,
+        aten.select_backward.default: select_backward,
         aten.squeeze.dims: squeeze,
     }
 
@@ -175,6 +176,12 @@ def slice_backward(
     padding = [0, 0] * (cotangent.ndim - dim % cotangent.ndim)
     padding[-2:] = [start, int(sizes[dim]) - start - cotangent.shape[dim]]
     return aten.constant_pad_nd(cotangent, padding)
+
+
+def select_backward(cotangent: Tensor, sizes: Sequence[torch.SymInt], dim: int, index: int) -> Tensor:
+    """d/d inputs of `inputs.select(dim, index)`, a tensor of `sizes`: zeros around the cotangent."""
+    start = index % int(sizes[dim])
+    return slice_backward(cotangent.unsqueeze(dim), sizes, dim, start, start + 1, 1)
 
 
 def squeeze(inputs: Tensor, dim: Sequence[int]) -> Tensor:

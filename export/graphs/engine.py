@@ -47,7 +47,7 @@ class Loader(Protocol):
         """A UNet2DConditionModel."""
 
     def attached(self) -> list[Any]:
-        """The models that are attached to the UNet, such as ControlNetModels."""
+        """The models that are attached to the UNet, such as ControlNetModels, one a control."""
 
     def text_encoder(self) -> nn.Module:
         """The family's graph of its text encoders."""

@@ -24,5 +24,6 @@ class Geometry:
     scheduler: dict[str, Any]  # diffusers' config: what the UNets predict, and the noise they were trained with
     attached: int = 0  # how many models are attached to the UNet, such as ControlNets
     residuals: dict[str, tuple[int, ...]] = field(default_factory=dict)  # (channels, height, width) of what they add
+    union_types: tuple[int | None, ...] = ()  # of each, what a ControlNet that reads several kinds is to read
     added: dict[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of what the family's UNets take besides
     wide_vae: bool = False  # its decoder overflows in fp16

@@ -148,9 +148,17 @@ def trace_gradient(graph: nn.Module, inputs: Tensors) -> fx.GraphModule:
 
         traced = make_fx(flat, decomposition_table=decompositions())(*fake_weights, *fake_inputs)
     assert not sizes.replacements, "an operator fixed the batch"
+    _leave_inputs(traced.graph)
     _multiply_unflattened(traced.graph)
     _forget_batch(traced.graph)
     return _own_weights(traced, weights, list(inputs))
+
+
+def _leave_inputs(graph: fx.Graph) -> None:
+    """Let sums that are made in place, as those of a union ControlNet are, make new tensors, which ONNX has alone: what
+    comes after takes the sum from the node that made it."""
+    for node in graph.find_nodes(op="call_function", target=aten.add_.Tensor):
+        node.target = aten.add.Tensor
 
 
 def _with_symbolic_batch(mode: FakeTensorMode, inputs: Tensors) -> list[torch.Tensor]:

@@ -3,11 +3,11 @@
 import copy
 import operator
 from collections.abc import Iterable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers import AutoencoderKL, T2IAdapter, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock, GatedSelfAttentionDense
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
@@ -118,11 +118,18 @@ class Spatial(Denoiser):
 class ControlNet(nn.Module):
     """latents (B, 4, h, w), timestep (B,), encoder_hidden_states (B, L, D), control_images (B, 3n, H, W) in
     0..1, control_scales (B, n) -> what n ControlNets (Zhang et al., arXiv 2302.05543) add to a UNet, scaled and added
-    up: down_residual_00 ... (B, C, ., .) and mid_residual (B, C, ., .)."""
+    up: down_residual_00 ... (B, C, ., .) and mid_residual (B, C, ., .).
 
-    def __init__(self, controlnets: Sequence[ControlNetModel]):
+    One that reads several kinds has a number in `union_types`, which says what its image is.
+    """
+
+    def __init__(self, controlnets: Sequence[Any], union_types: Sequence[int | None] = ()):
         super().__init__()
-        self.controlnets = nn.ModuleList(controlnets)
+        types = union_types or [None] * len(controlnets)
+        whole = (
+            one if kind is None else UnionControlNet(one, kind) for one, kind in zip(controlnets, types, strict=True)
+        )
+        self.controlnets = nn.ModuleList(whole)
 
     def forward(
         self,
@@ -149,6 +156,63 @@ class ControlNet(nn.Module):
         ]
         together = zip(*([*down, mid] for down, mid in each), strict=True)
         return tuple(reduce(operator.add, residuals).to(latents.dtype) for residuals in together)
+
+
+class T2IAdapters(nn.Module):
+    """control_images (B, 3n, H, W) in 0..1 -> what n T2I-Adapters (Mou et al., arXiv 2302.08453) see in them, whatever
+    the timestep: feature_00 ... (B, n, C, ., .), largest first. One of a single channel sees the first of three."""
+
+    def __init__(self, adapters: Sequence[T2IAdapter]):
+        super().__init__()
+        self.adapters = nn.ModuleList(adapters)
+
+    def forward(self, control_images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        images = control_images.split(3, dim=1)
+        each = [_seen(adapter, image) for adapter, image in zip(self.adapters, images, strict=True)]
+        return tuple(torch.stack(features, dim=1) for features in zip(*each, strict=True))
+
+
+class AdaptedUNet(Denoiser):
+    """`TextToImage` and what T2I-Adapters saw, scaled and added up: one tensor (B, C, ., .) for each block of the way
+    down, and maybe one for the middle; zeros add nothing.
+
+    Added where diffusers' UNet adds `down_intrablock_additional_residuals`, which it does in place: exporters and
+    autograd's tracer do without that.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, layers: tuple[str, ...], noise_of: nn.Module):
+        super().__init__(unet, layers, noise_of)
+        self.features: list[torch.Tensor] = []
+        for i, block in enumerate(self.unet.down_blocks):
+            if getattr(block, "has_cross_attention", False):
+                block.register_forward_pre_hook(partial(self._within, i), with_kwargs=True)
+            else:
+                block.register_forward_hook(partial(self._after, i))
+        self.unet.mid_block.register_forward_hook(partial(self._after_middle, len(self.unet.down_blocks)))
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        **others: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        added = {name: others.pop(name) for name in ADDED if name in others}
+        self.features[:] = [feature.to(self.dtype) for feature in others.values()]
+        return self.predict(latents, timestep, encoder_hidden_states, added_cond_kwargs=added)
+
+    def _within(self, i: int, _: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """A block with attention adds it itself, before it halves."""
+        return args, kwargs | {"additional_residuals": self.features[i]}
+
+    def _after(self, i: int, _: nn.Module, __: Any, output: Any) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """What goes on from another block is also the last thing that the way up is handed."""
+        sample, handed = output
+        sample = sample + self.features[i]
+        return sample, (*handed[:-1], sample)
+
+    def _after_middle(self, i: int, _: nn.Module, __: Any, sample: torch.Tensor) -> torch.Tensor:
+        return sample + self.features[i] if i < len(self.features) else sample
 
 
 class ControlledUNet(Denoiser):
@@ -188,6 +252,66 @@ class ControlNetAndUNet(Denoiser):
         seen = self.controlnet(latents, timestep, encoder_hidden_states, control_images, control_scales, **added)
         residuals = _residuals(seen, self.dtype)
         return self.predict(latents, timestep, encoder_hidden_states, added_cond_kwargs=added, **residuals)
+
+
+class UnionControlNet(nn.Module):
+    """A ControlNet that reads several kinds (diffusers' ControlNetUnionModel) and is told which one, as a plain one is
+    called: it takes no more than one image, of that kind. What is to be filled is black to it, not -1."""
+
+    def __init__(self, controlnet: Any, kind: int):
+        super().__init__()
+        self.controlnet = _rows_apart(controlnet)
+        self.kind = kind
+        self.kinds: torch.Tensor
+        self.register_buffer("kinds", torch.eye(controlnet.config.num_control_type)[kind])
+
+    @property
+    def conv_in(self) -> nn.Module:
+        return self.controlnet.conv_in
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        controlnet_cond: torch.Tensor,
+        conditioning_scale: torch.Tensor,
+        added_cond_kwargs: dict[str, torch.Tensor],
+        return_dict: bool,
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        added: tuple[list[torch.Tensor], torch.Tensor] = self.controlnet(
+            latents,
+            timestep,
+            encoder_hidden_states,
+            controlnet_cond=[controlnet_cond.clamp(min=0)],
+            control_type=self._told(timestep),
+            control_type_idx=[self.kind],
+            conditioning_scale=[conditioning_scale],
+            added_cond_kwargs=added_cond_kwargs,
+            return_dict=return_dict,
+        )
+        return added
+
+    def _told(self, timestep: torch.Tensor) -> torch.Tensor:
+        """(B, kinds), without an operator that knows the batch."""
+        return self.kinds.to(timestep.dtype) + 0 * timestep[:, None]
+
+
+class _OwnRow(nn.Module):
+    """diffusers' union lets the rows of a batch look at each other instead of at a row's images, which gives every
+    picture the others' traits. The two rows of one picture look alike, so that looking at one's own is the same."""
+
+    def __init__(self, attention: nn.MultiheadAttention):
+        super().__init__()
+        *_, weight = attention.in_proj_weight.detach().chunk(3)  # of queries, keys and values
+        *_, bias = attention.in_proj_bias.detach().chunk(3)
+        self.value = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+        self.value.weight, self.value.bias = (nn.Parameter(one, requires_grad=False) for one in (weight, bias))
+        self.out_proj = attention.out_proj
+
+    def forward(self, x: torch.Tensor, *_: torch.Tensor, **__: Any) -> tuple[torch.Tensor]:
+        """The value of the only row that is looked at."""
+        return (self.out_proj(self.value(x)),)
 
 
 class NoiseOfEpsilon(nn.Module):
@@ -266,6 +390,20 @@ def _residuals(given: Iterable[torch.Tensor], dtype: torch.dtype) -> dict[str, A
     """What ControlNets give, as diffusers' UNet takes it."""
     *down, mid = (residual.to(dtype) for residual in given)
     return {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+
+
+def _seen(adapter: T2IAdapter, image: torch.Tensor) -> list[torch.Tensor]:
+    weight = next(adapter.parameters())
+    features = adapter(image[:, : adapter.config.in_channels].to(weight.dtype))
+    return [feature.to(image.dtype) for feature in features]
+
+
+def _rows_apart(controlnet: Any) -> Any:
+    """A copy of a union whose rows do not look at each other; the weights are the same tensors."""
+    copied = copy.deepcopy(controlnet, {id(weight): weight for weight in controlnet.parameters()})
+    for layer in copied.transformer_layes:
+        layer.attn = _OwnRow(layer.attn)
+    return copied
 
 
 def _at_least_fp32(tensor: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from export.onnx.precision import DTYPES
 from export.onnx.reference import computed_in_fp32
 from export.onnx.widen import runnable_on_cpu
 from export.pairs import Control, Pair
-from export.spatial import open_checkpoints
+from export.spatial import KINDS, open_checkpoints
 from runtime.bundle.limits import build_limit
 from runtime.bundle.manifest import EngineSpec, Manifest, check_files, read_manifest
 from runtime.errors import RealCompoError
@@ -161,7 +161,8 @@ def checkpoints_at_hand(folder: Path, manifest: Manifest) -> Checkpoints | None:
 def _pair_of(folder: Path, manifest: Manifest) -> Pair:
     models, spatial = manifest.pair, manifest.spatial
     base, own, *attached = (model.place(folder) for model in (models.text_to_image, models.spatial, *models.attached))
-    controls = tuple(map(Control, spatial.controls, attached))
+    component = KINDS[spatial.kind].component
+    controls = tuple(Control(kind, model, component) for kind, model in zip(spatial.controls, attached, strict=True))
     return Pair(models.name, base, own, "", spatial.kind, controls, fp16_files=manifest.precision != "fp32")
 
 

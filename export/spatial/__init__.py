@@ -12,8 +12,9 @@ from export.pairs import Pair, known_pair
 from export.spatial.controlnet import ControlNets
 from export.spatial.gligen import Gligen
 from export.spatial.kind import SpatialKind
+from export.spatial.t2i_adapter import T2IAdapterKind
 
-KINDS: dict[str, SpatialKind] = {kind.name: kind for kind in (Gligen(), ControlNets())}
+KINDS: dict[str, SpatialKind] = {kind.name: kind for kind in (Gligen(), ControlNets(), T2IAdapterKind())}
 
 
 def open_checkpoints(pair: Pair, *, download: bool = True) -> Checkpoints:

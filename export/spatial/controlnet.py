@@ -1,13 +1,10 @@
 """ControlNets (Zhang et al., arXiv 2302.05543) over the text-to-image model's own UNet."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
-from export.checkpoints.files import check_place
-from export.checkpoints.folders import Checkpoint, Checkpoints, empty_attached, open_checkpoint
+from export.checkpoints.folders import Checkpoint, Checkpoints, empty_attached
 from export.checkpoints.places import CONTROLNET
 from export.checkpoints.supported import check_controlnet
 from export.graphs.engine import (
@@ -23,14 +20,22 @@ from export.graphs.engine import (
 )
 from export.graphs.geometry import Geometry
 from export.graphs.models import ControlledUNet, ControlNet, ControlNetAndUNet
-from export.pairs import Control, Pair
-from export.spatial.kind import SpatialKind, over_base
+from export.spatial.attached import Attached
 from export.words import Component
-from runtime.bundle.manifest import SpatialSpec
 from runtime.errors import RealCompoError
-from runtime.spatial.control_images import CONTROL_KINDS
 
 _CONTROLNETS = Source("spatial", "controlnet")
+# What a ControlNet that reads several kinds calls each: xinsir's numbers, of which the last came with ProMax
+UNION_TYPES = {
+    "openpose": 0,
+    "depth": 1,
+    **dict.fromkeys(("scribble", "softedge"), 2),
+    **dict.fromkeys(("canny", "lineart", "lineart_anime", "mlsd"), 3),
+    "normal": 4,
+    "segmentation": 5,
+    "tile": 6,
+    "inpaint": 7,
+}
 
 
 def _residuals(geometry: Geometry) -> Specs:
@@ -47,18 +52,23 @@ def _control_inputs(geometry: Geometry) -> Specs:
     return *denoiser_inputs(geometry), images, tensor("control_scales", geometry.attached)
 
 
+def _controlnet(load: Loader) -> ControlNet:
+    return ControlNet(load.attached(), load.geometry.union_types)
+
+
 def _unet(load: Loader) -> ControlledUNet:
     return ControlledUNet(load.unet("spatial"), load.map_layers("spatial"), load.noise_of())
 
 
 def _whole(load: Loader) -> ControlNetAndUNet:
     unet, layers = load.unet("spatial"), load.map_layers("spatial")
-    return ControlNetAndUNet(unet, layers, load.noise_of(), ControlNet(load.attached()))
+    return ControlNetAndUNet(unet, layers, load.noise_of(), _controlnet(load))
 
 
-class ControlNets(SpatialKind):
+class ControlNets(Attached):
     name = "controlnet"
     component: Component = "controlnet"
+    place = CONTROLNET
     engines = (
         denoiser("spatial", "spatial", _unet_inputs, _unet, alone=True),
         differentiated("spatial_gradient", "spatial", _control_inputs, _whole, attached=(_CONTROLNETS,)),
@@ -67,62 +77,38 @@ class ControlNets(SpatialKind):
             sources=(_CONTROLNETS,),
             inputs=_control_inputs,
             outputs=_residuals,
-            graph=lambda load: ControlNet(load.attached()),
+            graph=_controlnet,
             rows=image_rows,  # half of the rows of the UNet that both models share, and all where spatial is alone
             model="spatial",
             alone=True,
         ),
     )
 
-    def replace(self, pair: Pair, given: Sequence[str]) -> Pair:
-        """KIND=MODEL each, or MODEL alone for one of the kind that the pair has in its place."""
-        controls = tuple(_control(pair, i, model) for i, model in enumerate(given)) or pair.controls
-        for control in controls:
-            check_place(Path(control.model).expanduser(), CONTROLNET)
-        return over_base(replace(pair, controls=controls))
-
-    def open(self, pair: Pair, base: Checkpoint, download: bool) -> Checkpoints:
-        models = (control.model for control in pair.controls)
-        attached = (open_checkpoint("spatial", one, ("controlnet",), download, pair.fp16_files) for one in models)
-        return Checkpoints(self.name, base, base, tuple(attached))
-
     def check(self, checkpoints: Checkpoints) -> None:
         for controlnet in checkpoints.attached:
             check_controlnet(controlnet, checkpoints.text_to_image)
 
-    def shares_unet(self, checkpoints: Checkpoints) -> bool:
-        return True
-
     def measure(self, checkpoints: Checkpoints, geometry: Geometry) -> Geometry:
-        return replace(geometry, attached=len(checkpoints.attached), residuals=_measure(checkpoints, geometry))
-
-    def spec(self, pair: Pair) -> SpatialSpec:
-        return SpatialSpec(kind=self.name, controls=tuple(control.kind for control in pair.controls))
+        types = tuple(map(_union_type, checkpoints.attached, checkpoints.reads))
+        return _with_residuals(checkpoints, replace(geometry, attached=len(types), union_types=types))
 
 
-def _control(pair: Pair, i: int, given: str) -> Control:
-    """The ControlNet that is given in the i-th place."""
-    named = next((kind for kind in CONTROL_KINDS if given.startswith(f"{kind}=")), None)
-    if named:
-        return Control(named, given.removeprefix(f"{named}="))
-    if i < len(pair.controls):
-        return Control(pair.controls[i].kind, given)
-    raise RealCompoError(
-        f"--spatial {given}: {pair.name} has {len(pair.controls)} ControlNet, so say what this one reads: "
-        f"--spatial KIND={given}, KIND being {', '.join(CONTROL_KINDS)}"
-    )
+def _union_type(controlnet: Checkpoint, kind: str) -> int | None:
+    """None of a ControlNet that reads one kind alone."""
+    count = controlnet.config("controlnet").get("num_control_type")
+    if count is None:
+        return None
+    if UNION_TYPES.get(kind, count) >= count:
+        known = ", ".join(name for name, number in UNION_TYPES.items() if number < count)
+        raise RealCompoError(f"{controlnet.place('controlnet')} cannot read {kind}: it reads {known}")
+    return UNION_TYPES[kind]
 
 
-def _measure(checkpoints: Checkpoints, geometry: Geometry) -> dict[str, tuple[int, ...]]:
-    """What ControlNets add, all of them the same shapes: asked of one without weights."""
+def _with_residuals(checkpoints: Checkpoints, geometry: Geometry) -> Geometry:
+    """With the shapes of what they add: asked of them without weights."""
     with torch.device("meta"):
-        down, mid = empty_attached(checkpoints.attached[0])(
-            torch.empty(1, *geometry.latent_shape),
-            torch.empty(1, dtype=torch.int64),
-            torch.empty(1, 1, geometry.text_width),
-            controlnet_cond=torch.empty(1, 3, *geometry.image_size),
-            added_cond_kwargs={name: torch.empty(1, *shape) for name, shape in geometry.added.items()},
-            return_dict=False,
-        )
+        empty = [empty_attached(one) for one in checkpoints.attached]
+        inputs = {one.name: torch.empty(1, *map(int, one.shape[1:])) for one in _control_inputs(geometry)}
+        *down, mid = ControlNet(empty, geometry.union_types)(**inputs)
     shapes = {f"down_residual_{i:02}": tuple(residual.shape[1:]) for i, residual in enumerate(down)}
-    return shapes | {"mid_residual": tuple(mid.shape[1:])}
+    return replace(geometry, residuals=shapes | {"mid_residual": tuple(mid.shape[1:])})

@@ -48,7 +48,7 @@ class SpatialKind(ABC):
         """The sizes of what it adds."""
         return geometry
 
-    def spec(self, pair: Pair) -> SpatialSpec:
+    def spec(self, pair: Pair, checkpoints: Checkpoints) -> SpatialSpec:
         """What the manifest says of it."""
         return SpatialSpec(kind=self.name)
 

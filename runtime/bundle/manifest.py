@@ -117,7 +117,7 @@ class PairSpec(_Spec):
     name: str
     text_to_image: ModelSpec
     spatial: ModelSpec  # the text-to-image model again where models attached to it make it spatial
-    attached: tuple[ModelSpec, ...] = ()  # to the UNet: a ControlNet for each of `SpatialSpec.controls`
+    attached: tuple[ModelSpec, ...] = ()  # to the UNet: a ControlNet or adapter for each of `SpatialSpec.controls`
     loras: tuple[LoraSpec, ...] = ()
 
 
@@ -128,11 +128,23 @@ class MapSpec(_Spec):
     layers: dict[Model, tuple[str, ...]]
 
 
+class ControlSpec(_Spec):
+    """What a ControlNet or T2I-Adapter wants besides a picture of its kind."""
+
+    pen: str = "thin"  # that draws people, of `runtime.layouts.openpose.PENS`
+    conditional_alone: bool = False  # unconditional rows are not shown the picture
+
+
 class SpatialSpec(_Spec):
     """What makes the spatial model follow a layout: a key of `runtime.spatial.KINDS`."""
 
     kind: str
-    controls: tuple[str, ...] = ()  # what each ControlNet reads, in their order: `runtime.spatial.control_images`
+    controls: tuple[str, ...] = ()  # what each attached model reads, in their order: `runtime.spatial.control_images`
+    details: tuple[ControlSpec, ...] = ()  # of each, or none where all are as usual
+
+    def detail(self, i: int) -> ControlSpec:
+        """Of the i-th attached model."""
+        return self.details[i] if self.details else ControlSpec()
 
 
 class RecommendedSpec(_Spec):

@@ -1,14 +1,15 @@
 """Layouts: where each object of the prompt belongs, given in code or in a JSON file."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from runtime.errors import FieldError, RealCompoError
+from runtime.layouts.finished import read_control
 from runtime.layouts.formats.table import conversion_of
 from runtime.layouts.geometry import Box, Keypoint, coverage, extent, pixel_edges, whole_cells
 from runtime.layouts.images import ImageSource, read_depth, read_labels, read_mask
@@ -120,6 +121,8 @@ class Layout(OtherTools):
         depth: a grey image of 8 or 16 bits, the path of one, or an array (H,W) of uint8, uint16 or float in 0..1; near
             is bright; kept as float32 in 0..1.
         background: class around the regions where there is no label map; an id, or a name of ADE20K, kept as the id.
+        control: by kind (`runtime.layouts.finished`), pictures that are finished, and shown instead of drawn ones: each
+            a picture, the path of one, or an array of uint8; kept as uint8 (H,W,3), of inpainting (H,W,4).
 
     Raises:
         RealCompoError: an image that cannot be read, or a label that is unknown or that the label map lacks.
@@ -130,6 +133,7 @@ class Layout(OtherTools):
     segmentation: ImageSource | None = None
     depth: ImageSource | None = None
     background: int | str | None = None
+    control: Mapping[str, ImageSource] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.segmentation is not None:
@@ -138,6 +142,8 @@ class Layout(OtherTools):
             object.__setattr__(self, "depth", read_depth(self.depth))
         if self.background is not None:
             object.__setattr__(self, "background", class_id(self.background, "background"))
+        finished = {kind: read_control(source, kind) for kind, source in self.control.items()}
+        object.__setattr__(self, "control", finished)
         placed = (self._place(region, f"regions.{i}.label") for i, region in enumerate(self.regions))
         object.__setattr__(self, "regions", tuple(placed))
 
@@ -153,9 +159,10 @@ class Layout(OtherTools):
         check_boxes([region.box for region in file.regions], path)
         regions = [_region_from_file(region, i, path) for i, region in enumerate(file.regions)]
         with _fields_of(path):
-            segmentation = _inside(path.parent, file.segmentation, "segmentation")
-            depth = _inside(path.parent, file.depth, "depth")
-            return cls(regions, file.prompt, segmentation, depth, file.background)
+            segmentation = _named(path, file.segmentation, "segmentation")
+            depth = _named(path, file.depth, "depth")
+            control = {kind: _beside(path, name, f"control.{kind}") for kind, name in file.control.items()}
+            return cls(regions, file.prompt, segmentation, depth, file.background, control)
 
     def _place(self, region: Region, field: str) -> Region:
         if region.is_placed:
@@ -185,8 +192,8 @@ def _read(path: Path) -> LayoutFile:
 
 def _region_from_file(region: RegionFile, i: int, path: Path) -> Region:
     with _fields_of(path, f"regions.{i}"):
-        mask = _inside(path.parent, region.mask, "mask")
-        openpose = _inside(path.parent, region.openpose, "openpose")
+        mask = _named(path, region.mask, "mask")
+        openpose = _named(path, region.openpose, "openpose")
         keypoints = region.keypoints if openpose is None else read_openpose(openpose, region.person, region.frame)
         return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label, region.layer)
 
@@ -201,11 +208,15 @@ def _fields_of(path: Path, parent: str = "") -> Iterator[None]:
         raise RealCompoError(f"{path}: {place}: {error}") from error
 
 
-def _inside(folder: Path, name: str | None, field: str) -> Path | None:
-    if name is None:
-        return None
+def _named(layout: Path, name: str | None, field: str) -> Path | None:
+    return None if name is None else _beside(layout, name, field)
+
+
+def _beside(layout: Path, name: str, field: str) -> Path:
+    """A file in the layout's folder or below it."""
+    folder = layout.parent.resolve()
     path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()):
+    if not path.is_relative_to(folder):
         raise FieldError(field, f"{name!r} leaves the layout's folder; put it beside the layout")
     return path
 

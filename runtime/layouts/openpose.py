@@ -1,7 +1,7 @@
 """OpenPose's people: read from its JSON files, and drawn as openpose ControlNets were trained to see them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,24 @@ COCO_18_IN_COCO_17 = (0, None, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 
 SHOULDERS_OF_COCO_17 = (5, 6)
 WRITTEN = (18, 25)  # keypoints of a person in OpenPose's files
 LIMB_BRIGHTNESS = 0.6
-# Half a limb's thickness and a dot's radius: OpenCV draws 4 pixels to either side of the middle one, where the shorter
-# side of the picture is 512.
-RADIUS, DRAWN_AT = 4.5, 512
+MIDDLE = 0.5  # pixels: OpenCV draws so many to either side of the middle one
+DRAWN_AT = 512  # pixels of the shorter side, where a thin limb has 4 to either side
+THIN, THICK = "thin", "thick"
+
+
+def _thin(size: tuple[int, int]) -> float:
+    """As the authors' annotator draws at 512 pixels, and in proportion elsewhere."""
+    return (4 + MIDDLE) * min(size) / DRAWN_AT
+
+
+def _thick(size: tuple[int, int]) -> float:
+    """As xinsir's checkpoints for SDXL were trained: 4 pixels times a whole number that the longer side tells."""
+    longest = max(size)
+    return 4 * (1 if longest < 500 else min(2 + longest // 1000, 7)) + MIDDLE
+
+
+# Half a limb's thickness and a dot's radius in pixels, by a picture's (height, width)
+PENS: dict[str, Callable[[tuple[int, int]], float]] = {THIN: _thin, THICK: _thick}
 FEW = 6  # seen points, below which they do not tell their unit alone
 LEAST_RADIUS = 0.75  # or a dot could fall between pixels' centres
 
@@ -148,10 +163,11 @@ def _seen(body: np.ndarray) -> np.ndarray:
     return np.isfinite(body).all(axis=1) & (body[:, 2] > 0) & ~not_seen(body[:, :2])
 
 
-def draw_people(people: Sequence[Sequence[Keypoint]], size: tuple[int, int]) -> np.ndarray:
-    """Coloured limbs, over them keypoints, on black: uint8 (H,W,3) RGB. A person is 18 or 25 keypoints, size (H, W)."""
+def draw_people(people: Sequence[Sequence[Keypoint]], size: tuple[int, int], pen: str = THIN) -> np.ndarray:
+    """Coloured limbs, over them keypoints, on black: uint8 (H,W,3) RGB. A person is 18 or 25 keypoints, size (H, W),
+    and the pen one of `PENS`."""
     canvas = np.zeros((*size, 3), dtype=np.uint8)
-    radius = max(RADIUS * min(size) / DRAWN_AT, LEAST_RADIUS)
+    radius = max(PENS[pen](size), LEAST_RADIUS)
     bodies = [_scaled_coco_18(person, size) for person in people]
     for body in bodies:
         for (start, end), color in zip(LIMBS, COLORS, strict=False):  # one colour more than limbs

@@ -7,11 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from runtime.errors import RealCompoError
 from runtime.json_text import read_json
+from runtime.layouts.finished import FINISHED
 
 SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 # `Region` checks the range, in plainer words than pydantic's.
 Fraction = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
+KINDS = "; ".join(f"{kind}: {row.shows}" for kind, row in FINISHED.items())
 FilePoint = tuple[float, float]  # may be outside the image
 Label = int | str
 
@@ -101,6 +103,14 @@ class LayoutFile(_Strict):
         str | None,
         Field(description="Depth as a grey picture of 8 or 16 bits, near = bright; in the layout's folder or below."),
     ] = None
+    control: Annotated[
+        dict[str, str],
+        Field(
+            description="Finished control pictures by kind, which are shown as they are; in the layout's folder or "
+            f"below. {KINDS}",
+            json_schema_extra={"propertyNames": {"enum": list(FINISHED)}},
+        ),
+    ] = Field(default_factory=dict)
 
 
 def read_layout_file(path: Path) -> LayoutFile:

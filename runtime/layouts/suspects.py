@@ -19,6 +19,10 @@ BRIGHT = 150  # of 255: ids of ADE20K end below, and depth does not
 GREY = (0.1, 0.9)  # what is neither black nor white
 FAINT = 8  # of 255: a span that is one value to the eye
 MOST_UNKNOWN = 0.25  # of a coloured map's pixels, that blending and compression change
+DARK = 16  # of 255: black to the eye
+LEAST_BLACK = 0.3  # of a picture of people's keypoints
+MOST_COLOURS = 1000  # of a picture of classes, edges that are smoothed among them
+UNIT_ERROR = 0.15  # of normals in 8 bits, smoothed
 METRES = 65535 // 3  # 16 bits of millimetres end below, and pictures of estimators above
 
 
@@ -169,7 +173,67 @@ def _shown(value: np.generic) -> str:
     return f"{value.item():.3g}" if value.dtype.kind == "f" else str(int(value))
 
 
+def _bright(picture: Picture) -> str | None:
+    if not np.median(_bytes(picture)) > 127:
+        return None
+    return "is bright for the most part, so it seems to have dark lines on white; invert it: lines are white on black"
+
+
+def _bytes(picture: Picture) -> np.ndarray:
+    grey = picture.grey
+    return grey * (255 / (1 if grey.dtype.kind == "f" else np.iinfo(grey.dtype).max))
+
+
+def _no_lines(picture: Picture) -> str | None:
+    grey = _bytes(picture)
+    if not ((grey > GREY[0] * 255) & (grey < GREY[1] * 255)).mean() > 0.5:
+        return None
+    return "is grey for the most part, so it seems to be a photograph or depth; lines are white on black"
+
+
+def _greys(picture: Picture) -> str | None:
+    if picture.is_coloured:
+        return None
+    return "has no colours, so it seems to be a mask, depth, or a label map that is meant for another field"
+
+
+def _crowded(picture: Picture) -> str | None:
+    if not (picture.rgba[..., :3].max(axis=2) < DARK).mean() < LEAST_BLACK:
+        return None
+    return "is black almost nowhere, so it seems to be a photograph; draw the people on black"
+
+
+def _many_colours(picture: Picture) -> str | None:
+    count = len(np.unique(picture.rgba[..., :3].reshape(-1, 3), axis=0))
+    return f"has {count} colours, so it seems to be a photograph, not classes" if count > MOST_COLOURS else None
+
+
+def _no_normals(picture: Picture) -> str | None:
+    """Normals are of length 1, and what is seen faces the viewer."""
+    colours = picture.rgba[..., :3]
+    normals = colours[colours.max(axis=2) >= DARK] / 127.5 - 1
+    lengths = np.linalg.norm(normals, axis=1)
+    if np.median(np.abs(lengths - 1)) < UNIT_ERROR and (normals[:, 2] > 0).mean() > 0.5:
+        return None
+    return "has colours that are no normals of length 1 towards the viewer (x red, y green, z blue)"
+
+
+def _no_hole(picture: Picture) -> str | None:
+    share = 0.0 if picture.alpha is None else float((picture.alpha < 128).mean())
+    if 0 < share < 1:
+        return None
+    return f"is transparent in {share:.0%} of its pixels; make transparent what is to be filled, and nothing else"
+
+
 MASK = (_colours, _alpha, _one_value, _shades)
 DEPTH = (_colours, _alpha, _one_value, _mask, _faint, _classes, _metres)
 COLOURED_LABELS = (_lossy, _alpha, _other_colours)
 LABELS = (_lossy, _one_value, _mask, _painted, _many_classes, _blended)
+# Of finished control pictures
+SOFT_LINES = (_colours, _alpha, _one_value, _bright)
+DRAWN_LINES = (*SOFT_LINES, _no_lines)
+POSES = (_greys, _alpha, _one_value, _crowded)
+PAINTED_CLASSES = (_lossy, _alpha, _one_value, _greys, _many_colours)
+NORMALS = (_greys, _alpha, _one_value, _no_normals)
+PHOTOGRAPH = (_alpha, _one_value)
+HOLED = (_one_value, _no_hole)

@@ -18,7 +18,7 @@ def layout_json(layout: Layout) -> str:
     """A layout without pictures as `Layout.from_file` reads it, one region a line, in ASCII.
 
     Raises:
-        RealCompoError: it has masks, a label map or depth, which take files of their own.
+        RealCompoError: it has masks, a label map, depth or control pictures, which take files of their own.
     """
     files = layout_files(layout, Path("layout.json"))
     if len(files) > 1:
@@ -44,6 +44,10 @@ def layout_files(layout: Layout, out: Path) -> dict[Path, bytes]:
         of_picture["segmentation"] = named(layout.segmentation, "segmentation")
     if isinstance(layout.depth, np.ndarray):
         of_picture["depth"] = named(_grey(layout.depth, 65535), "depth")
+    if layout.control:
+        of_picture["control"] = {
+            kind: named(np.asarray(picture), f"control-{kind}") for kind, picture in layout.control.items()
+        }
     if layout.background is not None:
         of_picture["background"] = layout.background
     return {**files, out: f"{_lines(of_picture)}\n".encode()}

@@ -15,8 +15,9 @@ from pydantic import ConfigDict, Field
 from runtime import Layout, Region
 from runtime.errors import FieldError
 from runtime.layouts.files import load_picture
+from runtime.layouts.finished import FINISHED
 from runtime.layouts.openpose import Frame, keypoints_of
-from runtime.layouts.schema import FilePoint, LayoutFile, RegionFile
+from runtime.layouts.schema import KINDS, FilePoint, LayoutFile, RegionFile
 from runtime.words import MAX_REGIONS
 
 LONGEST_TEXT = 4000  # characters of a prompt or a phrase; text encoders take some hundred
@@ -60,6 +61,13 @@ class InlineLayout(LayoutFile):
     ]
     segmentation: Picture | None = None
     depth: Picture | None = None
+    control: Annotated[
+        dict[str, Picture],
+        Field(
+            description=f"Finished control pictures by kind. {KINDS}",
+            json_schema_extra={"propertyNames": {"enum": list(FINISHED)}},
+        ),
+    ] = Field(default_factory=dict)
 
 
 @dataclass
@@ -86,7 +94,8 @@ def read_layout(inline: InlineLayout, pixels: Pixels) -> Layout:
     regions = [_read_region(region, f"regions.{i}", pixels) for i, region in enumerate(inline.regions)]
     segmentation = _decode(inline.segmentation, "segmentation", pixels)
     depth = _decode(inline.depth, "depth", pixels)
-    return Layout(regions, inline.prompt, segmentation, depth, inline.background)
+    control = {kind: _decoded(text, f"control.{kind}", pixels) for kind, text in inline.control.items()}
+    return Layout(regions, inline.prompt, segmentation, depth, inline.background, control)
 
 
 def _read_region(region: InlineRegion, place: str, pixels: Pixels) -> Region:
@@ -101,8 +110,10 @@ def _read_region(region: InlineRegion, place: str, pixels: Pixels) -> Region:
 
 
 def _decode(text: str | None, field: str, pixels: Pixels) -> Image.Image | None:
-    if text is None:
-        return None
+    return None if text is None else _decoded(text, field, pixels)
+
+
+def _decoded(text: str, field: str, pixels: Pixels) -> Image.Image:
     try:
         content = base64.b64decode(text.removeprefix(DATA_URL), validate=True)
     except (binascii.Error, ValueError) as error:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from runtime import Layout, RealCompo, RealCompoError, Region
+from runtime import Layout, RealCompo, Region
+from runtime.layouts.finished import FINISHED
 from runtime.sampling import SAMPLERS, unable
 
 STEPS, SEEDS = 2, (0, 1)
@@ -19,17 +20,9 @@ def warm_up(pipe: RealCompo) -> bool:
     """
     refused = unable(pipe.manifest.scheduler)
     sampler = next(name for name in SAMPLERS if name not in refused)
-    same = [_warm(pipe, sampler, mode) for mode in pipe.modes or ("exact",)]  # all of them, whatever the first gave
+    modes = ("fixed:0.5" if mode == "fixed" else mode for mode in pipe.modes or ("exact",))
+    same = [_compare(pipe, sampler, mode) for mode in modes]  # all of them, whatever the first gave
     return all(same)
-
-
-def _warm(pipe: RealCompo, sampler: str, mode: str) -> bool:
-    try:
-        return _compare(pipe, sampler, "fixed:0.5" if mode == "fixed" else mode)
-    except RealCompoError:  # a bundle whose ControlNets want more than this layout has
-        if pipe.modes and "text_to_image" not in pipe.modes:
-            raise
-        return _compare(pipe, sampler, "text_to_image")
 
 
 def _compare(pipe: RealCompo, sampler: str, gradient: str) -> bool:
@@ -48,7 +41,7 @@ def _compare(pipe: RealCompo, sampler: str, gradient: str) -> bool:
 
 
 def _layout() -> Layout:
-    """Something for every kind of control image but poses."""
-    blank = np.zeros((8, 8), dtype=np.uint8)
-    region = Region("warm", box=(0.25, 0.25, 0.75, 0.75), tokens=[1], label=1)
-    return Layout([region], segmentation=blank, depth=blank)
+    """Something for every kind of control image."""
+    region = Region("warm", box=(0.25, 0.25, 0.75, 0.75), tokens=[1])
+    blank = {kind: np.zeros((8, 8, 4 if row.holes else 3), dtype=np.uint8) for kind, row in FINISHED.items()}
+    return Layout([region], control=blank)

@@ -6,9 +6,10 @@ from runtime.knobs import Knob, knobs_of
 from runtime.spatial.controlnet import CONTROLNET
 from runtime.spatial.gligen import GLIGEN
 from runtime.spatial.kind import SpatialKind
+from runtime.spatial.t2i_adapter import T2I_ADAPTER
 from runtime.words import Role
 
-KINDS: dict[str, SpatialKind] = {kind.name: kind for kind in (GLIGEN, CONTROLNET)}
+KINDS: dict[str, SpatialKind] = {kind.name: kind for kind in (GLIGEN, CONTROLNET, T2I_ADAPTER)}
 
 
 def kind_of(manifest: Manifest) -> SpatialKind:

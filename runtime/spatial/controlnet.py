@@ -8,30 +8,13 @@ import torch
 from torch import Tensor
 
 from runtime.bundle.manifest import Manifest
-from runtime.errors import RealCompoError
-from runtime.knobs import Knobs, knob
 from runtime.layouts.layout import Layout
 from runtime.runner import Runner
-from runtime.spatial.control_images import control_image
+from runtime.spatial import attached
+from runtime.spatial.attached import Strengths
 from runtime.spatial.kind import Call, RunEngine, SpatialKind, Tensors, keep_rows
 from runtime.stats import Stats
 from runtime.words import Role
-
-MAX_SCALE = 10  # beyond any use; it catches percentages
-PerControl = float | Sequence[float]  # one for all ControlNets, or one each, in the order of `SpatialSpec.controls`
-
-
-@dataclass(frozen=True, kw_only=True)
-class Strengths(Knobs):
-    control_scale: PerControl = knob(
-        1.0, "Factor of what a ControlNet adds; one for all, or one each.", low=0, high=MAX_SCALE
-    )
-    control_start: PerControl = knob(
-        0.0, "Share of the evaluations after which a ControlNet starts; one for all, or one each.", low=0, high=1
-    )
-    control_end: PerControl = knob(
-        1.0, "Share of the evaluations after which a ControlNet stops; one for all, or one each.", low=0, high=1
-    )
 
 
 @dataclass(frozen=True)
@@ -42,25 +25,9 @@ class ControlNets:
     runners: Mapping[Role, Runner]
     device: torch.device
 
-    @property
-    def _controls(self) -> tuple[str, ...]:
-        return self.manifest.spatial.controls
-
     def scales(self, strengths: Strengths, evaluations: int) -> list[tuple[float, ...]]:
-        """Each ControlNet's scale, and 0 outside its start and end, counted as diffusers' pipelines do."""
-        scales, starts, ends = (
-            self._each(name, getattr(strengths, name)) for name in ("control_scale", "control_start", "control_end")
-        )
-        for start, end in zip(starts, ends, strict=True):
-            if start >= end:
-                raise RealCompoError(f"control_start={start} is not before control_end={end}; give 0 <= start < end")
-        return [
-            tuple(
-                0.0 if i / evaluations < start or (i + 1) / evaluations > end else scale
-                for scale, start, end in zip(scales, starts, ends, strict=True)
-            )
-            for i in range(evaluations)
-        ]
+        """Each ControlNet's scale, see `attached.scales`."""
+        return attached.scales(self.manifest.spatial, strengths, evaluations)
 
     def phrases(self, layouts: Sequence[Layout]) -> list[str]:
         return []
@@ -68,31 +35,23 @@ class ControlNets:
     def condition(
         self, layouts: Sequence[Layout], pooled: Mapping[str, Tensor], guided: bool, stats: Stats
     ) -> "ControlImages":
-        """Unconditional rows see the same images."""
+        """Unconditional rows see the same images, but for those of ControlNets that are for conditional rows alone."""
         with stats.stage("control images"):
-            images = torch.stack([self._draw(layout) for layout in layouts])
-            return self._control_images(torch.cat([images, images]) if guided else images)
+            images = attached.draw(self.manifest, layouts)
+            shown = torch.ones(len(images), len(self.manifest.spatial.controls))
+            if not guided:
+                return self._control_images(images, shown)
+            unconditional = shown * ~attached.conditional_alone(self.manifest.spatial)
+            return self._control_images(torch.cat([images, images]), torch.cat([unconditional, shown]))
 
     def no_condition(self, rows: int) -> "ControlImages":
-        return self._control_images(torch.zeros(rows, 3 * len(self._controls), *self.manifest.image_size))
+        count = len(self.manifest.spatial.controls)
+        return self._control_images(torch.zeros(rows, 3 * count, *self.manifest.image_size), torch.zeros(rows, count))
 
-    def _draw(self, layout: Layout) -> Tensor:
-        """(3n,H,W)."""
-        size = self.manifest.image_size
-        return torch.cat([control_image(layout, kind, size) for kind in self._controls])
-
-    def _control_images(self, images: Tensor) -> "ControlImages":
+    def _control_images(self, images: Tensor, shown: Tensor) -> "ControlImages":
         outputs = self.manifest.engines["controlnet"].outputs
-        return ControlImages(images.to(self.device), {made.name: tuple(map(int, made.shape[1:])) for made in outputs})
-
-    def _each(self, name: str, given: PerControl) -> list[float]:
-        values = list(given) if isinstance(given, Sequence) else [given] * len(self._controls)
-        if len(values) != len(self._controls):
-            raise RealCompoError(
-                f"{name} has {len(values)} numbers for the {len(self._controls)} ControlNets of this bundle "
-                f"({', '.join(self._controls)}); give one, or one each"
-            )
-        return values
+        residuals = {made.name: tuple(map(int, made.shape[1:])) for made in outputs}
+        return ControlImages(images.to(self.device), shown.to(self.device), residuals)
 
 
 @dataclass(frozen=True)
@@ -100,13 +59,15 @@ class ControlImages:
     """What ControlNets see, and what they add where."""
 
     images: Tensor  # (B or 2B,3n,H,W) in 0..1
+    shown: Tensor  # (B or 2B,n), 1 where a row is shown an image and 0 where it is not
     residuals: Mapping[str, tuple[int, ...]]  # name: shape after the batch
 
     def tensors(self) -> list[Tensor]:
-        return [self.images]
+        return [self.images, self.shown]
 
     def keep(self, images: Sequence[int], count: int) -> "ControlImages":
-        return replace(self, images=keep_rows(self.images, images, count))
+        kept, shown = keep_rows(self.images, images, count), keep_rows(self.shown, images, count)
+        return replace(self, images=kept, shown=shown)
 
     def inputs(self, call: Call, run: RunEngine) -> Tensors:
         images = self.images[-call.count :]
@@ -114,7 +75,8 @@ class ControlImages:
             return {"control_images": torch.cat([images] * len(call.models)), "control_scales": call.row_scales()}
         if "spatial" not in call.models:
             return self._zeros(len(call.models) * call.count)
-        added = run("controlnet", **call.rows, control_images=images, control_scales=call.scales.expand(call.count, -1))
+        scales = call.scales * self.shown[-call.count :]
+        added = run("controlnet", **call.rows, control_images=images, control_scales=scales)
         if len(call.models) == 1:
             return added
         zeros = self._zeros(call.count)

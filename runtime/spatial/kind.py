@@ -99,3 +99,8 @@ class SpatialKind:
     strengths: type[Knobs]  # how closely the spatial model follows the layout
     instead: str  # which of them to use where another kind's are given
     open: Callable[[Manifest, Mapping[Role, Runner], torch.device], SpatialModel]
+
+    @property
+    def single(self) -> str:
+        """The title of one of its models."""
+        return self.title.removesuffix("s")

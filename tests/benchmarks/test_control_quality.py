@@ -1,4 +1,4 @@
-"""The shipped ControlNets in diffusers' own pipeline: what they draw, judged by the scorer, which learns nothing."""
+"""The shipped ControlNets and T2I-Adapter in diffusers' own pipelines, judged by the scorer, which learns nothing."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ def mirrored(scene: Scene) -> Scene:
     return replace(scene, things=tuple(things))
 
 
-@pytest.mark.parametrize("mode", ["segmentation", "depth"])
+@pytest.mark.parametrize("mode", ["segmentation", "depth", "canny", "adapter"])
 def test_objects_go_where_the_map_shows_them(mode):
     """Bounds far below docs/tabletop.md's figures; the noise is the same for a map and for its mirror image."""
     prompts = [scene.caption for scene in SCENES]
@@ -52,7 +52,8 @@ def test_two_colours_of_a_kind_are_unsettled(looks, unsettled):
     assert is_unsettled(Scene("", "complex", things)) == unsettled
 
 
-def test_a_missing_controlnet_is_named(tmp_path):
+@pytest.mark.parametrize(("mode", "trained"), [("depth", "controlnet depth"), ("adapter", "adapter canny")])
+def test_what_is_missing_is_named(mode, trained, tmp_path):
     (tmp_path / "text_to_image").symlink_to(PAIR / "text_to_image")
-    with pytest.raises(RealCompoError, match=r"controlnet-depth .*train_controlnet depth trains it"):
-        load_pipeline(tmp_path, "depth")
+    with pytest.raises(RealCompoError, match=rf"{trained.replace(' ', '-')} .*train_{trained} trains it"):
+        load_pipeline(tmp_path, mode)

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, T2IAdapter
 
-from benchmarks.tabletop import data, train_controlnet
+from benchmarks.tabletop import data, train_adapter, train_controlnet
 from benchmarks.tabletop.train import Denoiser, load_denoiser
 from export.checkpoints.folders import ROOT
 
@@ -17,7 +17,7 @@ def denoiser() -> Denoiser:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (data, train_controlnet):
+    for module in (data, train_controlnet, train_adapter):
         monkeypatch.setattr(module, "BATCH", 2)
         monkeypatch.setattr(module, "SCENES", 6)
 
@@ -55,11 +55,47 @@ def test_a_step_s_batch_is_its_own(denoiser, small):
     assert losses[0] == losses[2] != losses[1]
 
 
-@pytest.mark.parametrize("kind", ["segmentation", "depth"])
+def test_a_small_one_is_the_unet_s_convolutions(denoiser):
+    """In diffusers' own small form, with every weight that the UNet has of it; it adds as many residuals."""
+    small = train_controlnet.make_controlnet(denoiser.unet, attention=False)
+    theirs, own = denoiser.unet.state_dict(), small.state_dict()
+    shared = [name for name in own if not name.startswith("controlnet_")]
+    assert shared and all(torch.equal(own[name], theirs[name]) for name in shared)
+    assert not any("attentions" in name for name in own)
+    down, middle = small(
+        torch.randn(2, 4, 16, 16), 500, torch.randn(2, 16, 64), torch.rand(2, 3, 128, 128), return_dict=False
+    )
+    whole = train_controlnet.make_controlnet(denoiser.unet)
+    wanted, _ = whole(
+        torch.randn(2, 4, 16, 16), 500, torch.randn(2, 16, 64), torch.rand(2, 3, 128, 128), return_dict=False
+    )
+    assert [one.shape for one in down] == [one.shape for one in wanted] and middle.shape == (2, 128, 4, 4)
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "depth", "canny"])
 def test_the_command_saves_what_diffusers_loads(kind, small, tmp_path):
     train_controlnet.main(kind, PAIR, tmp_path / "net", tmp_path / "work", steps=3)
     trained = ControlNetModel.from_pretrained(tmp_path / "net", torch_dtype=torch.float16, low_cpu_mem_usage=False)
     assert all(joint.weight.any() for joint in trained.controlnet_down_blocks)
     size = sum(path.stat().st_size for path in (tmp_path / "net").iterdir())
-    assert size < 5e6  # two of them stay under 10 MB in git
+    assert size < (3e6 if kind == "canny" else 5e6)
+    assert str(tmp_path) not in (tmp_path / "net" / "config.json").read_text()
+
+
+def test_training_reaches_the_adapter_alone(denoiser, small):
+    adapter = train_adapter.make_adapter(denoiser)
+    train_adapter.adapter_loss(denoiser, adapter, make_batch(), "depth", 0).backward()
+    assert all(p.grad.any() for name, p in adapter.named_parameters() if "block1.weight" in name)
+    assert all(p.grad is None for p in denoiser.parameters())
+
+
+def test_the_command_saves_an_adapter_that_diffusers_loads(small, tmp_path):
+    train_adapter.main("canny", PAIR, tmp_path / "net", tmp_path / "work", steps=2)
+    trained = T2IAdapter.from_pretrained(tmp_path / "net", torch_dtype=torch.float16, low_cpu_mem_usage=False)
+    assert [one.shape[1:] for one in trained.float()(torch.rand(1, 3, 128, 128))] == [
+        (48, 16, 16),
+        (96, 8, 8),
+        (128, 4, 4),
+    ]
+    assert sum(path.stat().st_size for path in (tmp_path / "net").iterdir()) < 1.5e6
     assert str(tmp_path) not in (tmp_path / "net" / "config.json").read_text()

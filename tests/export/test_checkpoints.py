@@ -135,7 +135,7 @@ def own_controlnet(controlled_pair: Pair, tmp_path: Path) -> Path:
         ({"_class_name": "UNet2DConditionModel"}, 'its _class_name is "UNet2DConditionModel", not "ControlNetModel"'),
         ({"cross_attention_dim": 32}, "its cross_attention_dim is 32, not 16"),
         ({"block_out_channels": [8, 8]}, r"its block_out_channels is \[8, 8\], not \[8, 16\]"),
-        ({"global_pool_conditions": True}, "its global_pool_conditions is true, not false"),
+        ({"controlnet_conditioning_channel_order": "bgr"}, 'channel_order is "bgr", not "rgb"'),
         ({"conditioning_embedding_out_channels": [4, 8, 8]}, "conditioning_embedding_out_channels is 3, not 2"),
     ],
 )

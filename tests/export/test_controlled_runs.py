@@ -44,7 +44,7 @@ SAMPLERS: dict[str, Any] = {
 SHOWN = ("openpose", "segmentation", "depth")
 
 
-def control_image(layout: Layout, kind: str, size: tuple[int, int]) -> Tensor:
+def control_image(layout: Layout, kind: str, size: tuple[int, int], pen: str = "thin") -> Tensor:
     """Regions in another colour for each kind, over noise: what kinds really show is for the tests of their drawing."""
     image = 0.5 * torch.rand(3, *size, generator=torch.Generator().manual_seed(SHOWN.index(kind)))
     for region in layout.regions:
@@ -55,7 +55,7 @@ def control_image(layout: Layout, kind: str, size: tuple[int, int]) -> Tensor:
 @pytest.fixture(autouse=True, scope="module")
 def drawn_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("runtime.spatial.controlnet", "benchmarks.eager.conditions"):
+        for module in ("runtime.spatial.attached", "benchmarks.eager.conditions"):
             patch.setattr(f"{module}.control_image", control_image)
         yield
 
@@ -180,7 +180,7 @@ def test_text_to_image_alone_is_the_stock_pipeline_without_controlnets(
 @pytest.fixture(scope="module")
 def eager(controlled_pair: Pair) -> EagerRealCompo:
     base, controls = controlled_pair.text_to_image, controlled_pair.controls
-    eager = EagerRealCompo.load(base, base, controlnets={control.kind: control.model for control in controls})
+    eager = EagerRealCompo.load(base, base, controls=controls)
     eager.texts.tokenizer.model_max_length = TOKENS
     return eager
 

@@ -15,6 +15,7 @@ from export.graphs.decompositions import (
     native_group_norm,
     native_group_norm_backward,
     native_layer_norm_backward,
+    select_backward,
     silu_backward,
     slice_backward,
     squeeze,
@@ -97,6 +98,15 @@ def test_slice_backward_is_autograd_s(dim: int, start: int, end: int) -> None:
     cotangent = torch.randn_like(outputs)
     (wanted,) = torch.autograd.grad(outputs, inputs, cotangent)
     torch.testing.assert_close(slice_backward(cotangent, inputs.shape, dim, start, end, 1), wanted)
+
+
+@pytest.mark.parametrize(("dim", "index"), [(1, 0), (1, -1), (2, 3), (-1, 1)])
+def test_select_backward_is_autograd_s(dim: int, index: int) -> None:
+    inputs = torch.randn(2, 3, 5, 4, requires_grad=True)
+    selected = inputs.select(dim, index)
+    cotangent = torch.randn_like(selected)
+    (wanted,) = torch.autograd.grad(selected, inputs, cotangent)
+    torch.testing.assert_close(select_backward(cotangent, inputs.shape, dim, index), wanted)
 
 
 @pytest.mark.parametrize(("activate", "backward"), [(F.gelu, gelu_backward), (F.silu, silu_backward)])

@@ -265,7 +265,7 @@ def test_full_size_maps_are_those_of_the_paper() -> None:
 
 @pytest.fixture(scope="module")
 def eager(pair: Pair) -> EagerRealCompo:
-    return EagerRealCompo.load(pair.text_to_image, pair.spatial, controlnets={"depth": pair.controls[0].model})
+    return EagerRealCompo.load(pair.text_to_image, pair.spatial, controls=pair.controls)
 
 
 @pytest.mark.parametrize("form", [Form(), Form(trial_guidance=True)], ids=["paper", "released keypoint code"])

@@ -145,6 +145,7 @@ def test_layouts_that_lack_what_a_control_is_drawn_from(kind: str, layout: Layou
         ("segmentation", "segmentation", ["a green sofa", "a tall lamp", "a painting of the sea"]),
         ("masks", "segmentation", ["a red ball", "a blue cube"]),
         ("depth", "depth", ["a red ball", "a blue cube"]),
+        ("canny", "canny", ["a red ball", "a blue cube"]),
     ],
 )
 def test_examples(name: str, kind: str, regions: list[str]) -> None:

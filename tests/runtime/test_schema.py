@@ -24,5 +24,5 @@ def test_the_pages_examples_fit_the_schema(example: str) -> None:
 
 def test_every_picture_of_the_page_exists() -> None:
     pictures = re.findall(r'<img src="([^"]+)"', PAGE)
-    assert len(pictures) == 10
+    assert len(pictures) == 12
     assert all((Path("docs") / picture).exists() for picture in pictures)

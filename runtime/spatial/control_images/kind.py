@@ -15,6 +15,7 @@ class Canvas:
 
     size: tuple[int, int]  # (height, width) in pixels
     palette: Palette  # of classes
+    pen: str  # that draws people, of `runtime.layouts.openpose.PENS`
 
 
 @dataclass(frozen=True)

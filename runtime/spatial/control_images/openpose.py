@@ -13,7 +13,7 @@ from runtime.spatial.control_images.kind import Canvas, ControlKind
 
 
 def _draw(layout: Layout, canvas: Canvas) -> np.ndarray:
-    return draw_people(_people(layout), canvas.size) / np.float32(255)
+    return draw_people(_people(layout), canvas.size, canvas.pen) / np.float32(255)
 
 
 def _people(layout: Layout) -> list[Sequence[Keypoint]]:
