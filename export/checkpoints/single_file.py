@@ -165,8 +165,8 @@ def _single_file(source: str) -> Path | None:
 def _architecture(pair: Pair, file: Path) -> Architecture:
     if pair.name not in ARCHITECTURES:
         raise RealCompoError(
-            f"{file} has no configs, and those of {pair.name} are not known. Build one of {', '.join(ARCHITECTURES)} "
-            "with it, or give a diffusers folder"
+            f"{file} has no configs, and those of {pair.name} are not known. Build a pair of Stable Diffusion with it, "
+            f"such as {next(iter(ARCHITECTURES))} (python -m export list), or give a diffusers folder"
         )
     return ARCHITECTURES[pair.name]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from export.graphs.attention import DifferentiatedAttention, find_map_layers
+from export.graphs.attention import find_map_layers
 from export.graphs.models import NoiseOfEpsilon, TextToImage
 from runtime.errors import RealCompoError
 
@@ -80,23 +80,3 @@ def test_no_common_resolution_is_an_error() -> None:
     )
     with pytest.raises(RealCompoError, match="no resolution with cross-attention in down and up blocks"):
         find_map_layers(unet, (16, 16))
-
-
-@pytest.mark.parametrize("read", ["softmax", "values", "both"])
-def test_attention_s_backward_is_autograd_s(read: str) -> None:
-    torch.manual_seed(5)
-    given = [torch.randn(2, 3, rows, 4, dtype=torch.float64) for rows in (5, 7, 7)]
-    mine, plain = ([tensor.clone().requires_grad_() for tensor in given] for _ in range(2))
-    query, key, value = plain
-    probabilities = (query @ key.transpose(-1, -2)).softmax(-1)
-    wanted = {"softmax": probabilities, "values": probabilities @ value}
-    found = dict(zip(wanted, DifferentiatedAttention.apply(*mine), strict=True))
-    chosen = [name for name in wanted if read in (name, "both")]
-    cotangents = [torch.randn_like(wanted[name]) for name in chosen]
-    for outputs, leaves in ((wanted, plain), (found, mine)):
-        torch.testing.assert_close(outputs["softmax"], probabilities)
-        torch.autograd.backward([outputs[name] for name in chosen], cotangents, inputs=leaves)
-    for ours, theirs in zip(mine, plain, strict=True):
-        assert (ours.grad is None) == (theirs.grad is None)
-        if ours.grad is not None:
-            torch.testing.assert_close(ours.grad, theirs.grad)

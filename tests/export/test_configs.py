@@ -127,6 +127,8 @@ def test_what_one_sampler_cannot_draw_is_said(own_pair: Pair, tmp_path: Path, mo
 def test_vocabulary_and_merges_alone(tmp_path: Path) -> None:
     folder = tmp_path / "tokenizer"
     folder.mkdir()
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text(json.dumps({"cross_attention_dim": 768}))  # tells the family
     words = ["r", "e", "d</w>", "a</w>", "re", "red</w>", "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\nr e\nre d</w>\n")

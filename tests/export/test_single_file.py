@@ -303,6 +303,7 @@ def test_command_says_what_to_do(
     assert "goes with a single file as --text-to-image" in run_build(
         "sd15-gligen", pair.text_to_image, "--tokenizer", tokenizer
     )
-    assert "those of tabletop are not known. Build one of sd15-gligen" in run_build(
-        "tabletop", files.text_to_image, "--tokenizer", tokenizer
+    assert (
+        "those of tabletop are not known. Build a pair of Stable Diffusion with it, such as sd15-gligen"
+        in run_build("tabletop", files.text_to_image, "--tokenizer", tokenizer)
     )

@@ -163,8 +163,9 @@ def test_bad_input_of_show(layout: Path, tmp_path: Path) -> None:
     good = (layout, "--out", tmp_path / "out.png")
     assert_refused(show(tmp_path / "none.json", *good[1:]), "cannot read the layout")
     assert_refused(
-        show(*good, "--control", "canny"), "--control canny is unknown; use one of openpose, segmentation, depth"
+        show(*good, "--control", "sketch"), "--control sketch is unknown; use one of openpose, segmentation, depth"
     )
+    assert_refused(show(*good, "--control", "canny"), "the layout has no control.canny")
     assert_refused(show(*good, "--control", "depth"), "the layout has no depth")
     assert_refused(show(*good, "--height", 0), "height=0 is out of range")
     assert_refused(show(layout, "--out", tmp_path / "out.xyz"), ".xyz is not a picture format")

@@ -17,6 +17,7 @@ from runtime.serving.warm_up import warm_up
 from runtime.spatial import KINDS
 from runtime.spatial.controlnet import CONTROLNET
 from runtime.spatial.gligen import GLIGEN
+from runtime.spatial.t2i_adapter import T2I_ADAPTER
 from runtime.text.tokens import open_tokenizers
 from runtime.words import Role
 from tests.runtime.recording import RecordingTensorRT, add_plans, recording_engines, recording_library
@@ -98,7 +99,7 @@ def test_each_gradient_is_of_a_mode() -> None:
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_exact_takes_every_engine_of_a_shared_unet(kind: Any) -> None:
-    own = {CONTROLNET.name: {"controlnet"}, GLIGEN.name: {"grounding"}}[kind.name]
+    own = {CONTROLNET.name: {"controlnet"}, GLIGEN.name: {"grounding"}, T2I_ADAPTER.name: {"adapter"}}[kind.name]
     shared = {"text_encoder", "spatial", "vae_decoder"}
     assert set(engines_of_modes(["exact"], kind, True)) == {*shared, *own, "spatial_gradient"}
     assert set(engines_of_modes(["text_to_image"], kind, True)) == shared
