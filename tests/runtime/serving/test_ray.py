@@ -10,6 +10,7 @@ from subprocess import Popen
 from typing import Any, cast
 
 import pytest
+import torch
 
 from runtime import RealCompo
 from tests.runtime.serving.server import Answer, Server, finish, until
@@ -31,9 +32,18 @@ OPTIONS = {"min_replicas": "2", "cpus": "0.5", "max_queue": "24", "max_steps": "
 
 
 @pytest.fixture(scope="module")
+def pipe(bundle: Path) -> Iterator[RealCompo]:
+    """With one thread, as a replica has: pictures on two differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield RealCompo.load(bundle)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
 def fleet(bundle: Path) -> Iterator[Server]:
     """As `serve run` starts it; the socket is the one of Ray's own proxy."""
-    os.environ.update(SLOW)
+    os.environ.update(SLOW | {"OMP_NUM_THREADS": "1"})  # bits depend on it, as on the library's
     from ray import serve
 
     from runtime.serving.ray import app
