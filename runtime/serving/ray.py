@@ -65,7 +65,8 @@ def app(arguments: dict[str, Any]) -> serve.Application:
 class Replica:
     """One server, of one pipeline, whose requests come from fronts instead of a socket."""
 
-    def __init__(self, told: Arguments, settings: Settings) -> None:
+    def __init__(self, told: Arguments, settings: Settings, threads: int) -> None:
+        torch.set_num_threads(threads)  # not left to Ray, whose replicas were seen to draw with more
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         warnings.simplefilter("ignore", UserWarning)  # answers have them
         pipe = RealCompo.load(told.bundle, backend=told.backend, second_stream=told.second_stream)
@@ -153,7 +154,7 @@ def _deploy(arguments: Mapping[str, Any]) -> serve.Application:
             "target_ongoing_requests": fleet.target or settings.max_batch,
         },
         graceful_shutdown_timeout_s=seconds,
-    ).bind(told, settings)
+    ).bind(told, settings, max(round(fleet.cpus), 1))
     return serve.deployment(
         serve.ingress()(FrontReplica),
         name=FRONT,

@@ -43,7 +43,7 @@ def pipe(bundle: Path) -> Iterator[RealCompo]:
 @pytest.fixture(scope="module")
 def fleet(bundle: Path) -> Iterator[Server]:
     """As `serve run` starts it; the socket is the one of Ray's own proxy."""
-    os.environ.update(SLOW | {"OMP_NUM_THREADS": "1"})  # bits depend on it, as on the library's
+    os.environ.update(SLOW)
     from ray import serve
 
     from runtime.serving.ray import app
