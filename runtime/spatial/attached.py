@@ -1,7 +1,7 @@
 """Models attached to the text-to-image model's own UNet, which see control images: what ControlNets and T2I-Adapters
 have in common."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,9 @@ from runtime.bundle.manifest import Manifest, SpatialSpec
 from runtime.errors import RealCompoError
 from runtime.knobs import Knobs, knob
 from runtime.layouts.layout import Layout
+from runtime.runner import Runner
 from runtime.spatial.control_images import control_image
+from runtime.words import Role
 
 MAX_SCALE = 10  # beyond any use; it catches percentages
 PerControl = float | Sequence[float]  # one for all attached models, or one each, in the order of `SpatialSpec.controls`
@@ -28,6 +30,22 @@ class Strengths(Knobs):
     control_end: PerControl = knob(
         1.0, "Share of the evaluations after which it stops; one for all, or one each.", low=0, high=1
     )
+
+
+@dataclass(frozen=True)
+class Attached:
+    """n models of the kinds `SpatialSpec.controls`. They are told where things are by pictures alone."""
+
+    manifest: Manifest
+    runners: Mapping[Role, Runner]
+    device: torch.device
+
+    def scales(self, strengths: Strengths, evaluations: int) -> list[tuple[float, ...]]:
+        """Each model's scale, see the function `scales`."""
+        return scales(self.manifest.spatial, strengths, evaluations)
+
+    def phrases(self, layouts: Sequence[Layout]) -> list[str]:
+        return []
 
 
 def scales(spec: SpatialSpec, strengths: Strengths, evaluations: int) -> list[tuple[float, ...]]:

@@ -7,30 +7,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from runtime.bundle.manifest import Manifest
 from runtime.layouts.layout import Layout
-from runtime.runner import Runner
 from runtime.spatial import attached
-from runtime.spatial.attached import Strengths
+from runtime.spatial.attached import Attached, Strengths
 from runtime.spatial.kind import Call, RunEngine, SpatialKind, Tensors, keep_rows
 from runtime.stats import Stats
-from runtime.words import Role
 
 
-@dataclass(frozen=True)
-class ControlNets:
-    """n ControlNets of the kinds `SpatialSpec.controls`."""
-
-    manifest: Manifest
-    runners: Mapping[Role, Runner]
-    device: torch.device
-
-    def scales(self, strengths: Strengths, evaluations: int) -> list[tuple[float, ...]]:
-        """Each ControlNet's scale, see `attached.scales`."""
-        return attached.scales(self.manifest.spatial, strengths, evaluations)
-
-    def phrases(self, layouts: Sequence[Layout]) -> list[str]:
-        return []
+class ControlNets(Attached):
+    """n ControlNets."""
 
     def condition(
         self, layouts: Sequence[Layout], pooled: Mapping[str, Tensor], guided: bool, stats: Stats
