@@ -149,3 +149,12 @@ def test_an_unknown_contender_is_one_line(tabletop_bundle: Path):
 def test_quick_and_full_size_exclude_each_other(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["latency", str(tmp_path), "--quick", "--full-size"])
     assert result.exit_code == 2 and "--quick leaves out all that --full-size does" in result.stderr
+
+
+def test_without_distilled_models_there_are_none_to_time(tabletop_bundle: Path, target: Target) -> None:
+    """A bundle whose models are plain is refused; one that has them adds its contenders to the others."""
+    with pytest.raises(RealCompoError, match="no distilled models are in that bundle"):
+        find_target(tabletop_bundle, (), "cpu", 1, tabletop_bundle)
+    names = [one.name for one in contenders(target)]
+    more = [one.name for one in contenders(replace(target, distilled=f"{target.bundle}-8steps"))]
+    assert [name for name in more if name not in names] == ["handover_distilled", "exact_distilled"]
