@@ -22,6 +22,7 @@ from export.graphs.engine import Signature, example_inputs
 from export.graphs.geometry import Geometry
 from export.measure import measure
 from export.onnx.audit import check_precision
+from export.onnx.fuse import fuse_attention
 from export.onnx.precision import LOSS_SCALES, lower
 from export.onnx.to_onnx import export_onnx
 from export.onnx.twin import check_twin, runnable_geometry
@@ -38,7 +39,15 @@ from export.plans.plan_options import (
 )
 from export.plans.to_engine import build_plan
 from export.provenance import build_command, located, own_models
-from export.publish import name_plan, publish, publish_part, store_golden, store_graph, write_tokenizers
+from export.publish import (
+    name_plan,
+    publish,
+    publish_part,
+    store_fused,
+    store_golden,
+    store_graph,
+    write_tokenizers,
+)
 from export.resume import finished, reason, recommended_before
 from export.spatial import KINDS, open_checkpoints, share_unet
 from export.staging import check_space, disk_errors, scratch_folder
@@ -235,26 +244,44 @@ def _build_part(part: Part, earlier: Sequence[EngineSpec], job: _Job) -> EngineS
     check_precision(part.role, exported.files[0], precision)
     check_twin(exported.files[0], exported.tested[0])
     job.report(part.role, "verifying")
-    errors = relative_errors(
-        exported.expected, exported.tested[0], exported.takes, job.geometry.vocabulary, job.scratch
-    )
+    errors = _verify(exported, exported.tested[0], job)
     check_errors(part.role, errors, precision)
+    fused = _verify_fused(part, exported, precision, job)
+    check_errors(part.role, fused, precision)
     plan = _build_plan(part, exported.files, job.plan, job) if job.plan else None
+    graph = store_graph(part.role, exported.files, earlier, job.out)
     return EngineSpec(
         role=part.role,
         model=part.engine.model,
         alone=part.engine.alone,
         key=part.key,
-        graph=store_graph(part.role, exported.files, earlier, job.out),
+        graph=graph,
+        fused=store_fused(part.role, graph[0], job.scratch) if fused else None,
         plan=plan,
         inputs=part.signature.inputs,
         outputs=part.signature.outputs,
         precision=precision,
-        verification=errors,
+        verification={name: max(error, fused.get(name, 0.0)) for name, error in errors.items()},
         verified_size=exported.size if exported.tested is not exported.files else None,
         golden=_store_golden(part, exported, job),
         depends=part.depends,
     )
+
+
+def _verify(exported: _Exported, path: Path, job: _Job) -> dict[str, float]:
+    return relative_errors(exported.expected, path, exported.takes, job.geometry.vocabulary, job.scratch)
+
+
+def _verify_fused(part: Part, exported: _Exported, precision: Precision, job: _Job) -> dict[str, float]:
+    """The errors of the graph with ONNX Runtime's attention; none where there is none, as in bf16, which that has
+    not."""
+    path = job.scratch / f"{part.role}.fused"
+    if precision == "bf16" or not fuse_attention(exported.tested[0], path):
+        return {}
+    try:
+        return _verify(exported, path, job)
+    finally:
+        path.unlink()
 
 
 def _store_golden(part: Part, exported: _Exported, job: _Job) -> FileSpec | None:

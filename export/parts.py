@@ -22,8 +22,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 # The code that shapes a graph, and the code that makes a plan of it
 _SOURCES = (
     *("export/graphs", "export/families", "export/spatial", "export/engines.py", "export/external_data.py"),
-    *("export/onnx/to_onnx.py", "export/onnx/precision.py", "runtime/denoising/balancer.py", "runtime/words.py"),
-    "runtime/bundle/golden.py",
+    *("export/onnx/to_onnx.py", "export/onnx/fuse.py", "export/onnx/precision.py", "runtime/denoising/balancer.py"),
+    *("runtime/words.py", "runtime/bundle/golden.py"),
 )
 _PLAN_SOURCES = ("export/plans",)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from export.checkpoints.prepare import CONVERTED, LORAS, RANDOM_WEIGHTS, SINGLE_FILES
 from export.external_data import rename_external_data, store_weights
+from export.onnx.fuse import fuse_attention
 from runtime.bundle.golden import write_golden
 from runtime.bundle.manifest import (
     MANIFEST,
@@ -74,6 +75,12 @@ def store_graph(
     else:
         own.unlink()
     return _renamed(graph, f"{role}-", ".onnx"), *weights, *published.values()
+
+
+def store_fused(role: Role, graph: FileSpec, folder: Path) -> FileSpec | None:
+    """Write the fused graph of a stored one in `folder`, if it has any attention to fuse."""
+    path = folder / f"{role}.fused"
+    return _renamed(path, f"{role}-", ".onnx") if fuse_attention(folder / graph.name, path) else None
 
 
 def name_plan(role: Role, plan: PlanSpec, folder: Path) -> PlanSpec:

@@ -77,7 +77,7 @@ def check_bundle(
         largest: rows of the largest batch; that of the plans' profiles, or of the build, if not given.
 
     Raises:
-        RealCompoError: not a bundle, a damaged one, one without golden values, or one that does not load here.
+        RealCompoError: not a bundle, a damaged one, one without golden values, or one that does not load or run here.
     """
     manifest = read_manifest(folder)
     check_files(folder, manifest)
@@ -89,7 +89,7 @@ def check_bundle(
     yield from (Skipped(role, _why_none(spec)) for role, spec in manifest.engines.items() if role not in golden)
     engines = load_engines(folder, manifest, backend, device, second_stream=False)
     yield from check_engines(engines, manifest, golden, WAYS[::2], largest, make_graph)
-    if engines.capturable:  # plans have a second stream only if they are loaded for it; graphs have a thread, or none
+    if engines.capturable:  # on a GPU there is a second stream only if it is loaded for; a CPU has a thread, or none
         engines = load_engines(folder, manifest, backend, device, second_stream=True)
     yield from check_engines(engines, manifest, golden, WAYS[1::2], largest, make_graph)
 
@@ -122,16 +122,17 @@ def _why_none(spec: EngineSpec) -> str:
 
 def _why_not(engines: Engines, way: Way, groups: Sequence[Sequence[Role]]) -> str | None:
     if way.captured and not engines.capturable:
-        return "CUDA graphs take a GPU and a bundle's plans"
+        return "CUDA graphs take a GPU, and plans or ONNX Runtime's CUDA provider"
     if way.beside and not engines.streams.has_second:
-        return "there is no second stream or thread: it takes plans on a GPU, or 2 CPU threads (OMP_NUM_THREADS)"
+        return "there is no second stream or thread: it takes a GPU, or 2 CPU threads (OMP_NUM_THREADS)"
     return None if groups else "no two engines work at once: both models have one UNet"
 
 
 def _groups(manifest: Manifest, golden: Mapping[Role, Golden], way: Way) -> list[tuple[Role, ...]]:
-    """Engines that are called together."""
+    """Engines that are called together. Graphs hold steps: what runs once an image may wait for the host."""
     if not way.beside:
-        return [(role,) for role in manifest.engines if role in golden]
+        engines = manifest.engines.items()
+        return [(role,) for role, spec in engines if role in golden and (spec.model or not way.captured)]
     return [roles for roles in TOGETHER if all(role in golden for role in roles)]
 
 
@@ -152,9 +153,14 @@ def _check_group(
             given = [_on(engines.device, golden[role].batch(rows)) for role in roles]
             runners = [engines.runners[role] for role in roles]
             call = partial(_captured, make_graph=make_graph) if way.captured else _called
-            for role, found in zip(roles, call(engines, runners, given), strict=True):
-                for output, error in golden[role].errors(found).items():
-                    errors.setdefault((role, output), {})[rows] = error
+            try:
+                outputs = call(engines, runners, given)
+            except RuntimeError as error:  # of a library
+                why = " ".join(str(error).split())
+                raise RealCompoError(f"{' and '.join(roles)} fails, {way.name}, a batch of {rows}: {why}") from error
+            for role, found in zip(roles, outputs, strict=True):
+                for output, off in golden[role].errors(found).items():
+                    errors.setdefault((role, output), {})[rows] = off
     for (role, output), by_rows in errors.items():
         worst = max(by_rows, key=lambda rows: by_rows[rows])
         limit = check_limit(manifest.engines[role], output)

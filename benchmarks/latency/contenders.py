@@ -5,7 +5,7 @@ What a contender needs is imported when it is loaded, so that a cold load costs 
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import pairwise
 from time import perf_counter
@@ -20,12 +20,14 @@ from runtime import Layout, RealCompo, Region
 from runtime.errors import RealCompoError
 from runtime.presets import PRESETS, preset_knobs
 from runtime.stats import wait_for_device
+from runtime.words import Precision
 
 PROMPT = "a red ball and a blue cube"
 LAYOUT = Layout(
     [Region("a red ball", box=(0.08, 0.50, 0.46, 0.88)), Region("a blue cube", box=(0.56, 0.12, 0.94, 0.50))]
 )
 SEED = 0
+PARITY_STEPS = 4  # at most, in half precision
 STOCK = "stock"  # the contender that all are compared with
 # At large ones a rounding error grows from step to step, and parity would say nothing; the work is the same.
 COEFFICIENT_SCALE = 3e4
@@ -88,6 +90,11 @@ class Sampling:
         return self.steps + 1
 
 
+def for_parity(sampling: Sampling, precision: Precision) -> Sampling:
+    """The steps after which contenders are compared: in half precision rounding grows from step to step, so few."""
+    return sampling if precision == "fp32" else replace(sampling, steps=min(sampling.steps, PARITY_STEPS))
+
+
 @dataclass(frozen=True)
 class Case:
     """B images to draw."""
@@ -112,7 +119,7 @@ class Rows(NamedTuple):
 class Drawn:
     """What came out, and where the time went."""
 
-    latents: Tensor  # (B,4,h,w), final
+    latents: Tensor  # (B,4,h,w) float32 on the CPU, final
     stages: dict[str, float]  # seconds
     rows: Rows | None  # None where counting would change what is timed
     evaluations: int  # timesteps at which the models were asked
@@ -180,7 +187,7 @@ class Observer:
         draw()
         self._begin("end")
         rows = Rows(self._rows["forward"], self._rows["gradient"]) if self._counts else None
-        return Drawn(self._final, self._stages(), rows, case.sampling.evaluations)
+        return Drawn(self._final.cpu(), self._stages(), rows, case.sampling.evaluations)
 
     def _begin(self, stage: str) -> None:
         wait_for_device()

@@ -26,6 +26,7 @@ from benchmarks.latency.contenders import (
     Target,
     choose,
     contenders,
+    for_parity,
     make_case,
 )
 from benchmarks.latency.timing import Sample, paired_ratios, percentiles, take
@@ -184,15 +185,18 @@ def interleave(chosen: Sequence[Contender], rounds: int) -> Iterator[Contender]:
 def _in_turns(
     chosen: Sequence[Contender], target: Target, settings: Settings, manifest: Manifest, report: Report
 ) -> Timed:
-    """All of them loaded: parity of the warm-up images, the rounds, then each once more in a process of its own, unless
+    """All of them loaded: warm-up images, parity, the rounds, then each once more in a process of its own, unless
     it has to be quick."""
     case = make_case(manifest.latent_shape, settings.sampling)
+    sampling = for_parity(settings.sampling, manifest.precision)
+    parity_case = case if sampling == settings.sampling else make_case(manifest.latent_shape, sampling)
     drawers: dict[str, Drawer] = {}
     latents: dict[str, Tensor] = {}
     for contender in chosen:
         report(f"loading and warming up {contender.name}")
         drawers[contender.name] = contender.load(target)
-        latents[contender.name] = take(drawers[contender.name], case)[1].latents
+        warm = take(drawers[contender.name], case)[1]
+        latents[contender.name] = (warm if parity_case is case else drawers[contender.name](parity_case)).latents
     parity = check_parity(latents, manifest.precision)
     samples: dict[str, list[Sample]] = {contender.name: [] for contender in chosen}
     for contender in interleave(chosen, settings.rounds):
@@ -210,7 +214,7 @@ def _in_turns(
 def _one_at_a_time(
     chosen: Sequence[Contender], target: Target, settings: Settings, manifest: Manifest, report: Report
 ) -> Timed:
-    """Each right after the stock pipeline, both in processes of their own; parity of their first images."""
+    """Each right after the stock pipeline, both in processes of their own; parity of their first or of shorter runs."""
     (stock,) = choose(contenders(target), [STOCK])
     samples, rounds = defaultdict[str, list[Sample]](list), defaultdict[str, list[float]](list)
     findings: dict[str, probe.Finding] = {}
@@ -230,7 +234,8 @@ def _one_at_a_time(
 def _as_row(contender: Contender, timed: Timed, roles: Sequence[Role], device: str) -> dict[str, Any]:
     """A contender's part of the JSON result: seconds an image, milliseconds a step, bytes. `roles` work every step."""
     samples, finding = timed.samples[contender.name], timed.findings.get(contender.name)
-    in_denoising = [role for role in roles if role in samples[0].engines]
+    on_cpu = device == "cpu"  # on a GPU the host's time in a call is not the engine's, and a replay has none
+    in_denoising = [role for role in roles if on_cpu and role in samples[0].engines]
     row = {
         "about": contender.about,
         "images": len(samples),
@@ -241,7 +246,7 @@ def _as_row(contender: Contender, timed: Timed, roles: Sequence[Role], device: s
         "step_ms": _per_step(samples, [sample.stages["denoise"] for sample in samples]),
         "engines_ms": {role: _per_step(samples, [sample.engines[role] for sample in samples]) for role in in_denoising},
     }
-    if in_denoising and device == "cpu":  # on a GPU the host's time within a call is not the engine's
+    if in_denoising:
         row["between_engines_ms"] = _per_step(samples, [sample.between_engines for sample in samples])
         row["between_engines_share"] = median(sample.between_engines / sample.stages["denoise"] for sample in samples)
     return row

@@ -13,7 +13,18 @@ from time import monotonic
 import torch
 from pydantic import TypeAdapter
 
-from benchmarks.latency.contenders import Case, Contender, Drawer, Rows, Sampling, Target, choose, contenders, make_case
+from benchmarks.latency.contenders import (
+    Case,
+    Contender,
+    Drawer,
+    Rows,
+    Sampling,
+    Target,
+    choose,
+    contenders,
+    for_parity,
+    make_case,
+)
 from benchmarks.latency.timing import Sample, take
 from benchmarks.machine import ROOT
 from runtime.bundle.manifest import read_manifest
@@ -39,7 +50,7 @@ class Finding:
     peak_rss: int  # bytes, after all single images
     gpu_memory: int  # bytes that the device had given away by then
     rows: Rows | None
-    latents: list[float]  # of the first image, flat
+    latents: list[float]  # of the first image, or of the shorter run that parity is asked of, flat
 
 
 def run(contender: Contender, target: Target, sampling: Sampling, images: int, batches: tuple[int, ...]) -> Finding:
@@ -64,7 +75,8 @@ def measure(job: Job) -> Finding:
     (contender,) = choose(contenders(job.target, compiled=True), [job.contender])
     drawer = contender.load(job.target)
     loaded = monotonic() - job.asked
-    shape = read_manifest(Path(job.target.bundle)).latent_shape
+    manifest = read_manifest(Path(job.target.bundle))
+    shape, compared = manifest.latent_shape, for_parity(job.sampling, manifest.precision)
     case = make_case(shape, job.sampling)
     first, drawn = take(drawer, case)
     steady = [take(drawer, case)[0] for _ in range(job.images)]
@@ -76,7 +88,7 @@ def measure(job: Job) -> Finding:
         gpu_memory=free - _free_gpu_memory(job.target),
         images_per_second={n: _images_per_second(drawer, make_case(shape, job.sampling, n)) for n in job.batches},
         rows=drawn.rows,
-        latents=drawn.latents.flatten().tolist(),
+        latents=(drawn if compared == job.sampling else drawer(make_case(shape, compared))).latents.flatten().tolist(),
     )
 
 

@@ -74,7 +74,7 @@ def profile_engine(bundle: Path, role: Role, backend: str = "onnx", rows: int = 
     vocabulary = Tokenizer.from_file(str(bundle / manifest.tokenizer.name)).get_vocab_size()
     inputs = example_inputs(Signature(engine.inputs, engine.outputs), rows, vocabulary)
     if backend == "onnx":
-        return summarize_onnx(role, rows, _record_onnx(bundle / engine.graph[0].name, inputs))
+        return summarize_onnx(role, rows, _record_onnx(bundle / engine.for_onnx_runtime.name, inputs))
     if engine.plan is None or engine.plan.flavour != backend:
         raise RealCompoError(f"{bundle} has no {backend} plan of {role}; build it with --backend {backend}")
     layers, took = _record_tensorrt(bundle / engine.plan.file.name, engine, backend, inputs)

@@ -158,7 +158,7 @@ def _measure(
 def _call(engines: Engines, runner: Runner, inputs: Mapping[str, Tensor]) -> Callable[[], None]:
     """An engine's call, until its device is idle; in a CUDA graph where that can be, as in a step."""
     launch: Callable[[], object] = partial(runner, **{k: tensor.to(engines.device) for k, tensor in inputs.items()})
-    if engines.capturable:
+    if engines.capturable and runner.spec.model:  # what runs once an image may wait for the host
         launch()  # warms up
         graph = TorchGraph()
         graph.capture(launch)

@@ -163,7 +163,7 @@ IMAGE_CHANNELS = (16, 32, 96, 256)  # of a ControlNet's way from the control ima
 def with_random_weights(pair: Pair, folder: Path, report: Callable[[str], None] = lambda stage: None) -> Pair:
     """The pair with both models replaced by random ones of the same shapes, fp16, in `folder`.
 
-    The numbers depend on a fixed seed alone. What is there already is kept.
+    The numbers depend on a fixed seed and on PyTorch's version. What is there already is kept.
 
     Raises:
         RealCompoError: the pair has no known architecture.

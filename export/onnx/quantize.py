@@ -169,8 +169,8 @@ def _quantize_engine(
     data = path.with_name(f"{path.name}_data")  # Model Optimizer's name for what does not fit
     files = store_graph(spec.role, [path, data] if data.is_file() else [path])
     plan = _rebuild_plan(spec, spec.plan, [scratch / file.name for file in files]) if spec.plan else None
-    changed = {"key": key, "graph": files, "plan": plan, "quantization": mode, "verification": errors, "golden": None}
-    return spec.model_copy(update=changed)
+    changed = {"key": key, "graph": files, "plan": plan, "quantization": mode, "verification": errors}
+    return spec.model_copy(update={**changed, "golden": None, "fused": None})
 
 
 def _key(spec: EngineSpec, mode: Quantization, calibration: Seen) -> str:

@@ -66,9 +66,7 @@ def load_engines(
     flavour = _plans_to_use(folder, manifest, device) if backend == "auto" else _flavour(backend)
     if flavour:
         return _load_plans(folder, manifest, flavour, device, second_stream, specs)
-    if second_stream:
-        raise RealCompoError(f"second_stream=True takes a TensorRT plan; use one of backend={', '.join(FLAVOURS)}")
-    return _load_graphs(folder, manifest, device, backend == "onnx-tensorrt", specs)
+    return _load_graphs(folder, manifest, device, backend == "onnx-tensorrt", second_stream, specs)
 
 
 def _flavour(name: str) -> Flavour | None:
@@ -111,7 +109,9 @@ def _load_plans(
     return Engines(runners, chosen, Streams(chosen, second_stream), capturable=True)
 
 
-def _load_graphs(folder: Path, manifest: Manifest, device: str, tensorrt: bool, specs: Sequence[EngineSpec]) -> Engines:
+def _load_graphs(
+    folder: Path, manifest: Manifest, device: str, tensorrt: bool, second_stream: bool, specs: Sequence[EngineSpec]
+) -> Engines:
     try:
         from runtime.backends.onnxruntime import CUDA, TENSORRT, OnnxRuntimeRunner, choose_device
     except ImportError as error:
@@ -123,17 +123,26 @@ def _load_graphs(folder: Path, manifest: Manifest, device: str, tensorrt: bool, 
             "provider; use backend='onnx'"
         )
     threads = torch.get_num_threads()  # OMP_NUM_THREADS and torch.set_num_threads bind ONNX Runtime too
-    # On a GPU, ONNX Runtime waits for each call on a stream of its own: streams and graphs of ours would gain nothing
-    streams = Streams(torch.device("cpu"), second=chosen.type == "cpu" and threads > 1)
+    ours = chosen.type == "cuda" and not tensorrt  # the TensorRT provider keeps to a stream of its own
+    if second_stream and not ours:
+        raise RealCompoError(
+            "second_stream=True takes a GPU, and plans or ONNX Runtime's CUDA provider; use device='cuda' and one of "
+            f"backend=onnx, {', '.join(FLAVOURS)}"
+        )
+    if ours:
+        streams = Streams(chosen, second_stream)
+    else:
+        streams = Streams(torch.device("cpu"), second=chosen.type == "cpu" and threads > 1)
 
     def open_runner(spec: EngineSpec, threads: int) -> OnnxRuntimeRunner:
-        return OnnxRuntimeRunner(folder, manifest, spec, chosen, threads, tensorrt)
+        stream = streams.of_model(spec.model) if ours else None
+        return OnnxRuntimeRunner(folder, manifest, spec, chosen, threads, tensorrt, stream)
 
     openers = {
         spec.role: partial(_share_threads, partial(open_runner, spec), spec, manifest.shared_unet, threads, streams)
         for spec in specs
     }
-    return Engines(Opened(openers), chosen, streams, capturable=False)
+    return Engines(Opened(openers), chosen, streams, capturable=ours)
 
 
 def _share_threads(

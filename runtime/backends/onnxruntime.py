@@ -1,6 +1,8 @@
 """ONNX Runtime: torch tensors are bound by pointer, so that nothing is copied through the host."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ from runtime.bundle.manifest import EngineSpec, Manifest, TensorSpec, how_to_reb
 from runtime.errors import RealCompoError
 
 PACKED_BYTES = 1_500_000_000  # of a graph: packing the weights of larger ones copies much and gains nothing
+Sizes = tuple[tuple[str, int], ...]  # of a call's symbolic dimensions, by name
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
 class OnnxRuntimeRunner:
     """Runs one ONNX graph on the CPU, or on a GPU with ONNX Runtime's CUDA provider or its TensorRT one.
 
-    Outputs live in buffers that the next call with the same sizes overwrites.
+    Outputs live in buffers that the next call with the same sizes overwrites. With a stream of ours the CUDA provider
+    launches its work there and does not wait for it, so that a CUDA graph can hold a call. Without, as the TensorRT
+    provider does, ONNX Runtime works on a stream of its own and each call waits.
     """
 
     def __init__(
@@ -31,12 +36,16 @@ class OnnxRuntimeRunner:
         device: torch.device,
         threads: int,
         tensorrt: bool = False,
+        stream: torch.cuda.Stream | None = None,
     ) -> None:
         self.spec = spec
         self.device = device
         self.most_rows = manifest.batch[-1] if tensorrt else None  # see `_tensorrt_options`
-        providers = choose_providers(manifest, spec, device, tensorrt)
-        self._session = _open_session(folder, manifest, spec, providers, threads)
+        self._stream = stream
+        self._run_options = _run_options(waits=stream is None)
+        providers = choose_providers(manifest, spec, device, tensorrt, stream)
+        graph = spec.graph[0] if tensorrt else spec.for_onnx_runtime
+        self._session = _open_session(folder / graph.name, folder, manifest, spec, providers, threads)
         self._make_buffers()
 
     def twin(self) -> "OnnxRuntimeRunner":
@@ -48,30 +57,38 @@ class OnnxRuntimeRunner:
     def __call__(self, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
         sizes = check_inputs(self.spec, tensors)
         inputs = {name: tensor.to(self.device).contiguous() for name, tensor in tensors.items()}
+        known = _key(sizes) in self._outputs
         outputs = self._buffers(sizes)
         for wanted in self.spec.inputs:
             self._binding.bind_input(**self._pointer(wanted, inputs[wanted.name]))
         for made in self.spec.outputs:
             self._binding.bind_output(**self._pointer(made, outputs[made.name]))
-        self._wait_for_inputs()
-        self._session.run_with_iobinding(self._binding)
+        with self._in_order():
+            self._run()
+            if self._stream and not known:  # the memory of sizes seen before is planned, and that takes memory, once
+                self._run()
         return dict(outputs)
+
+    def _run(self) -> None:
+        self._session.run_with_iobinding(self._binding, self._run_options)
 
     def _make_buffers(self) -> None:
         self._binding = self._session.io_binding()
-        self._sizes: dict[str, int] = {}
-        self._outputs: dict[str, torch.Tensor] = {}
+        self._outputs: dict[Sizes, dict[str, torch.Tensor]] = {}
 
     def _buffers(self, sizes: dict[str, int]) -> dict[str, torch.Tensor]:
-        if sizes != self._sizes:
-            self._sizes = sizes
-            self._outputs = {
+        """Of these sizes, and of those before too where a CUDA graph may know their addresses."""
+        key = _key(sizes)
+        if key not in self._outputs:
+            if self._stream is None:
+                self._outputs.clear()
+            self._outputs[key] = {
                 made.name: torch.empty(
                     output_shape(made, sizes), dtype=ELEMENT_TYPES[made.dtype].torch, device=self.device
                 )
                 for made in self.spec.outputs
             }
-        return self._outputs
+        return self._outputs[key]
 
     def _pointer(self, spec: TensorSpec, tensor: torch.Tensor) -> dict[str, Any]:
         return {
@@ -83,9 +100,33 @@ class OnnxRuntimeRunner:
             "buffer_ptr": tensor.data_ptr(),
         }
 
-    def _wait_for_inputs(self) -> None:
-        if self.device.type == "cuda":  # ONNX Runtime has a stream of its own, which does not wait for torch's
-            torch.cuda.current_stream(self.device).synchronize()
+    @contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """After what the caller has enqueued, and before what it enqueues later."""
+        if self.device.type != "cuda":
+            yield
+            return
+        caller = torch.cuda.current_stream(self.device)
+        if self._stream is None:
+            caller.synchronize()
+            yield
+        elif self._stream == caller:
+            yield
+        else:
+            self._stream.wait_stream(caller)
+            yield
+            caller.wait_stream(self._stream)
+
+
+def _key(sizes: dict[str, int]) -> Sizes:
+    return tuple(sorted(sizes.items()))
+
+
+def _run_options(waits: bool) -> Any:
+    options = ort.RunOptions()
+    if not waits:
+        options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+    return options
 
 
 def choose_device(name: str, provider: str) -> torch.device:
@@ -103,11 +144,15 @@ def choose_device(name: str, provider: str) -> torch.device:
     return device
 
 
-def choose_providers(manifest: Manifest, spec: EngineSpec, device: torch.device, tensorrt: bool) -> list[Any]:
+def choose_providers(
+    manifest: Manifest, spec: EngineSpec, device: torch.device, tensorrt: bool, stream: torch.cuda.Stream | None = None
+) -> list[Any]:
     """What ONNX Runtime is to run an engine with, in the order of preference."""
     if device.type == "cpu":
         return [CPU]
     cuda = (CUDA, {"device_id": device.index, "use_tf32": "0"})  # fp32 is what the bundle says, as in plans
+    if stream is not None:
+        cuda[1]["user_compute_stream"] = str(stream.cuda_stream)
     return [(TENSORRT, _tensorrt_options(manifest, spec, device)), cuda, CPU] if tensorrt else [cuda, CPU]
 
 
@@ -129,9 +174,10 @@ def _tensorrt_options(manifest: Manifest, spec: EngineSpec, device: torch.device
 
 
 def _open_session(
-    folder: Path, manifest: Manifest, spec: EngineSpec, providers: list[Any], threads: int
+    path: Path, folder: Path, manifest: Manifest, spec: EngineSpec, providers: list[Any], threads: int
 ) -> ort.InferenceSession:
-    path = folder / spec.graph[0].name
+    if providers != [CPU]:  # its errors come as exceptions; what it logs besides are the kernels that it does not take
+        ort.set_default_logger_severity(4)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors: its warnings are about graph details that no user can mend

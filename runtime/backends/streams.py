@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch
 
+from runtime.words import MODELS, Model
+
 T = TypeVar("T")
 
 
@@ -49,6 +51,10 @@ class Streams:
         if self.has_free_thread and len(calls) > 1:
             return self._on_threads(calls)
         return [call() for call in calls]
+
+    def of_model(self, model: Model | None) -> torch.cuda.Stream | None:
+        """On a GPU, the stream that `side_by_side` calls a model's engines on; everything else is on the own one."""
+        return self._second if self._second and model == MODELS[0] else self._own
 
     @property
     def has_second(self) -> bool:

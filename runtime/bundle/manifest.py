@@ -70,6 +70,7 @@ class EngineSpec(_Spec):
     alone: bool = False  # whether it also works with no engine beside it
     key: str  # hash of all that the part depends on; a part whose key is unchanged is not built again
     graph: tuple[FileSpec, ...]  # the .onnx file first, then the files of its weights, some of which others have too
+    fused: FileSpec | None = None  # the same graph over the same weights, with attention as ONNX Runtime's operator
     plan: PlanSpec | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
@@ -79,6 +80,11 @@ class EngineSpec(_Spec):
     verified_size: tuple[int, int] | None = None  # (height, width) of the twin that the figures are of, if of one
     golden: FileSpec | None = None  # what PyTorch makes of a few inputs, see `bundle.golden`
     depends: dict[str, str] = {}  # what the key is a hash of, to tell what has changed
+
+    @property
+    def for_onnx_runtime(self) -> FileSpec:
+        """The .onnx file that ONNX Runtime's own providers run."""
+        return self.fused or self.graph[0]
 
     def input(self, name: str) -> TensorSpec:
         """The input of that name, which there must be."""
@@ -246,8 +252,8 @@ def bundle_files(manifest: Manifest, roles: Collection[Role] | None = None) -> l
 
 
 def engine_files(engine: EngineSpec) -> list[FileSpec]:
-    """An engine's graph, and its plan and golden values if it has them."""
-    others = (engine.plan and engine.plan.file, engine.golden)
+    """An engine's graph, and its fused one, plan and golden values if it has them."""
+    others = (engine.fused, engine.plan and engine.plan.file, engine.golden)
     return [*engine.graph, *(file for file in others if file)]
 
 

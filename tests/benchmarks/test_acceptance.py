@@ -111,7 +111,7 @@ def test_a_cpu_says_what_it_ran_and_why_not_the_rest(page: Path) -> None:
     for flavour in ("tensorrt-rtx", "tensorrt"):
         assert f"backend='{flavour}'" in parts[f"check {flavour}"]["words"]
     assert {one["role"] for one in parts["check onnx"]["found"]["findings"]} >= {"spatial", "text_to_image_gradient"}
-    assert parts["check onnx"]["found"]["skipped"]["CUDA graph"] == "CUDA graphs take a GPU and a bundle's plans"
+    assert parts["check onnx"]["found"]["skipped"]["CUDA graph"].startswith("CUDA graphs take a GPU")
     (memory,) = found["results"]
     assert set(memory["modes"]) == {"text_to_image", "surrogate", "exact"}
 

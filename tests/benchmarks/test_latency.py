@@ -19,6 +19,7 @@ from benchmarks.latency.contenders import (
     Target,
     choose,
     contenders,
+    for_parity,
     make_case,
 )
 from benchmarks.latency.measure import PARITY, Settings, check_parity, find_target, measure
@@ -87,11 +88,25 @@ def test_altered_weights_are_no_parity(tabletop_bundle: Path, tmp_path: Path, ta
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.01, weight.name))
     onnx.save(model, folder / "altered.onnx")
     graph = (FileSpec(name="altered.onnx", sha256=sha256_of(folder / "altered.onnx")),)
-    engines = manifest.engines | {"text_to_image": engine.model_copy(update={"graph": graph})}
+    engines = manifest.engines | {"text_to_image": engine.model_copy(update={"graph": graph, "fused": None})}
     write_manifest(folder, manifest.model_copy(update={"engines": engines}))
     settings = Settings(SAMPLING, rounds=1, batches=(), only=("stock", "text_to_image"))
     with pytest.raises(RealCompoError, match=r"no parity, so nothing is timed: .* text_to_image differ from .* stock"):
         measure(replace(target, bundle=str(folder)), settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_contenders_on_a_gpu(tabletop_bundle: Path):
+    """Parity is asserted on the way."""
+    target = find_target(tabletop_bundle, ("onnx",), "cuda:0", torch.get_num_threads())
+    found = measure(target, Settings(SAMPLING, rounds=1, batches=(), only=("stock", "eager", "exact"), quick=True))
+    assert set(found["parity"]) == {"exact and eager"} and found["settings"]["device"] == "cuda:0"
+
+
+def test_half_precision_is_compared_after_few_steps():
+    assert for_parity(Sampling(20, 7.5), "fp16") == Sampling(4, 7.5)
+    assert for_parity(SAMPLING, "bf16") == SAMPLING and for_parity(Sampling(20, 7.5), "fp32") == Sampling(20, 7.5)
 
 
 def test_parity_in_numbers():

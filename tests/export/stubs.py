@@ -79,7 +79,9 @@ def write_marked(source: Path, folder: Path, mark: str, precision: str) -> Path:
     manifest, engines = read_manifest(source), {}
     for role, engine in manifest.engines.items():
         graph = store_graph(role, [copy_marked(source / engine.graph[0].name, folder / f"{role}.onnx", mark)])
-        engines[role] = engine.model_copy(update={"graph": graph, "precision": precision, "golden": None})
+        engines[role] = engine.model_copy(
+            update={"graph": graph, "fused": None, "precision": precision, "golden": None}
+        )
     for file in manifest.tokenizers:
         shutil.copy(source / file.name, folder / file.name)
     write_manifest(folder, manifest.model_copy(update={"engines": engines, "precision": precision}))

@@ -42,7 +42,9 @@ def change(folder: Path, role: Role, edit: Callable[[ModelProto], None], weights
     path = folder / f"{role}-0123456789ab.onnx"
     path.write_bytes(model.SerializeToString())
     others = () if weights else spec.graph[1:]
-    changed = spec.model_copy(update={"graph": (FileSpec(name=path.name, sha256=sha256_of(path)), *others)})
+    changed = spec.model_copy(
+        update={"fused": None, "graph": (FileSpec(name=path.name, sha256=sha256_of(path)), *others)}
+    )
     write_manifest(folder, manifest.model_copy(update={"engines": {**manifest.engines, role: changed}}))
 
 

@@ -90,7 +90,8 @@ def test_plans_are_checked_in_cuda_graphs(golden_bundle: Path, tmp_path: Path, m
     findings, skipped = split(recorded(golden_bundle, largest=3))
     assert all(one.passed for one in findings)
     assert {one.way for one in findings} == {"one by one", "CUDA graph"}
-    assert TapeGraph.replays - before == 2 * 3 * len(read_manifest(golden_bundle).engines)
+    steps = [spec for spec in read_manifest(golden_bundle).engines.values() if spec.model]  # others are in no graph
+    assert TapeGraph.replays - before == 2 * 3 * len(steps)
     assert set(skipped) == {"side by side", "side by side in a CUDA graph"}
 
 
@@ -185,4 +186,4 @@ def test_limits(golden_bundle: Path) -> None:
     half = spec.model_copy(update={"precision": "fp16", "verification": {"grad_latents": 2e-3, "loss": 1e-5}})
     assert check_limit(spec, "grad_latents") == 1e-4
     assert check_limit(half, "grad_latents") == pytest.approx(1e-2) and build_limit("fp16", "grad_latents") == 0.5
-    assert check_limit(half, "loss") == 4e-3
+    assert check_limit(half, "loss") == 8e-3

@@ -1,5 +1,6 @@
 """What only a GPU shows: CUDA graphs, streams, and ONNX Runtime's CUDA provider on the tiny bundle."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,20 @@ def test_onnx_runtime_on_the_gpu_draws_what_the_cpu_draws(bundle: Path, gradient
     wanted = RealCompo.load(bundle, "onnx", "cpu")(PROMPT, **options).latents
     found = RealCompo.load(bundle, "onnx", "cuda")(PROMPT, **options).latents
     assert float((found.cpu() - wanted).norm() / wanted.norm()) < 1e-3
+
+
+@pytest.mark.parametrize("second_stream", [False, True])
+def test_cuda_graphs_of_several_sizes_stay_valid(bundle: Path, second_stream: bool) -> None:
+    """Each size is captured at its second step, and replayed after others have come and gone."""
+    _need_cuda_provider()
+    options = {"layout": LAYOUT, "steps": 4, "seed": 3, "gradient": "exact", "coefficient_scale": 1e3}
+    cpu = RealCompo.load(bundle, "onnx", "cpu")
+    gpu = RealCompo.load(bundle, "onnx", "cuda", second_stream=second_stream)
+    with warnings.catch_warnings(action="error"):  # a capture that fails warns
+        for count in (1, 3, 1, 2, 3):
+            wanted = cpu(PROMPT, num_images=count, **options).latents
+            found = gpu(PROMPT, num_images=count, **options).latents
+            assert float((found.cpu() - wanted).norm() / wanted.norm()) < 1e-3
 
 
 def test_golden_values_of_the_demo_pair(tabletop_bundle: Path) -> None:

@@ -344,7 +344,7 @@ def test_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             {"second_stream": True},
-            "second_stream=True takes a TensorRT plan; use one of backend=tensorrt-rtx, tensorrt",
+            "second_stream=True takes a GPU, and plans or ONNX Runtime's CUDA provider",
         ),
     ],
 )
