@@ -35,10 +35,10 @@ class Held:
 
     engines: tuple[str, ...]  # that are open
     before: int  # resident once everything is imported, and nothing loaded
-    resident: int
+    resident: int  # each page once, though several graphs map it
     anonymous: int  # of these, what is no mapped file
     files: int  # of these, mapped files such as weights; processes of one bundle share them
-    most: int  # resident at any time
+    most: int  # resident at any time, pages as often as they are mapped
     gpu: int  # of the device, given away
 
     @property
@@ -66,7 +66,7 @@ def measure(job: Job) -> Held:
     """What the new process does."""
     import onnxruntime  # noqa: F401  # the library's own memory is none of the bundle's
 
-    before, free = _resident()["Rss"], _free()
+    before, free = _resident()["Pss"], _free()
     pipe = RealCompo.load(job.bundle, job.backend, job.device, modes=(job.mode,))
     gradient = "fixed:0.5" if job.mode == "fixed" else job.mode
     pipe(PROMPT, layout=any_layout(regions=2), steps=job.steps, gradient=gradient)
@@ -74,15 +74,16 @@ def measure(job: Job) -> Held:
     return Held(
         engines=pipe.open_engines,
         before=before,
-        resident=held["Rss"],
+        resident=held["Pss"],
         anonymous=held["Anonymous"],
-        files=held["Rss"] - held["Anonymous"],
+        files=held["Pss"] - held["Anonymous"],
         most=_status()["VmHWM"],
         gpu=free - _free(),
     )
 
 
 def _resident() -> Mapping[str, int]:
+    """`Rss` has a page of a file as often as it is mapped here; `Pss` has it once, or its share of other processes'."""
     return _kilobytes(Path("/proc/self/smaps_rollup"))
 
 

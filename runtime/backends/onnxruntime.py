@@ -15,7 +15,9 @@ from runtime.backends.devices import parse_device
 from runtime.bundle.manifest import EngineSpec, Manifest, TensorSpec, how_to_rebuild
 from runtime.errors import RealCompoError
 
-PACKED_BYTES = 1_500_000_000  # of a graph: packing the weights of larger ones copies much and gains nothing
+# Of a graph. For larger ones on a CPU, weights packed, or in the blocked layout that ONNX Runtime has for convolutions,
+# are gigabytes more and gain nothing; as they are, they stay in the mapped file, once for all graphs.
+PACKED_BYTES = 1_500_000_000
 Sizes = tuple[tuple[str, int], ...]  # of a call's symbolic dimensions, by name
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -185,6 +187,9 @@ def _open_session(
     try:
         if sum((folder / file.name).stat().st_size for file in spec.graph) > PACKED_BYTES:
             options.add_session_config_entry("session.disable_prepacking", "1")
+            if providers == [CPU]:
+                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+                options.enable_mem_pattern = False  # which holds one more block of activations
         session = ort.InferenceSession(path, options, providers=providers)
     except Exception as error:  # its exceptions share no base class
         raise RealCompoError(_why_not(path, error, spec, folder, manifest)) from error

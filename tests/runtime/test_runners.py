@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from runtime import RealCompoError
-from runtime.backends import load_engines
+from runtime.backends import load_engines, onnxruntime
 from runtime.backends.base import ELEMENT_TYPES
 from runtime.backends.halves import HalvedRunner
 from runtime.backends.onnxruntime import OnnxRuntimeRunner, choose_providers
@@ -83,6 +83,17 @@ def test_runner_equals_pytorch(runner: Runner, parts: dict[Role, Part], rows: in
 def test_an_engine_with_many_tensors_equals_pytorch(load: Load, parts: dict[Role, Part]) -> None:
     given = gradient_inputs(3)
     found = load("spatial_gradient")(**given)
+    for name, wanted in zip(found, parts["spatial_gradient"].module(**given), strict=True):
+        torch.testing.assert_close(found[name], wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_a_large_graph_is_left_as_it_is_and_computes_the_same(
+    bundle: Path, parts: dict[Role, Part], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "PACKED_BYTES", 0)
+    runners = load_engines(bundle, read_manifest(bundle), "onnx", "cpu", second_stream=False).runners
+    given = gradient_inputs(3)
+    found = runners["spatial_gradient"](**given)
     for name, wanted in zip(found, parts["spatial_gradient"].module(**given), strict=True):
         torch.testing.assert_close(found[name], wanted, rtol=1e-3, atol=1e-5)
 
