@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 DOMAIN = "com.microsoft"
 _SPLIT = "Transpose 0 2 1 3"  # (B,P,heads,C) to (B,heads,P,C)
@@ -82,9 +82,10 @@ class _Graph:
         if name in self._weights:
             return numpy_helper.to_array(self._weights[name])
         node = self.giver.get(name)
-        if node is not None and node.op_type == "Constant":
-            return np.array(helper.get_attribute_value(node.attribute[0]))
-        return None
+        if node is None or node.op_type != "Constant":
+            return None
+        value = helper.get_attribute_value(node.attribute[0])  # a tensor, or numbers
+        return numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.array(value)
 
     def size(self, shape: str, place: int) -> int | None:
         """An entry of a shape, of which others may depend on the batch."""
