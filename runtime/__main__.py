@@ -136,7 +136,7 @@ Backend = Annotated[
 Device = Annotated[str, typer.Option(help="Device to run on: auto, cpu, cuda or cuda:N.")]
 SecondStream = Annotated[
     bool,
-    typer.Option("--second-stream", help="Run both models' TensorRT plans side by side; takes more GPU memory."),
+    typer.Option("--second-stream", help="On a GPU, run both models side by side; takes more of its memory."),
 ]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -78,8 +78,8 @@ class RealCompo:
                 plans; `auto`: the plans if there are any and they run here, or else `onnx`.
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             verify: check every file's hash first; without, a damaged file may go unnoticed.
-            second_stream: run both models' plans side by side. It takes more memory and pays where one model alone does
-                not fill the GPU.
+            second_stream: on a GPU, run both models side by side. It takes more memory and pays where one model alone
+                does not fill the GPU. Not with `onnx-tensorrt`.
             modes: the ways of combining the models that may be asked for (`gradient`; `fixed` stands for every
                 `fixed:W`). What they need is loaded at once, and nothing else is ever opened, hashed or needed.
 
