@@ -1,4 +1,4 @@
-"""The demo pair's bundle, built by the exporter itself; a later run keeps the parts that have not changed."""
+"""The demo pairs' bundles, built by the exporter itself; a later run keeps the parts that have not changed."""
 
 import os
 from pathlib import Path
@@ -33,13 +33,18 @@ def tabletop_half_bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tabletop_depth_bundle() -> Path:
+    return _build_once(BUNDLES / "tabletop-depth", Options(), "tabletop-depth")
+
+
+@pytest.fixture(scope="session")
 def tabletop(tabletop_bundle: Path) -> RealCompo:
     return RealCompo.load(tabletop_bundle)
 
 
-def _build_once(folder: Path, options: Options) -> Path:
+def _build_once(folder: Path, options: Options, pair: str = "tabletop") -> Path:
     """The first of the processes that ask builds it; the others wait, and find it there."""
     BUNDLES.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        build(find_pair("tabletop"), folder, options)
+        build(find_pair(pair), folder, options)
     return folder

@@ -1,8 +1,7 @@
 """`python -m benchmarks gallery`."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -11,11 +10,10 @@ from benchmarks import machine
 from benchmarks.drawing import SceneSampling
 from benchmarks.figures import as_png
 from benchmarks.gallery.figures import draw_gallery
-from benchmarks.gallery.measure import draw_row
+from benchmarks.gallery.measure import Row, draw_row
+from benchmarks.gallery.subjects import DEFAULT, SUBJECTS
 from benchmarks.options import CoefficientScale, GuidanceScale, Sampler, Seed, Steps
 from benchmarks.results import hand_over, write_picture
-from benchmarks.tabletop.layouts import RegionKind
-from benchmarks.tabletop.scenes import held_out_scenes
 from runtime.cli import plain_errors
 
 
@@ -23,12 +21,13 @@ def gallery(
     bundle: Annotated[
         list[str],
         typer.Argument(
-            metavar="BUNDLE[:REGIONS]...",
-            help="Folders of bundles of Tabletop pairs, one row each. REGIONS is box (the default), mask or keypoints.",
+            metavar="BUNDLE[:PLACES]...",
+            help="Folders of bundles of Tabletop pairs, one row each. PLACES is how a held-out scene's objects are "
+            "given: box (the default), mask or keypoints; or scene, for a random 3D scene.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
-    scene: Annotated[int, typer.Option(min=0, help="Number of the held-out scene to draw, from 0.")] = 3,
+    scene: Annotated[int, typer.Option(min=0, help="Number of the scene to draw, from 0.")] = 3,
     mode: Annotated[
         list[str] | None,
         typer.Option(
@@ -44,24 +43,20 @@ def gallery(
 ) -> None:
     """Draw a scene with each model alone and with both, one row for each bundle."""
     with plain_errors():
-        before, chosen = machine.describe(), held_out_scenes(scene + 1)[scene]
-        sampling, rows, modes = (
-            SceneSampling(steps, sampler, guidance_scale, 1, coefficient_scale),
-            [],
-            mode or ["exact"],
-        )
+        before, rows, modes = machine.describe(), list[Row](), mode or ["exact"]
+        sampling = SceneSampling(steps, sampler, guidance_scale, 1, coefficient_scale)
         with Console(stderr=True).status("drawing") as status:
             for given in bundle:
                 status.update(f"drawing with {given}")
-                folder, kind = _parse(given)
-                rows.append(draw_row(folder, chosen, replace(sampling, regions=kind), seed, modes))
-        write_picture(out, as_png(draw_gallery(rows, chosen.caption, modes)))
-        found = {"caption": chosen.caption, "bundles": bundle, "modes": modes, "picture": str(out)}
+                folder, places = _parse(given)
+                rows.append(draw_row(folder, SUBJECTS[places](scene), sampling, seed, modes))
+        write_picture(out, as_png(draw_gallery(rows, modes)))
+        found = {"captions": [row.caption for row in rows], "bundles": bundle, "modes": modes, "picture": str(out)}
         hand_over("gallery", found, before, None)
 
 
-def _parse(given: str) -> tuple[Path, RegionKind]:
-    for kind in get_args(RegionKind):
-        if given.endswith(f":{kind}"):
-            return Path(given.removesuffix(f":{kind}")), kind
-    return Path(given), "box"
+def _parse(given: str) -> tuple[Path, str]:
+    for places in SUBJECTS:
+        if given.endswith(f":{places}"):
+            return Path(given.removesuffix(f":{places}")), places
+    return Path(given), DEFAULT

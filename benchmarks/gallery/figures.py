@@ -1,6 +1,7 @@
 """A gallery as a picture."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +15,8 @@ GIVEN = ("given", "text-to-image alone", "spatial alone")
 WORDS = {"exact": "RealCompo (exact)"}
 
 
-def draw_gallery(rows: Sequence[Row], caption: str, modes: Sequence[str] = ("exact",)) -> Figure:
-    """A line for each bundle. The modes are those that the rows were drawn in."""
+def draw_gallery(rows: Sequence[Row], modes: Sequence[str] = ("exact",)) -> Figure:
+    """A line for each bundle. The modes are those that the rows were drawn in. A caption stands where it begins."""
     columns = columns_of(modes)
     figure = Figure(figsize=(2 * len(columns), 2.05 * len(rows) + 0.5), layout="constrained")
     lines = figure.subplots(len(rows), len(columns), squeeze=False)
@@ -23,7 +24,10 @@ def draw_gallery(rows: Sequence[Row], caption: str, modes: Sequence[str] = ("exa
         _draw_row(line, row)
     for axes, title in zip(lines[0], columns, strict=True):
         axes.set_title(title, fontsize=10)
-    figure.suptitle(caption, fontsize=11)
+    figure.suptitle(rows[0].caption, fontsize=11)
+    for (above, row), line in zip(pairwise(rows), lines[1:], strict=True):
+        if row.caption != above.caption:
+            line[0].set_title(row.caption, loc="left", fontsize=11)
     return figure
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.drawing import SceneSampling, outputs
-from benchmarks.tabletop.layouts import RegionKind, layout_of
-from benchmarks.tabletop.scenes import Scene
+from benchmarks.drawing import SceneSampling
+from benchmarks.gallery.subjects import Subject
 from runtime import Layout, RealCompo
 from runtime.bundle.manifest import Manifest
+from runtime.output import Output
 from runtime.spatial import KINDS
 from runtime.spatial.control_images import control_picture
 
@@ -27,6 +27,7 @@ class Row:
     """One bundle's pictures of a scene."""
 
     name: str
+    caption: str
     given: tuple[Image.Image, ...]  # the control images, or a blank one for GLIGEN's boxes
     layout: Layout
     images: tuple[Image.Image, ...]  # text-to-image alone, spatial alone, each mode of both
@@ -34,7 +35,9 @@ class Row:
     outlined: bool  # whether the regions themselves are what is given
 
 
-def draw_row(bundle: Path, scene: Scene, sampling: SceneSampling, seed: int, modes: Sequence[str] = ("exact",)) -> Row:
+def draw_row(
+    bundle: Path, subject: Subject, sampling: SceneSampling, seed: int, modes: Sequence[str] = ("exact",)
+) -> Row:
     """Every picture from the same latents.
 
     Args:
@@ -43,26 +46,30 @@ def draw_row(bundle: Path, scene: Scene, sampling: SceneSampling, seed: int, mod
     Raises:
         RealCompoError: the bundle does not load, is not for scenes like these, or recommends nothing.
     """
-    pipe, layout = RealCompo.load(bundle), layout_of(scene, sampling.regions)
-    drawn = [
-        next(outputs(pipe, [scene], sampling, **_told(pipe, mode, sampling), seed=seed, trace=mode == modes[0]))
-        for mode in (*ALONE, *modes)
-    ]
+    pipe = RealCompo.load(bundle)
+    drawn = [_draw(pipe, subject, sampling, seed, mode, trace=mode == modes[0]) for mode in (*ALONE, *modes)]
     weights = torch.stack([step.spatial_weight[0] for step in drawn[len(ALONE)].trace])
     images = tuple(output.images[0] for output in drawn)
     manifest, weight = pipe.manifest, weights.mean(0).numpy(force=True)
-    name, given = _name(manifest, sampling.regions), _given(manifest, layout)
-    return Row(name, given, layout, images, weight, outlined=not manifest.spatial.controls)
+    name, given = _name(manifest, subject), _given(manifest, subject.layout)
+    outlined = not manifest.spatial.controls
+    return Row(name, subject.caption, given, subject.layout, images, weight, outlined)
+
+
+def _draw(pipe: RealCompo, subject: Subject, sampling: SceneSampling, seed: int, mode: str, trace: bool) -> Output:
+    knobs = {**sampling.knobs(), "coefficient_scale": sampling.coefficient_scale, **_told(pipe, mode, sampling)}
+    return pipe(subject.caption, layout=subject.layout, seed=seed, trace=trace, **knobs)
 
 
 def _told(pipe: RealCompo, mode: str, sampling: SceneSampling) -> dict[str, Any]:
     return pipe.preset(RECOMMENDED, **sampling.knobs()) if mode == RECOMMENDED else {"gradient": mode}
 
 
-def _name(manifest: Manifest, regions: RegionKind) -> str:
-    given = " and ".join(manifest.spatial.controls) or {"box": "layout"}.get(regions, regions)
-    form = [KINDS[manifest.spatial.kind].single] if manifest.spatial.controls else []
-    return "\n".join([given, *form, *(Path(lora.source).stem for lora in manifest.pair.loras)])
+def _name(manifest: Manifest, subject: Subject) -> str:
+    given = " and ".join(manifest.spatial.controls) or subject.places
+    form = KINDS[manifest.spatial.kind].single if manifest.spatial.controls else None
+    lines = [subject.kind, given, form, *(Path(lora.source).stem for lora in manifest.pair.loras)]
+    return "\n".join(filter(None, lines))
 
 
 def _given(manifest: Manifest, layout: Layout) -> tuple[Image.Image, ...]:
