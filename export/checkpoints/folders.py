@@ -103,7 +103,14 @@ class Checkpoint:
 
     def config(self, component: Component) -> dict[str, Any]:
         """Its config, with the defaults of what it leaves out."""
-        return complete(component, self.read_json(str(Path(PLACES[component]).with_name("config.json"))))
+        described = self.read_json(str(Path(PLACES[component]).with_name("config.json")))
+        return complete(component, self._kinds() | described if component == "controlnet" else described)
+
+    def _kinds(self) -> dict[str, int]:
+        """How many kinds its ControlNet reads, of a union: xinsir's config is that of a plain one, its weights tell."""
+        files = stored_files(self, Path(PLACES["controlnet"]), "safetensors", variants(self.fp16_files))
+        found = (read_header(file).get("task_embedding") for file in (files[1] if files else []))
+        return next(({"num_control_type": one.shape[0]} for one in found if one), {})
 
     def schedule(self) -> dict[str, Any]:
         """The scheduler's config, with the defaults of the noise that it leaves out."""

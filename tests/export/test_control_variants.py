@@ -1,5 +1,7 @@
 """ControlNets of other forms: without attention, for conditional rows alone, and unions that read several kinds."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from transformers import AutoTokenizer, CLIPTextModel
 
 from export.build import Options, build
 from export.checkpoints.configs import public
+from export.checkpoints.folders import load_attached
 from export.engines import signature
 from export.measure import measure
 from export.onnx.verify import verify_bundle
@@ -150,16 +153,23 @@ def test_gradient_through_them_against_autograd(variant_bundle: Path, variant_pa
     check_by_finite_differences(case)
 
 
-def make_union(unet: UNet2DConditionModel) -> ControlNetUnionModel:
+def make_union(unet: UNet2DConditionModel, kinds: int = 6) -> ControlNetUnionModel:
     empty = ControlNetUnionModel.from_unet(
         unet, conditioning_embedding_out_channels=(4, 8), load_weights_from_unet=False
     )
     width = unet.config.block_out_channels[0]
-    narrow = {"num_trans_channel": width, "num_trans_head": 2, "num_proj_channel": width}
+    narrow = {"num_trans_channel": width, "num_trans_head": 2, "num_proj_channel": width, "num_control_type": kinds}
     union = ControlNetUnionModel.from_config(public(empty.config) | narrow)
     torch.nn.init.normal_(union.task_embedding)
     torch.nn.init.normal_(union.spatial_ch_projs.weight)
     return open_convolutions(union)
+
+
+def tell_as_xinsir_does(folder: Path) -> None:
+    """The published union's config is a plain ControlNet's; that of ProMax says how many kinds it reads."""
+    config = json.loads((folder / "config.json").read_text()) | {"_class_name": "ControlNetModel"}
+    del config["num_control_type"]
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +178,7 @@ def union_pair(xl_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     folder = tmp_path_factory.mktemp("union")
     torch.manual_seed(8)
     make_union(UNet2DConditionModel.from_pretrained(Path(xl_pair.text_to_image) / "unet")).save_pretrained(folder)
+    tell_as_xinsir_does(folder)
     controls = tuple(Control(kind, str(folder)) for kind in ("canny", "depth"))
     return Pair("tiny-xl", xl_pair.text_to_image, xl_pair.text_to_image, "", "controlnet", controls)
 
@@ -182,6 +193,20 @@ def union_bundle(union_pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def union_pipe(union_bundle: Path) -> RealCompo:
     return RealCompo.load(union_bundle)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_union_says_by_its_weights_how_many_kinds_it_reads(union_pair: Pair, tmp_path: Path, told: bool) -> None:
+    """A ProMax, whatever its config says."""
+    unet = UNet2DConditionModel.from_pretrained(Path(union_pair.text_to_image) / "unet")
+    make_union(unet, kinds=8).save_pretrained(tmp_path)
+    if not told:
+        tell_as_xinsir_does(tmp_path)
+    pair = replace(union_pair, controls=(Control("tile", str(tmp_path)),))
+    checkpoints = open_checkpoints(pair)
+    assert measure(checkpoints).union_types == (6,)
+    loaded = load_attached(checkpoints.attached[0])
+    assert isinstance(loaded, ControlNetUnionModel) and loaded.task_embedding.shape[0] == 8
 
 
 def told_union(count: int) -> dict[str, Any]:
