@@ -31,7 +31,7 @@ class Recipe:
 RECIPES: dict[Kind, Recipe] = {
     "segmentation": Recipe(2_000),
     "depth": Recipe(1_200),
-    "canny": Recipe(450, attention=False),
+    "canny": Recipe(1_200, attention=False),
 }
 PEAK_RATE = 1e-3
 FRESH_FACTOR = 3.0  # of the rate, for the layers that the UNet has not trained already
