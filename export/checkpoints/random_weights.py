@@ -120,7 +120,7 @@ STABLE_DIFFUSION_XL = Architecture(
     },
     scheduler=STABLE_DIFFUSION_1.scheduler,
 )
-# stabilityai/stable-diffusion-2-1-base; the text encoder is OpenCLIP's without its last layer
+# Stable Diffusion 2.1 base; the text encoder is OpenCLIP's without its last layer
 STABLE_DIFFUSION_2_BASE = Architecture(
     unet=STABLE_DIFFUSION_1.unet
     | {"attention_head_dim": [5, 10, 20, 20], "cross_attention_dim": 1024, "use_linear_projection": True},
@@ -136,7 +136,7 @@ STABLE_DIFFUSION_2_BASE = Architecture(
     },
     scheduler=STABLE_DIFFUSION_1.scheduler,
 )
-# stabilityai/stable-diffusion-2-1
+# Stable Diffusion 2.1
 STABLE_DIFFUSION_2 = replace(
     STABLE_DIFFUSION_2_BASE,
     unet=STABLE_DIFFUSION_2_BASE.unet | {"sample_size": 96},

@@ -1,6 +1,7 @@
 """What is asked of a hub, and what is done when it or the way to it fails. The repositories are of a few bytes."""
 
 import errno
+import json
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from export.checkpoints import hub_errors
 from export.checkpoints.hub import fetch, snapshot
 from export.checkpoints.source import HubSource, hub_source, recorded
 from export.checkpoints.variants import Want, needed
+from export.pairs import PAIRS
 from runtime.errors import RealCompoError
 from tests.export.hub_server import Fault, Hub, drop, serve, status, use
 
@@ -87,6 +89,28 @@ def test_one_variant_of_the_weights_is_needed(names: list[str], plain: list[str]
         want = Want("spatial", HubSource(REPO), ("unet",), fp16_files)
         found = needed(want, {"unet/config.json", *names})
         assert (list(found.files), found.lacks) == (["unet/config.json", *files], ())
+
+
+W = "diffusion_pytorch_model"
+
+
+@pytest.mark.parametrize(
+    ("pair", "plain", "half"),
+    [
+        ("sd15-canny", f"{W}.safetensors", f"{W}.fp16.safetensors"),
+        ("sd15-adapter", f"{W}.bin", f"{W}.bin"),
+        ("sd21-depth", f"{W}.bin", f"{W}.bin"),
+        ("sdxl-union", f"{W}.safetensors", f"{W}.safetensors"),  # not ProMax, which stands beside it
+        ("sdxl-adapter", f"{W}.safetensors", f"{W}.fp16.safetensors"),
+    ],
+)
+def test_what_is_needed_of_what_is_published(pair: str, plain: str, half: str) -> None:
+    """The files of these repositories by name, as their pages list them."""
+    control = PAIRS[pair].controls[0]
+    names = json.loads((Path(__file__).parent / "data/repositories.json").read_text())[control.model]["main"]
+    for fp16_files, file in ((False, plain), (True, half)):
+        found = needed(Want("spatial", HubSource(control.model), (control.component,), fp16_files), names)
+        assert (found.files, found.lacks) == (("config.json", file), ())
 
 
 def test_text_encoders_pickles_have_a_name_of_their_own() -> None:
