@@ -2,7 +2,7 @@
 
 import copy
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial, reduce
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderKL, T2IAdapter, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock, GatedSelfAttentionDense
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from export.graphs.attention import average_maps, record_maps
@@ -279,22 +280,35 @@ class UnionControlNet(nn.Module):
         added_cond_kwargs: dict[str, torch.Tensor],
         return_dict: bool,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        added: tuple[list[torch.Tensor], torch.Tensor] = self.controlnet(
-            latents,
-            timestep,
-            encoder_hidden_states,
-            controlnet_cond=[controlnet_cond.clamp(min=0)],
-            control_type=self._told(timestep),
-            control_type_idx=[self.kind],
-            conditioning_scale=[conditioning_scale],
-            added_cond_kwargs=added_cond_kwargs,
-            return_dict=return_dict,
-        )
+        with _WideMeans():
+            added: tuple[list[torch.Tensor], torch.Tensor] = self.controlnet(
+                latents,
+                timestep,
+                encoder_hidden_states,
+                controlnet_cond=[controlnet_cond.clamp(min=0)],
+                control_type=self._told(timestep),
+                control_type_idx=[self.kind],
+                conditioning_scale=[conditioning_scale],
+                added_cond_kwargs=added_cond_kwargs,
+                return_dict=return_dict,
+            )
         return added
 
     def _told(self, timestep: torch.Tensor) -> torch.Tensor:
         """(B, kinds), without an operator that knows the batch."""
         return self.kinds.to(timestep.dtype) + 0 * timestep[:, None]
+
+
+class _WideMeans(TorchFunctionMode):
+    """Means over all pixels, which a union takes, are computed in fp32 at least: half precision cannot add up so many."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not torch.mean:
+            return func(*args, **(kwargs or {}))
+        inputs, *others = args
+        return func(_at_least_fp32(inputs), *others, **(kwargs or {})).to(inputs.dtype)
 
 
 class _OwnRow(nn.Module):

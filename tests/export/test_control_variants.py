@@ -249,6 +249,13 @@ def test_a_union_s_pictures_do_not_look_at_each_other(union_pipe: RealCompo) -> 
     torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-4)
 
 
+def test_a_union_in_half_precision_draws_alike(union_pipe: RealCompo, union_pair: Pair, tmp_path: Path) -> None:
+    """The build's audit refuses a mean over all pixels in fp16."""
+    build(union_pair, tmp_path, Options(precision="fp16"))
+    half = RealCompo.load(tmp_path)("a red ball", gradient="exact", **told_union(1))
+    assert relative_distance(half.latents, union_pipe("a red ball", gradient="exact", **told_union(1)).latents) < 2e-2
+
+
 class UnionOracle(Oracle):
     """The stock UNet in float64 with the stock union, a row at a time."""
 
