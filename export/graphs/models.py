@@ -300,7 +300,7 @@ class UnionControlNet(nn.Module):
 
 
 class _WideMeans(TorchFunctionMode):
-    """Means over all pixels, which a union takes, are computed in fp32 at least: half precision cannot add up so many."""
+    """A union's means over all pixels are computed in fp32 at least: half precision cannot add up so many."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
