@@ -21,7 +21,9 @@ from export.graphs.engine import Signature, example_inputs
 from export.graphs.geometry import Geometry
 from export.graphs.gradient import AttentionGradient
 from export.graphs.models import NoiseOfEpsilon, Spatial, TextToImage
+from export.measure import measure
 from export.onnx.to_onnx import FOLDED_SIZE, export_onnx
+from export.pairs import Pair
 from runtime.bundle.manifest import TensorSpec, read_manifest
 from runtime.words import MAX_REGIONS, Role
 from tests.export.opening import open_checkpoints
@@ -101,6 +103,14 @@ class Case:
 
     def __post_init__(self) -> None:
         self.session = onnxruntime.InferenceSession(self.path, providers=["CPUExecutionProvider"])
+
+    @classmethod
+    def of_shared_unet(cls, pair: Pair, bundle: Path, oracle: type[Oracle] = Oracle) -> "Case":
+        """A grounded pair's gradient, where both models are one UNet."""
+        geometry = measure(open_checkpoints(pair.text_to_image, pair.spatial))
+        unet = UNet2DConditionModel.from_pretrained(Path(pair.spatial) / "unet")
+        path = bundle / read_manifest(bundle).engines["spatial_gradient"].graph[0].name
+        return cls(path, signature("spatial_gradient", geometry), oracle(unet, geometry.map_layers["spatial"]))
 
     def run(self, inputs: Tensors) -> dict[str, Tensor]:
         values = self.session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})

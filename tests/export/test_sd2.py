@@ -26,10 +26,8 @@ from export.checkpoints.folders import load_text_encoder, load_unet, load_vae
 from export.checkpoints.random_weights import ARCHITECTURES, Architecture, with_random_weights
 from export.checkpoints.single_file import convert_single_files
 from export.checkpoints.tokenizer import tokenizer_json
-from export.engines import signature
 from export.families.sd2 import SD2
 from export.graphs.attention import find_map_layers
-from export.measure import measure
 from export.pairs import Pair
 from export.spatial import find_pair, share_unet
 from runtime import Layout, RealCompo, Region
@@ -38,7 +36,7 @@ from tests.export.conftest import make_vae
 from tests.export.opening import open_checkpoints
 from tests.export.sd2_pair import LAYERS, SCHEDULER, TEXT, UNET, WIDTH, save_pair
 from tests.export.test_controlled_runs import assert_follows, relative_distance, start
-from tests.export.test_gradient import Case, Oracle, check, check_by_finite_differences
+from tests.export.test_gradient import Case, check, check_by_finite_differences
 from tests.export.test_pickled_folders import assert_same
 from tests.export.test_sdxl import TOKENS
 from tests.export.test_sdxl_file import open_clip_names, unet_weights, vae_weights
@@ -125,10 +123,7 @@ def test_exact_follows_the_eager_run(pipe: RealCompo, pair: Pair) -> None:
 
 @pytest.fixture(scope="module")
 def gradient(bundle: Path, pair: Pair) -> Case:
-    geometry = measure(open_checkpoints(pair.text_to_image, pair.spatial))
-    unet = UNet2DConditionModel.from_pretrained(Path(pair.spatial) / "unet")
-    path = bundle / read_manifest(bundle).engines["spatial_gradient"].graph[0].name
-    return Case(path, signature("spatial_gradient", geometry), Oracle(unet, geometry.map_layers["spatial"]))
+    return Case.of_shared_unet(pair, bundle)
 
 
 def test_gradient_against_autograd(gradient: Case) -> None:

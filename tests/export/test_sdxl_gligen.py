@@ -13,9 +13,7 @@ from benchmarks.eager.realcompo import EagerRealCompo
 from benchmarks.eager.settings import Settings
 from export.build import Options, build
 from export.checkpoints.random_weights import ARCHITECTURES
-from export.engines import signature
 from export.families.sdxl import SDXL
-from export.measure import measure
 from export.pairs import Pair
 from export.spatial import share_unet
 from runtime import Layout, RealCompo, Region
@@ -166,10 +164,7 @@ class GroundedXL(Oracle):
 
 @pytest.fixture(scope="module")
 def gradient(bundle: Path, pair: Pair) -> Case:
-    geometry = measure(open_checkpoints(pair.text_to_image, pair.spatial))
-    unet = UNet2DConditionModel.from_pretrained(Path(pair.spatial) / "unet")
-    path = bundle / read_manifest(bundle).engines["spatial_gradient"].graph[0].name
-    return Case(path, signature("spatial_gradient", geometry), GroundedXL(unet, geometry.map_layers["spatial"]))
+    return Case.of_shared_unet(pair, bundle, GroundedXL)
 
 
 def test_gradient_against_autograd(gradient: Case) -> None:
