@@ -1,5 +1,6 @@
 """Fused attention for ONNX Runtime: every layer of diffusers' without maps, the same values, the same weights."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from export.graphs.attention import ExplicitAttention
 from export.graphs.engine import Signature, tensor
 from export.onnx.fuse import DOMAIN, fuse_attention
 from export.onnx.to_onnx import export_onnx
-from runtime.bundle.manifest import read_manifest
+from export.onnx.verify import verify_bundle
+from runtime.bundle.manifest import FileSpec, read_manifest, sha256_of, write_manifest
+from runtime.errors import RealCompoError
 from runtime.words import MODELS, Model
 
 PIXELS, WIDTH = 12, 24
@@ -110,10 +113,26 @@ def test_both_graphs_compute_the_same_from_the_same_files(tabletop_bundle: Path,
     assert files[1] <= files[0] and paths[1].stat().st_size < paths[0].stat().st_size
 
 
+def test_verify_finds_a_fused_graph_that_is_off(tabletop_bundle: Path, tmp_path: Path) -> None:
+    folder, manifest = Path(shutil.copytree(tabletop_bundle, tmp_path / "off")), read_manifest(tabletop_bundle)
+    spec = manifest.engines["text_to_image"]
+    assert spec.fused
+    model = onnx.load(folder / spec.fused.name, load_external_data=False)
+    layer = next(node for node in model.graph.node if node.domain == DOMAIN)
+    (scale,) = (attribute for attribute in layer.attribute if attribute.name == "scale")
+    scale.f *= 2
+    (folder / "off.onnx").write_bytes(model.SerializeToString())
+    fused = FileSpec(name="off.onnx", sha256=sha256_of(folder / "off.onnx"))
+    changed = {**manifest.engines, "text_to_image": spec.model_copy(update={"fused": fused})}
+    write_manifest(folder, manifest.model_copy(update={"engines": changed}))
+    with pytest.raises(RealCompoError, match="text_to_image: noise_pred differs from PyTorch by"):
+        list(verify_bundle(folder))
+
+
 def location(weight: onnx.TensorProto) -> str:
     return next((entry.value for entry in weight.external_data if entry.key == "location"), "")
 
 
-def test_bf16_has_none(tabletop_half_bundle: Path) -> None:
-    """fp16 has: computed in fp32 on a CPU, by ONNX Runtime's own casts."""
+def test_fp16_has_it_too(tabletop_half_bundle: Path) -> None:
+    """Computed in fp32 on a CPU, by ONNX Runtime's own casts."""
     assert all(read_manifest(tabletop_half_bundle).engines[model].fused for model in MODELS)
