@@ -48,27 +48,25 @@ class EngineThread:
             self._failures = MOST_FAILURES
         self.ready = True
         while jobs := self._line.take():
-            self._metrics.waiting.set(len(self._line))
             self._serve(jobs)
 
     def _serve(self, jobs: Sequence[Job]) -> None:
         started = time.perf_counter()
         images = sum(job.order.count for job in jobs)
-        self._metrics.drawing.set(images)
         self._metrics.batch_images.observe(images)
         self._metrics.batch_requests.observe(len(jobs))
         for job in jobs:
             self._metrics.wait.observe(time.monotonic() - job.accepted)
         self._draw(jobs)
-        self._metrics.drawing.set(0)
         pace = (time.perf_counter() - started) / len(jobs)
         self.seconds_a_request = REMEMBERED * self.seconds_a_request + (1 - REMEMBERED) * pace
 
     def _draw(self, jobs: Sequence[Job]) -> None:
         try:
-            joined = Joined(self._pipe, jobs)
-            output = joined.draw()
-            results = joined.results(output)
+            with self._metrics.under_way(jobs):
+                joined = Joined(self._pipe, jobs)
+                output = joined.draw()
+                results = joined.results(output)
             self._metrics.count_run(output.stats, [done for _, done in results])
             self._failures = 0
         except Deserted:

@@ -41,13 +41,10 @@ class Line:
             self._jobs.append(job)
             self._changed.notify()
 
-    def leave(self, job: Job) -> bool:
-        """Whether it was still waiting."""
+    def leave(self, job: Job) -> None:
+        """Free its place, if it still waits."""
         with self._changed:
-            waits = job in self._jobs
-            if waits:
-                self._jobs.remove(job)
-            return waits
+            self._jobs = [one for one in self._jobs if one is not job]
 
     def close(self) -> None:
         """Let nobody join any more; who waits is served."""

@@ -1,11 +1,12 @@
 """What a server counts, for Prometheus."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime.serving.jobs import Done
+from runtime.serving.jobs import Done, Job
 from runtime.stats import Stats
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -40,6 +41,15 @@ class Metrics:
         self.skipped = Counter(
             "realcompo_skipped_updates", "Coefficients' updates whose gradient was not finite.", registry=registry
         )
+
+    @contextmanager
+    def under_way(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """A run: over before anybody is told of it, so that whoever has an answer finds no run under way."""
+        self.drawing.set(sum(job.order.count for job in jobs))
+        try:
+            yield
+        finally:
+            self.drawing.set(0)
 
     def count_run(self, stats: Stats, results: list[Done]) -> None:
         self.images.inc(sum(len(done.images) for done in results))

@@ -29,6 +29,7 @@ class Service:
         )
         self._pipe = pipe
         self._line = Line(settings.max_queue, settings.max_batch, settings.batch_window_seconds)
+        self.metrics.waiting.set_function(self._line.__len__)
         self._engine = EngineThread(pipe, self._line, self.metrics)
         self._jobs: dict[str, Job] = {}
         self._arriving = 0
@@ -121,7 +122,6 @@ class Service:
         except Full as full:
             raise busy(self._wait()) from full
         self._jobs[job.id] = job
-        self.metrics.waiting.set(len(self._line))
         return job
 
     def find(self, name: str) -> Job:
@@ -147,8 +147,7 @@ class Service:
     def _drop(self, job: Job) -> None:
         """Free its place: at once in line, after the present step in a run."""
         job.cancelled = True
-        if self._line.leave(job):
-            self.metrics.waiting.set(len(self._line))
+        self._line.leave(job)
 
     def _wait(self) -> int:
         """Seconds after which there is probably a place again."""
