@@ -105,6 +105,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder, likewise."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def identify_names(tensors: Tensors, path: Path | None = None, size: int | None = None) -> WeightsFile:
     """What a file of tensors with these names, types and shapes is."""
     names = "\n".join(tensors)
@@ -137,10 +145,19 @@ def check_place(path: Path, wanted: Place) -> WeightsFile | None:
 
 def check_kind(found: WeightsFile, wanted: Place) -> None:
     """Raise RealCompoError, in a line that says what the file is and which option takes it, if it is not `wanted`."""
-    if found.place is wanted:
-        return
+    if found.place is not wanted:
+        raise RealCompoError(f"{_told(found)}; {wanted.option} here takes {wanted.takes}")
+
+
+def check_taken(found: WeightsFile) -> None:
+    """Raise RealCompoError, in a line that says what the file is, if no option takes it."""
+    if found.place is None:
+        raise RealCompoError(_told(found))
+
+
+def _told(found: WeightsFile) -> str:
     where = shown(found.path) if found.path else "the file"
-    raise RealCompoError(f"{where} is {found.title}, {found.fate}; {wanted.option} here takes {wanted.takes}")
+    return f"{where} is {found.title}, {found.fate}"
 
 
 def _family(names: str, tensors: Tensors) -> Told | None:

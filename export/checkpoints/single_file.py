@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from export.checkpoints.files import check_kind, identify
+from export.checkpoints.files import check_kind, check_taken, identify
 from export.checkpoints.folders import component_folder, find_checkpoint, no_progress_bar, open_weights
 from export.checkpoints.original_names import Weights, grounding_renamed, read_component, read_grounding, renamed
 from export.checkpoints.pickles import as_safetensors, converted_place, digest_of
@@ -164,6 +164,7 @@ def _single_file(source: str) -> Path | None:
 
 def _architecture(pair: Pair, file: Path) -> Architecture:
     if pair.name not in ARCHITECTURES:
+        check_taken(identify(file))
         raise RealCompoError(
             f"{file} has no configs, and those of {pair.name} are not known. Build a pair of Stable Diffusion with it, "
             f"such as {next(iter(ARCHITECTURES))} (python -m export list), or give a diffusers folder"

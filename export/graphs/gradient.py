@@ -11,12 +11,12 @@ from diffusers.models.upsampling import Upsample2D
 from torch import fx, nn
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from export.graphs.attention import average_maps, open_attention
 from export.graphs.decompositions import decompositions
+from export.graphs.functional import call_with, own_tensors
 from export.graphs.models import Denoiser
 from runtime.denoising.balancer import attention_loss
 
@@ -133,7 +133,7 @@ def trace_gradient(graph: nn.Module, inputs: Tensors) -> fx.GraphModule:
 
     Tensors are faked while tracing: neither weights nor activations are computed with.
     """
-    weights = dict(graph.state_dict(keep_vars=True))
+    weights = own_tensors(graph)
     sizes = ShapeEnv()
     with (mode := FakeTensorMode(shape_env=sizes)), enable_python_dispatcher():
         fake_weights = [mode.from_tensor(weight, static_shapes=True) for weight in weights.values()]
@@ -141,8 +141,8 @@ def trace_gradient(graph: nn.Module, inputs: Tensors) -> fx.GraphModule:
 
         def flat(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
             state = dict(zip(weights, tensors, strict=False))
-            outputs: tuple[torch.Tensor, ...] = functional_call(
-                graph, state, kwargs=dict(zip(inputs, tensors[len(state) :], strict=True))
+            outputs: tuple[torch.Tensor, ...] = call_with(
+                graph, state, dict(zip(inputs, tensors[len(state) :], strict=True))
             )
             return outputs
 

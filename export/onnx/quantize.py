@@ -30,6 +30,7 @@ from export.publish import name_plan, store_graph
 from export.staging import disk_errors, scratch_folder
 from runtime import Layout, RealCompo
 from runtime.backends import load_engines
+from runtime.bundle.deviation import relative_error
 from runtime.bundle.manifest import (
     EngineSpec,
     Manifest,
@@ -258,8 +259,7 @@ def _errors(path: Path, seen: Seen) -> dict[str, float]:
         raise RealCompoError(f"ONNX Runtime cannot load the quantized graph: {' '.join(str(error).split())}") from error
     found: Sequence[Any] = session.run(list(seen.outputs), seen.inputs)
     return {
-        name: float(np.abs(output - target).max() / np.abs(target).max())
-        for output, (name, target) in zip(found, seen.outputs.items(), strict=True)
+        name: relative_error(output, target) for output, (name, target) in zip(found, seen.outputs.items(), strict=True)
     }
 
 

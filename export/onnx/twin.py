@@ -15,10 +15,10 @@ import onnx
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.func import functional_call
 
 from export.engines import engine_of, signature
 from export.graphs.engine import example_inputs
+from export.graphs.functional import call_with, own_tensors
 from export.graphs.geometry import Geometry
 from export.graphs.gradient import AttentionGradient
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes
@@ -57,8 +57,13 @@ def runnable_geometry(graph: nn.Module, role: Role, geometry: Geometry) -> Geome
 
 def kept_for_backward(graph: AttentionGradient, role: Role, geometry: Geometry) -> int:
     """Bytes in fp32 that autograd keeps of a row's forward, weights left out. Nothing is computed."""
-    weights = {name: torch.empty_like(w, device="meta", dtype=torch.float32) for name, w in graph.named_parameters()}
-    buffers = {name: buffer.to("meta") for name, buffer in graph.named_buffers()}
+    tensors = own_tensors(graph)
+    weights = {
+        name: torch.empty_like(tensor, device="meta", dtype=torch.float32)
+        for name, tensor in tensors.items()
+        if isinstance(tensor, nn.Parameter)
+    }
+    buffers = {name: tensor.to("meta") for name, tensor in tensors.items() if name not in weights}
     inputs = example_inputs(signature(role, geometry), 1, geometry.vocabulary)
     own = {weight.untyped_storage()._cdata for weight in weights.values()}
     kept: dict[int, Tensor] = {}
@@ -68,7 +73,7 @@ def kept_for_backward(graph: AttentionGradient, role: Role, geometry: Geometry) 
         return saved
 
     with saved_tensors_hooks(keep, lambda saved: saved):
-        functional_call(graph, weights | buffers, kwargs={name: tensor.to("meta") for name, tensor in inputs.items()})
+        call_with(graph, weights | buffers, {name: tensor.to("meta") for name, tensor in inputs.items()})
     return sum(saved.untyped_storage().nbytes() for storage, saved in kept.items() if storage not in own)
 
 

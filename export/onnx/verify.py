@@ -24,6 +24,7 @@ from export.onnx.reference import computed_in_fp32
 from export.onnx.widen import runnable_on_cpu
 from export.pairs import Control, Pair
 from export.spatial import KINDS, open_checkpoints
+from runtime.bundle.deviation import relative_error
 from runtime.bundle.limits import build_limit
 from runtime.bundle.manifest import EngineSpec, Manifest, check_files, read_manifest
 from runtime.errors import RealCompoError
@@ -80,7 +81,7 @@ def relative_errors(
     for rows, targets in expected.items():
         found = _run_onnx(session, example_inputs(signature, rows, vocabulary))
         for (name, output), target in zip(found.items(), targets, strict=True):
-            worst[name] = float(np.maximum(worst[name], _relative_error(output, target)))  # unlike max, keeps NaN
+            worst[name] = float(np.maximum(worst[name], relative_error(output, target)))  # unlike max, keeps NaN
     return worst
 
 
@@ -216,10 +217,6 @@ def _run_torch(graph: nn.Module, inputs: dict[str, torch.Tensor]) -> list[np.nda
 
 def _double(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.double() if value.is_floating_point() else value for name, value in inputs.items()}
-
-
-def _relative_error(found: np.ndarray, target: np.ndarray) -> float:
-    return float(np.abs(found - target).max() / np.abs(target).max())
 
 
 def _signature_of(engine: EngineSpec) -> Signature:

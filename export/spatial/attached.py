@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from export.checkpoints.files import check_place
+from export.checkpoints.files import check_place, is_there
 from export.checkpoints.folders import Checkpoint, Checkpoints, open_checkpoint
 from export.checkpoints.places import Place
 from export.pairs import Control, Pair
@@ -13,6 +13,7 @@ from export.spatial.kind import SpatialKind, over_base
 from runtime.bundle.manifest import ControlSpec, SpatialSpec
 from runtime.errors import RealCompoError
 from runtime.layouts.openpose import PENS, THICK, THIN
+from runtime.messages import shown
 from runtime.spatial import KINDS
 from runtime.spatial.control_images import CONTROL_KINDS
 
@@ -54,6 +55,11 @@ class Attached(SpatialKind):
         if found := _GIVEN.fullmatch(given):
             kind, pen, model = found.groups()
             return Control(kind, model, self.component, pen)
+        if "=" in given and not is_there(Path(given).expanduser()):
+            raise RealCompoError(
+                f"--spatial {shown(given)} is not KIND=MODEL or KIND:PEN=MODEL, KIND being "
+                f"{', '.join(CONTROL_KINDS)}, and PEN {' or '.join(PENS)}"
+            )
         if i < len(pair.controls):
             return replace(pair.controls[i], model=given, pen=None)
         count = f"{len(pair.controls)} {KINDS[self.name].single}"

@@ -46,6 +46,17 @@ def test_controlnets_are_over_the_text_to_image_model_and_of_a_kind() -> None:
         find_pair("sd15-seg", spatial=["a", "b"])
 
 
+@pytest.mark.parametrize("given", ["foo=b", "depth:fat=b", "depth=", "=b"])
+def test_what_is_no_kind_is_told_the_kinds(given: str) -> None:
+    with pytest.raises(RealCompoError, match=f"--spatial {given} is not KIND=MODEL .* depth, .* PEN thin or thick"):
+        find_pair("sd15-seg", spatial=[given])
+
+
+def test_a_folder_whose_name_has_an_equals_sign(tmp_path: Path) -> None:
+    (folder := tmp_path / "foo=b").mkdir()
+    assert find_pair("sd15-seg", spatial=[str(folder)]).controls == (Control("segmentation", str(folder)),)
+
+
 @pytest.mark.parametrize(
     ("file", "option"),
     [

@@ -62,6 +62,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "no bundle": ("inspect", f"{LONG}/{LONG}/{LONG}"),
     "no weights": ("inspect", f"{LONG}/{LONG}/{LONG}.safetensors"),
     "spatial twice": (*SPATIAL, *("--spatial", LONG) * 40),
+    "no kind": (*BUILD, "--spatial", f"{LONG}={LONG}"),
     "too many ControlNets": (*BUILD, *("--spatial", LONG) * 3),
     "no model": (*BUILD, "--text-to-image", f"/{LONG}/{LONG}"),
 }

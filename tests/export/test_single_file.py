@@ -19,6 +19,7 @@ from export.checkpoints.tokenizer import tokenizer_json
 from export.graphs.geometry import Geometry
 from export.measure import measure
 from export.pairs import Control, Pair
+from export.spatial import find_pair
 from runtime.errors import RealCompoError
 from tests.export.opening import open_checkpoints
 
@@ -307,3 +308,16 @@ def test_command_says_what_to_do(
         "those of tabletop are not known. Build a pair of Stable Diffusion with it, such as sd15-gligen"
         in run_build("tabletop", files.text_to_image, "--tokenizer", tokenizer)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("tabletop", "{}"), ("tabletop-adapter", "canny={}"), ("sd15-adapter", "depth={}")],
+)
+def test_a_pickled_t2i_adapter_is_told_to_be_one(name: str, given: str, tmp_path: Path) -> None:
+    """TencentARC's first files; whether configs of the pair's models are known makes no difference."""
+    shapes = {"body.0.in_conv.weight": (4, 192, 1, 1), "body.0.block1.weight": (4, 4, 3, 3)}
+    torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "t2iadapter.pth")
+    asked = find_pair(name, spatial=[given.format(tmp_path / "t2iadapter.pth")])
+    with pytest.raises(RealCompoError, match=r"is a T2I-Adapter for Stable Diffusion 1\.x, which is taken as a diffus"):
+        convert_single_files(asked, tmp_path / "out", None)

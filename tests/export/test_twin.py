@@ -1,5 +1,7 @@
 """Gradient graphs that do not fit into memory are verified as twins."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from export.onnx.to_onnx import export_onnx
 from export.onnx.twin import OVERHEAD, check_twin, kept_for_backward, runnable_geometry
 from export.onnx.verify import verify_bundle
 from export.pairs import Pair
+from export.spatial import open_checkpoints as open_pair
 from runtime.errors import RealCompoError
 from tests.export.opening import open_checkpoints
 
@@ -47,6 +50,21 @@ def test_what_the_backward_keeps_grows_with_the_image(
     assert kept > sum(4 * module.heads * 256**2 for module in before_the_end)
     small = kept_for_backward(graph, ROLE, measure(checkpoints, 16, 16))
     assert 4 * small < kept < 16 * small
+
+
+def test_a_model_in_two_places_keeps_its_weights(controlled_pair: Pair, tmp_path: Path) -> None:
+    """One ControlNet with two uses, beside the same in two folders."""
+    (one, _) = controlled_pair.controls
+    shutil.copytree(one.model, tmp_path / "copy")
+    kept = []
+    for other in (Path(one.model), tmp_path / "copy"):
+        checkpoints = open_pair(replace(controlled_pair, controls=(one, replace(one, model=str(other)))))
+        geometry = measure(checkpoints, 32, 32)
+        graph = load_graph("spatial_gradient", checkpoints, geometry)
+        assert isinstance(graph, AttentionGradient)
+        kept.append(kept_for_backward(graph, "spatial_gradient", geometry))
+        assert not any(weight.is_meta for weight in graph.parameters())
+    assert kept[0] == kept[1]
 
 
 @pytest.mark.parametrize("available", [None, 2**40])
