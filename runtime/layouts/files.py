@@ -54,10 +54,25 @@ class Picture:
     @property
     def is_coloured(self) -> bool:
         """Whether more than a hundredth of the pixels are no grey."""
+        return bool(self._colourful.mean() > 0.01)
+
+    @property
+    def has_colours(self) -> bool:
+        """Whether any pixel is no grey."""
+        return bool(self._colourful.any())
+
+    @cached_property
+    def _colourful(self) -> np.ndarray:
+        """bool (H,W)."""
         if self.deep:
-            return False
+            return np.zeros((self.image.height, self.image.width), dtype=bool)
         colours = self.rgba[..., :3].astype(np.int16)
-        return bool(((colours.max(axis=2) - colours.min(axis=2)) > COLOUR_NOISE).mean() > 0.01)
+        return np.asarray(colours.max(axis=2) - colours.min(axis=2) > COLOUR_NOISE)
+
+    @property
+    def top(self) -> float:
+        """White in `grey`."""
+        return 1 if self.grey.dtype.kind in "fb" else int(np.iinfo(self.grey.dtype).max)
 
     @property
     def alpha(self) -> np.ndarray | None:

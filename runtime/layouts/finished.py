@@ -13,13 +13,13 @@ from runtime.errors import FieldError
 from runtime.layouts.files import Picture, open_picture
 from runtime.layouts.images import ImageSource
 from runtime.layouts.suspects import (
-    DEPTH,
     DRAWN_LINES,
     HOLED,
     NORMALS,
     PAINTED_CLASSES,
     PHOTOGRAPH,
     POSES,
+    SHOWN_DEPTH,
     SOFT_LINES,
     Suspicion,
     refuse,
@@ -39,7 +39,7 @@ class Finished:
 FINISHED: Mapping[str, Finished] = {
     "openpose": Finished("people in OpenPose's colours on black", POSES),
     "segmentation": Finished("classes in the colours that the model was trained with", PAINTED_CLASSES, blends=False),
-    "depth": Finished("depth in grey, near is bright", DEPTH),
+    "depth": Finished("depth in grey, near is bright", SHOWN_DEPTH),
     "scribble": Finished("thick lines, white on black", DRAWN_LINES),
     "canny": Finished("Canny's edges, white on black", DRAWN_LINES),
     "lineart": Finished("an artist's lines, white on black", SOFT_LINES),
@@ -91,6 +91,5 @@ def _pixels(picture: Picture) -> np.ndarray:
     """uint8 (H,W,4)."""
     if not picture.deep:
         return picture.rgba
-    top = 1 if picture.grey.dtype.kind == "f" else np.iinfo(picture.grey.dtype).max
-    grey = np.round(picture.grey.astype(np.float64) * 255 / top).clip(0, 255).astype(np.uint8)
+    grey = np.round(picture.grey.astype(np.float64) * 255 / picture.top).astype(np.uint8)
     return np.dstack([grey] * 3 + [np.full_like(grey, 255)])

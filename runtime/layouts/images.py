@@ -82,7 +82,7 @@ def _mask_values(picture: Picture) -> np.ndarray:
 
 
 def _ids(picture: Picture) -> np.ndarray:
-    if picture.is_coloured and picture.image.mode in COLOUR_MODES:
+    if picture.has_colours and picture.image.mode in COLOUR_MODES:
         return _ids_of_colours(picture)
     if picture.image.mode not in ID_MODES:
         raise FieldError(

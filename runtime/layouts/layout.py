@@ -215,7 +215,10 @@ def _named(layout: Path, name: str | None, field: str) -> Path | None:
 def _beside(layout: Path, name: str, field: str) -> Path:
     """A file in the layout's folder or below it."""
     folder = layout.parent.resolve()
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError of links in a circle
+        raise FieldError(field, f"{name!r} is no name of a file: {error}") from error
     if not path.is_relative_to(folder):
         raise FieldError(field, f"{name!r} leaves the layout's folder; put it beside the layout")
     return path

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
@@ -13,6 +13,8 @@ from runtime.errors import FieldError, RealCompoError
 from runtime.json_text import decoded, parse_json, validated
 from runtime.layouts.geometry import Keypoint, Point
 from runtime.layouts.keypoints import check_distance, check_origin, in_pixels, not_seen
+
+T = TypeVar("T")
 
 # COCO-18: nose, neck, right shoulder, elbow, wrist, the left ones, right hip, knee, ankle, the left ones, right eye,
 # left eye, right ear, left ear. A limb has the colour of its place in this list, a keypoint that of its index.
@@ -70,11 +72,7 @@ class Frame(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _only_frame(cls, data: Any) -> Any:
-        """ComfyUI saves a list of frames."""
-        if isinstance(data, list) and len(data) != 1:
-            raise ValueError(f"it has {len(data)} frames; give a file of one")
-        data = data[0] if isinstance(data, list) else data
+    def _as_openpose_has_it(cls, data: Any) -> Any:
         is_edited = isinstance(data, dict) and "people" not in data and "keypoints" in data
         return _of_editor(data) if is_edited else data
 
@@ -198,7 +196,7 @@ def _middle(a: Keypoint, b: Keypoint) -> Keypoint:
 def _read_frame(path: Path, number: int | None) -> Frame:
     with _of_file(path):
         frames = parse_json(decoded(path.read_bytes()))
-    frame = _chosen(frames, number)
+    frame = chosen_frame(frames if isinstance(frames, list) else [frames], number, "the file")
     with _of_file(path):
         return validated(Frame, frame)
 
@@ -214,14 +212,17 @@ def _of_file(path: Path) -> Iterator[None]:
         raise FieldError("openpose", f"{path}: {error}") from error
 
 
-def _chosen(frames: Any, number: int | None) -> Any:
-    """One of a list of frames, as ComfyUI and its DWPose save them; one alone needs no number."""
-    several = frames if isinstance(frames, list) else [frames]
-    if number is None and len(several) != 1:
-        raise FieldError("frame", f"the file has {len(several)} frames; say which in the region's frame, from 0")
-    if number is not None and not 0 <= number < len(several):
-        raise FieldError("frame", f"the file has {len(several)} frames; there is no frame {number}")
-    return several[number or 0]
+def chosen_frame(frames: Sequence[T], number: int | None, name: str) -> T:
+    """One of a list of frames, as ComfyUI and its DWPose save them; one alone needs no number.
+
+    Raises:
+        FieldError: there are several and no number, or none of that number.
+    """
+    if number is None and len(frames) != 1:
+        raise FieldError("frame", f"{name} has {len(frames)} frames; say which in the region's frame, from 0")
+    if number is not None and not 0 <= number < len(frames):
+        raise FieldError("frame", f"{name} has {len(frames)} frames; there is no frame {number}")
+    return frames[number or 0]
 
 
 def _canvas(frame: Frame, seen: np.ndarray, where: str) -> Point:

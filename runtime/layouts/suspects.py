@@ -20,6 +20,7 @@ GREY = (0.1, 0.9)  # what is neither black nor white
 FAINT = 8  # of 255: a span that is one value to the eye
 MOST_UNKNOWN = 0.25  # of a coloured map's pixels, that blending and compression change
 DARK = 16  # of 255: black to the eye
+LIT = 64  # of 255: the brightest line at the least
 LEAST_BLACK = 0.3  # of a picture of people's keypoints
 MOST_COLOURS = 1000  # of a picture of classes, edges that are smoothed among them
 UNIT_ERROR = 0.15  # of normals in 8 bits, smoothed
@@ -62,14 +63,20 @@ def _faint(picture: Picture) -> str | None:
     values = picture.grey
     if values.dtype.kind not in "fu":
         return None
-    top = 1 if values.dtype.kind == "f" else np.iinfo(values.dtype).max
-    if not (float(values.max()) - float(values.min())) * 255 < FAINT * top:  # which is so of NaN
+    if not (float(values.max()) - float(values.min())) * 255 < FAINT * picture.top:  # which is so of NaN
         return None
-    return f"spans {_shown(values.min())} to {_shown(values.max())} of {top}, so it shows nothing; scale it"
+    return f"spans {_shown(values.min())} to {_shown(values.max())} of {picture.top}, so it shows nothing; scale it"
+
+
+def _out_of_range(picture: Picture) -> str | None:
+    low, high = picture.grey.min(), picture.grey.max()
+    if low >= 0 and high <= picture.top:  # which is not so of NaN
+        return None
+    return f"spans {_shown(low)} to {_shown(high)}; give 0 to 1 in floats, or 8 or 16 bits"
 
 
 def _shades(picture: Picture) -> str | None:
-    grey = picture.grey / (np.iinfo(picture.grey.dtype).max if picture.grey.dtype.kind == "u" else 1)
+    grey = picture.grey / picture.top
     if not ((grey > GREY[0]) & (grey < GREY[1])).mean() > 0.5:
         return None
     return "is grey for the most part, so it seems to be a photograph or depth; a mask is white on black"
@@ -180,8 +187,13 @@ def _bright(picture: Picture) -> str | None:
 
 
 def _bytes(picture: Picture) -> np.ndarray:
-    grey = picture.grey
-    return grey * (255 / (1 if grey.dtype.kind == "f" else np.iinfo(grey.dtype).max))
+    return picture.grey * (255 / picture.top)
+
+
+def _dim(picture: Picture) -> str | None:
+    if _bytes(picture).max() >= LIT:
+        return None
+    return f"has no line brighter than {_shown(picture.grey.max())} of {picture.top}; make its lines white"
 
 
 def _no_lines(picture: Picture) -> str | None:
@@ -192,7 +204,7 @@ def _no_lines(picture: Picture) -> str | None:
 
 
 def _greys(picture: Picture) -> str | None:
-    if picture.is_coloured:
+    if picture.has_colours:
         return None
     return "has no colours, so it seems to be a mask, depth, or a label map that is meant for another field"
 
@@ -230,10 +242,11 @@ DEPTH = (_colours, _alpha, _one_value, _mask, _faint, _classes, _metres)
 COLOURED_LABELS = (_lossy, _alpha, _other_colours)
 LABELS = (_lossy, _one_value, _mask, _painted, _many_classes, _blended)
 # Of finished control pictures
-SOFT_LINES = (_colours, _alpha, _one_value, _bright)
+SHOWN_DEPTH = (_out_of_range, *DEPTH)
+SOFT_LINES = (_colours, _alpha, _one_value, _out_of_range, _bright, _dim)
 DRAWN_LINES = (*SOFT_LINES, _no_lines)
 POSES = (_greys, _alpha, _one_value, _crowded)
 PAINTED_CLASSES = (_lossy, _alpha, _one_value, _greys, _many_colours)
 NORMALS = (_greys, _alpha, _one_value, _no_normals)
-PHOTOGRAPH = (_alpha, _one_value)
+PHOTOGRAPH = (_alpha, _one_value, _out_of_range)
 HOLED = (_one_value, _no_hole)

@@ -3,20 +3,21 @@ paths. No path is ever read from a request."""
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Annotated
+from typing import Annotated, Any
 
 from PIL import Image
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from runtime import Layout, Region
 from runtime.errors import FieldError
 from runtime.layouts.files import load_picture
 from runtime.layouts.finished import FINISHED
-from runtime.layouts.openpose import Frame, keypoints_of
+from runtime.layouts.geometry import Keypoint
+from runtime.layouts.openpose import Frame, chosen_frame, keypoints_of
 from runtime.layouts.schema import KINDS, FilePoint, LayoutFile, RegionFile
 from runtime.words import MAX_REGIONS
 
@@ -24,6 +25,15 @@ LONGEST_TEXT = 4000  # characters of a prompt or a phrase; text encoders take so
 MOST_POINTS, MOST_TOKENS = 200, 1000
 DATA_URL = "data:image/png;base64,"
 
+
+def _several(frames: Any) -> Any:
+    """One frame alone needs no list."""
+    if not isinstance(frames, dict | list):
+        raise ValueError("give the object that OpenPose writes, or a list of such, never a path")
+    return [frames] if isinstance(frames, dict) else frames
+
+
+Frames = Annotated[list[Frame], BeforeValidator(_several)]
 Picture = Annotated[str, Field(description=f"PNG in base64, with or without {DATA_URL!r} before it.")]
 
 
@@ -43,7 +53,9 @@ class InlineRegion(RegionFile):
             max_length=MOST_POINTS,
         ),
     ] = None
-    openpose: Annotated[Frame | None, Field(description="What OpenPose writes of a picture.")] = None  # type: ignore[assignment]
+    openpose: Annotated[
+        Frames | None, Field(description="What OpenPose writes of a picture: a frame, or a list of frames.")
+    ] = None  # type: ignore[assignment]
     tokens: Annotated[
         list[int] | None,
         Field(description="Indices of the prompt's tokens that speak of the object.", max_length=MOST_TOKENS),
@@ -100,13 +112,14 @@ def read_layout(inline: InlineLayout, pixels: Pixels) -> Layout:
 
 def _read_region(region: InlineRegion, place: str, pixels: Pixels) -> Region:
     with _within(place):
-        if region.frame:
-            raise FieldError("frame", "the openpose object is one frame; leave frame out")
         mask = _decode(region.mask, "mask", pixels)
-        keypoints = (
-            region.keypoints if region.openpose is None else keypoints_of(region.openpose, region.person, "openpose")
-        )
-        return Region(region.phrase, region.box, mask, keypoints, region.tokens, region.label, region.layer)
+        return Region(region.phrase, region.box, mask, _keypoints(region), region.tokens, region.label, region.layer)
+
+
+def _keypoints(region: InlineRegion) -> Sequence[Keypoint] | None:
+    if region.openpose is None:
+        return region.keypoints
+    return keypoints_of(chosen_frame(region.openpose, region.frame, "openpose"), region.person, "openpose")
 
 
 def _decode(text: str | None, field: str, pixels: Pixels) -> Image.Image | None:

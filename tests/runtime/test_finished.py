@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -147,11 +148,38 @@ def test_depth_of_16_bits() -> None:
     torch.testing.assert_close(deep, flat)
 
 
+def as_deep(image: Image.Image, mode: str, corner: float = 0) -> Image.Image:
+    """The same numbers in a type of more bits; the first pixel is `corner`."""
+    values = np.asarray(image).astype({"I;16": np.uint16, "F": np.float32}[mode])
+    values[0, 0] = corner
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_lines_in_one_bit(kind: str, tmp_path: Path) -> None:
+    """What an annotator's edges are often saved as."""
+    lines("1").save(tmp_path / "lines.png")
+    read = Layout([], control={kind: tmp_path / "lines.png"}).control[kind]
+    np.testing.assert_array_equal(read, np.asarray(lines("1").convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["openpose", "segmentation"])
+def test_little_that_is_coloured(kind: str) -> None:
+    """Someone far away."""
+    image = Image.new("RGB", (SIDE, SIDE))
+    ImageDraw.Draw(image).line([(40, 40), (40, 48)], fill=(255, 0, 0), width=2)
+    np.testing.assert_array_equal(Layout([], control={kind: image}).control[kind], np.asarray(image))
+
+
 WRONG: list[tuple[str, Make, str]] = [
     *((kind, lambda: lines(ground=255, pen=0), "dark lines on white; invert it") for kind in LINES),
     *((kind, photograph, "has colours") for kind in LINES),
     *((kind, lambda: photograph("L").point(lambda v: v // 2), "photograph") for kind in ("canny", "scribble", "mlsd")),
     *((kind, lambda: Image.new("L", (SIDE, SIDE)), "0 everywhere") for kind in ("canny", "tile", "depth")),
+    *((kind, lambda: lines(pen=1), "no line brighter than 1 of 255; make its lines white") for kind in LINES),
+    *((kind, lambda: as_deep(lines(), "I;16"), "no line brighter than 255 of 65535") for kind in LINES),
+    *((kind, lambda: as_deep(lines(), "F"), "spans 0 to 255; give 0 to 1 in floats") for kind in (*LINES, "depth")),
+    *((kind, lambda: as_deep(lines(), "F", math.nan), "spans nan to nan; give") for kind in (*LINES, "tile")),
     ("openpose", lines, "has no colours"),
     ("openpose", photograph, "black almost nowhere"),
     ("segmentation", lambda: Image.fromarray(np.eye(SIDE, dtype=np.uint8) * 3), "has no colours"),
@@ -195,6 +223,7 @@ def test_a_layout_file_with_a_picture_of_each_kind(kind: str, tmp_path: Path) ->
         ({"cany": "a.png"}, "control: there is no kind of control picture 'cany'; there are openpose, .*canny"),
         ({"canny": "none.png"}, "control.canny: cannot read the control.canny .*none.png"),
         ({"canny": "../a.png"}, "control.canny: '../a.png' leaves the layout's folder"),
+        ({"canny": "a\0b.png"}, "control.canny: .* is no name of a file: embedded null byte"),
         ({"canny": 3}, "control.canny"),
         ("a.png", "control"),
     ],

@@ -13,7 +13,7 @@ from PIL import Image
 
 from runtime import Layout, RealCompoError
 from runtime.layouts.images import read_depth, read_labels, read_mask
-from runtime.layouts.palette import ade20k
+from runtime.layouts.palette import UNLABELLED, ade20k
 
 SIDE = 48
 ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE]
@@ -266,3 +266,10 @@ def test_any_picture_is_read_or_refused_in_one_line(
         said = str(error).replace(str(path), "")
         assert len(said) < 250
         assert len(said.splitlines()) == 1
+
+
+def test_a_small_object_in_the_colours_of_ade20k() -> None:
+    ids = np.full((100, 100), UNLABELLED, dtype=np.uint8)
+    ids[10:14, 20:30] = 12  # person, in 40 pixels of 10,000
+    painted = Image.fromarray(np.where((ids == UNLABELLED)[..., None], 0, ade20k().colors[12]).astype(np.uint8))
+    np.testing.assert_array_equal(READERS["segmentation"](painted), ids)

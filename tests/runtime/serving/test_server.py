@@ -395,6 +395,34 @@ def test_mistakes_in_scenes_name_the_field(server: Server, change: dict[str, Any
     assert message in answer.body["error"]["message"]
 
 
+def frames(*places: float) -> list[dict[str, Any]]:
+    """Someone on the diagonal, around a place in each frame."""
+    steps = range(-9, 9)
+    return [
+        {"people": [{"pose_keypoints_2d": [number for i in steps for number in (at + i / 100, at + i / 100, 1)]}]}
+        for at in places
+    ]
+
+
+@pytest.mark.parametrize("openpose", [frames(0.25)[0], frames(0.25), frames(0.75, 0.25)])
+def test_a_frame_of_several_is_chosen(openpose: Any) -> None:
+    """As ComfyUI's DWPose writes them."""
+    chosen = {"frame": 1} if len(openpose) == 2 else {}
+    regions = [{"phrase": "a ball", "openpose": openpose, **chosen}]
+    layout = read_layout(InlineLayout.model_validate_json(json.dumps({"regions": regions})), Pixels(1, 1))
+    assert layout.regions[0].keypoints == tuple((0.25 + i / 100, 0.25 + i / 100) for i in range(-9, 9))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [({}, "openpose has 2 frames; say which in the region's frame"), ({"frame": 2}, "there is no frame 2")],
+)
+def test_frames_that_are_not_chosen(server: Server, chosen: dict[str, int], message: str) -> None:
+    answer = server.draw(SHORT | region(openpose=frames(0.25, 0.75), **chosen))
+    assert (answer.status, answer.error["param"]) == (400, "layout.regions.0.frame")
+    assert message in answer.error["message"]
+
+
 def test_layers_of_an_inline_layout_are_kept() -> None:
     regions = [{"phrase": "a ball", "box": [0, 0, 1, 1], "layer": 3}, {"phrase": "a cube", "box": [0, 0, 1, 1]}]
     inline = InlineLayout.model_validate_json(json.dumps({"regions": regions}))
