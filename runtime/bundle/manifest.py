@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from runtime.errors import RealCompoError
 from runtime.words import Backend, Flavour, Model, Precision, Quantization, Role
@@ -25,6 +25,10 @@ def _inside_bundle(path: str) -> str:
     if pure.is_absolute() or "\\" in path or len(pure.parts) != 1 or pure.parts[0] in ("", ".", ".."):
         raise ValueError(f"{path!r} leaves the bundle folder; only plain file names are allowed")
     return path
+
+
+Size = Annotated[int, Field(gt=0)]
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Spec(BaseModel):
@@ -47,7 +51,7 @@ class TensorSpec(_Spec):
 
     name: str
     dtype: Literal["float32", "float16", "bfloat16", "int64", "int32", "bool"]
-    shape: tuple[int | str, ...]
+    shape: tuple[Size | str, ...]
 
 
 class PlanSpec(_Spec):
@@ -69,7 +73,8 @@ class EngineSpec(_Spec):
     model: Model | None = None  # whose work it does at every step; None of an engine that runs once an image
     alone: bool = False  # whether it also works with no engine beside it
     key: str  # hash of all that the part depends on; a part whose key is unchanged is not built again
-    graph: tuple[FileSpec, ...]  # the .onnx file first, then the files of its weights, some of which others have too
+    # The .onnx file first, then the files of its weights, some of which others have too
+    graph: Annotated[tuple[FileSpec, ...], Field(min_length=1)]
     fused: FileSpec | None = None  # the same graph over the same weights, with attention as ONNX Runtime's operator
     plan: PlanSpec | None
     inputs: tuple[TensorSpec, ...]
@@ -130,7 +135,7 @@ class PairSpec(_Spec):
 class MapSpec(_Spec):
     """Which cross-attention layers the maps average, and their (height, width)."""
 
-    resolution: tuple[int, int]
+    resolution: tuple[Size, Size]
     layers: dict[Model, tuple[str, ...]]
 
 
@@ -175,20 +180,20 @@ class Manifest(_Spec):
     pair: PairSpec
     backend: Backend
     precision: Precision
-    batch: tuple[int, int, int]  # min, opt, max UNet rows
+    batch: tuple[Size, Size, Size]  # min, opt, max UNet rows
     shared_unet: bool = False  # the spatial UNet told of no layout is the text-to-image one: one engine for both
     spatial: SpatialSpec
     engines: dict[Role, EngineSpec]
     maps: MapSpec
-    loss_scale: float
-    latent_shape: tuple[int, int, int]  # (channels, height, width)
-    latent_scale: float  # latents are the VAE's times this
-    image_size: tuple[int, int]  # (height, width) in pixels
-    max_regions: int
+    loss_scale: Factor
+    latent_shape: tuple[Size, Size, Size]  # (channels, height, width)
+    latent_scale: Factor  # latents are the VAE's times this
+    image_size: tuple[Size, Size]  # (height, width) in pixels
+    max_regions: Size
     tokenizer: FileSpec
     tokenizer_2: FileSpec | None = None  # of SDXL's second text encoder, where tokens are the same and padding is not
     zero_negative: bool = False  # an empty negative prompt is told as zeros
-    max_tokens: int
+    max_tokens: Size
     scheduler: dict[str, Any]  # diffusers' scheduler config
     recommended: RecommendedSpec | None = None
     recipe: RecipeSpec | None = None

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,32 @@ def test_manifest_that_is_not_json(copy: Path) -> None:
 def test_manifest_without_a_field(copy: Path) -> None:
     edit_manifest(copy, lambda manifest: manifest.pop("latent_scale"))
     assert_refused(copy, "damaged: latent_scale: Field required")
+
+
+def set_to(value: object, *place: str | int) -> Callable[[Any], object]:
+    *outer, last = place
+
+    def change(manifest: Any) -> None:
+        reduce(getitem, outer, manifest)[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("max_tokens",), 0, "max_tokens: Input should be greater than 0"),
+        (("max_regions",), -1, "max_regions: Input should be greater than 0"),
+        (("latent_scale",), 0, "latent_scale: Input should be greater than 0"),
+        (("latent_shape", 0), -4, "latent_shape.0: Input should be greater than 0"),
+        (("maps", "resolution", 0), 0, "maps.resolution.0: Input should be greater than 0"),
+        (("engines", "spatial", "outputs", 0, "shape", 1), -4, "engines.spatial.outputs.0.shape.1"),
+        (("engines", "spatial", "graph"), [], "engines.spatial.graph: .* at least 1 item"),
+    ],
+)
+def test_sizes_that_cannot_be(copy: Path, place: tuple[str | int, ...], value: object, message: str) -> None:
+    edit_manifest(copy, set_to(value, *place))
+    assert_refused(copy, f"manifest.json is damaged: {message}")
 
 
 def test_newer_format_is_told_by_its_version(copy: Path) -> None:
