@@ -31,6 +31,11 @@ class Lora:
     scale: float
     into: Target = "text_to_image"
 
+    @property
+    def words(self) -> str:
+        """As --lora has it."""
+        return f"{self.file}:{self.scale}" + (f"@{self.into}" if self.into != "text_to_image" else "")
+
 
 @dataclass(frozen=True)
 class Pair:

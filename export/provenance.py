@@ -1,11 +1,12 @@
 """What a bundle is made from and how: sources by their whole paths, and the command that makes it again."""
 
+import os.path
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from export.pairs import PAIRS, Lora, Pair
+from export.pairs import PAIRS, Pair
 
 _NAMES = {"compute_capabilities": "compute_capability"}  # where the command line's option is called otherwise
 
@@ -24,7 +25,15 @@ def located(pair: Pair) -> Pair:
 def whole_path(source: str) -> str:
     """A file or folder by its whole path; what is none stays as it is."""
     path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source
+    return str(absolute(path)) if path.exists() else source
+
+
+def absolute(path: Path) -> Path:
+    """A path from the root, in the user's own names. Links are not followed: what one points to, such as a blob of a
+    hub's cache, has another name, and no suffix."""
+    whole, tidy = path.absolute(), Path(os.path.abspath(path))
+    elsewhere = whole.exists() and not (tidy.exists() and tidy.samefile(whole))  # a .. may lead out of a link
+    return whole if elsewhere else tidy
 
 
 def models_of(pair: Pair) -> tuple[str, ...]:
@@ -38,13 +47,9 @@ def build_command(pair: Pair, options: Any) -> tuple[str, ...]:
     Args:
         options: a dataclass whose fields are named like the command line's options.
     """
-    loras = (("--lora", _lora_words(lora)) for lora in pair.loras)
+    loras = (("--lora", lora.words) for lora in pair.loras)
     words = [word for option in (*own_models(pair), *loras) for word in option]
     return "build", pair.name, *words, *option_words(options)
-
-
-def _lora_words(lora: Lora) -> str:
-    return f"{lora.file}:{lora.scale}" + (f"@{lora.into}" if lora.into != "text_to_image" else "")
 
 
 def own_models(pair: Pair) -> Iterator[tuple[str, str]]:
@@ -71,7 +76,7 @@ def _words(name: str, value: Any) -> list[str]:
         case True:
             return [option]
         case Path():
-            return [option, str(value.resolve())]
+            return [option, str(absolute(value))]
         case (int(), *_):
             return [option, ":".join(map(str, value))]
         case tuple():

@@ -22,12 +22,10 @@ def parse_loras(given: Sequence[str]) -> tuple[Lora, ...]:
 
 
 def _parse(given: str) -> Lora:
-    before, into = _target(given)
-    file, separator, scale = before.rpartition(":")
-    if not separator:
-        file, scale = before, "1"
+    words, into = _target(given)
+    file, scale = _cut(words)
     try:
-        lora = Lora(file, float(scale), into)
+        lora = Lora(file, 1.0 if scale is None else float(scale), into)
     except ValueError as error:
         raise RealCompoError(f"--lora {given}: {scale!r} is no scale; write FILE:SCALE, such as {file}:0.8") from error
     check_lora(lora)
@@ -35,12 +33,22 @@ def _parse(given: str) -> Lora:
 
 
 def _target(given: str) -> tuple[str, Target]:
-    """What stands before @TARGET, and the target; a file's own name may have an @."""
+    """FILE[:SCALE] and the target. A file's or folder's own name may have an @, which a file's name then follows."""
     before, at, word = given.rpartition("@")
     into = next((target for target in TARGETS if at and target == word), None)
-    if into is None and at and not is_weights(word.partition(":")[0]):
+    if into is None and _has_file(before) and not _has_file(word):
         raise RealCompoError(f"--lora {given}: {word!r} is no model; write @{', @'.join(TARGETS)}, or leave it out")
     return (before, into) if into else (given, "text_to_image")
+
+
+def _has_file(words: str) -> bool:
+    return is_weights(_cut(words)[0])
+
+
+def _cut(words: str) -> tuple[str, str | None]:
+    """FILE and SCALE, if there is one: what follows a file of weights' name, which may have colons of its own."""
+    file, _, scale = words.rpartition(":")
+    return (file, scale) if is_weights(file) and not is_weights(words) else (words, None)
 
 
 def check_lora(lora: Lora) -> None:

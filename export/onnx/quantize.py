@@ -26,6 +26,7 @@ from export.graphs.engine import Signature
 from export.onnx.derive import check_apart, copy_engine, publish_derived
 from export.plans.plan_options import BuilderOptions, plan_options
 from export.plans.to_engine import build_plan
+from export.provenance import absolute
 from export.publish import name_plan, store_graph
 from export.staging import disk_errors, scratch_folder
 from runtime import Layout, RealCompo
@@ -152,9 +153,9 @@ def _check(bundle: Path, out: Path, manifest: Manifest) -> None:
 
 def _command(bundle: Path, mode: Quantization, layouts: Sequence[Path], steps: int) -> tuple[str, ...]:
     """What follows `python -m export` to quantize it so again."""
-    words = [word for layout in layouts for word in ("--layout", str(layout.resolve()))]
+    words = [word for layout in layouts for word in ("--layout", str(absolute(layout)))]
     words += ["--steps", str(steps)] if steps != STEPS else []
-    return "quantize", str(bundle.resolve()), "--mode", mode, *words
+    return "quantize", str(absolute(bundle)), "--mode", mode, *words
 
 
 def _quantize_engine(

@@ -15,6 +15,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from export.onnx.derive import check_apart, copy_engine, publish_derived
 from export.onnx.to_onnx import EXTERNAL_DATA_BYTES
+from export.provenance import absolute
 from export.publish import store_graph
 from export.staging import disk_errors, scratch_folder
 from runtime.bundle.manifest import EngineSpec, Manifest, check_files, read_manifest
@@ -35,7 +36,7 @@ def widen_bundle(bundle: Path, out: Path) -> Manifest:
         raise RealCompoError(f"{bundle} is {manifest.precision}, which ONNX Runtime runs as it is: widen bf16 bundles")
     check_apart(bundle, out)
     check_files(bundle, manifest)
-    command = "widen", str(bundle.resolve())
+    command = "widen", str(absolute(bundle))
     with scratch_folder(out, command) as scratch, disk_errors(out):
         engines: dict[Role, EngineSpec] = {}
         for role, engine in manifest.engines.items():

@@ -130,7 +130,13 @@ def test_controlnets_stand_over_the_fused_model(controlled_pair: Pair, lora: Pat
         ("nothing.safetensors", "the file does not exist"),
         ("model.ckpt", "the file does not exist"),
         ("model.zip", "is no file of weights"),
-        ("lora.safetensors:much", "'much' is no scale; write FILE:SCALE"),
+        ("lora.safetensors:much", "'much' is no scale; write FILE:SCALE, such as lora.safetensors:0.8"),
+        ("dir:colon/lora.safetensors", "--lora dir:colon/lora.safetensors: the file does not exist"),
+        ("dir:colon/lora", "--lora dir:colon/lora is no file of weights"),
+        ("me@host:dir/lora.safetensors:0.5", "--lora me@host:dir/lora.safetensors: the file does not exist"),
+        ("x@y:z.safetensors:much", "'much' is no scale; write FILE:SCALE, such as x@y:z.safetensors:0.8"),
+        ("me@host/lora.safetensors@text", "'text' is no model; write @text_to_image, @spatial, @both"),
+        ("lora.safetensors:0.5@both:1", "'both:1' is no model"),
     ],
 )
 def test_options_that_are_none(given: str, message: str) -> None:
@@ -140,6 +146,19 @@ def test_options_that_are_none(given: str, message: str) -> None:
 
 def test_a_scale_is_told_from_a_name(lora: Path) -> None:
     assert parse_loras([str(lora), f"{lora}:0.5"]) == (Lora(str(lora), 1.0), Lora(str(lora), 0.5))
+
+
+@pytest.mark.parametrize("name", ["dir:colon/k", "a:0.5", "me@host:dir/k", "x@y:z", "dir@both/k", "a@both"])
+def test_names_with_what_options_are_made_of(lora: Path, name: str, tmp_path: Path) -> None:
+    file = tmp_path / f"{name}.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    file.symlink_to(lora)
+    assert parse_loras([f"{file}", f"{file}:0.5", f"{file}@spatial", f"{file}:0.5@both"]) == (
+        Lora(str(file), 1.0),
+        Lora(str(file), 0.5),
+        Lora(str(file), 1.0, "spatial"),
+        Lora(str(file), 0.5, "both"),
+    )
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,20 @@ class Given:
         models = ["--text-to-image", self.files.text_to_image, "--spatial", self.files.spatial]
         return ["build", "tabletop", *models, "--tokenizer", self.tokenizer]
 
+    def linked_files(self) -> list[object]:
+        """As a hub's cache has them: links, whose names are not those of what they point to."""
+        Path("blobs").mkdir()
+        models = ["--text-to-image", linked(self.files.text_to_image), "--spatial", linked(self.files.spatial)]
+        Path("tokenizer").symlink_to(self.tokenizer)
+        return ["build", "tabletop", *models, "--tokenizer", "tokenizer", "--lora", f"{linked(self.lora)}@both"]
+
+
+def linked(file: str) -> Path:
+    link, blob = Path(f"linked-{Path(file).name}"), Path("blobs", f"{len(list(Path('blobs').iterdir()))}")
+    shutil.copy(file, blob)
+    link.symlink_to(blob)
+    return link
+
 
 KINDS: dict[str, Callable[[Given], list[object]]] = {
     "a known pair": lambda given: ["build", "tabletop"],
@@ -57,6 +71,7 @@ KINDS: dict[str, Callable[[Given], list[object]]] = {
     "ControlNets": lambda given: given.controlnets(),
     "single files": lambda given: given.single_files(),
     "single files and LoRAs": lambda given: [*given.single_files(), "--lora", given.lora],
+    "files behind links": lambda given: given.linked_files(),
     "random weights": lambda given: ["build", "sd15-gligen", "--random-weights"],
     "forced": lambda given: given.own("--force"),
 }
