@@ -31,7 +31,7 @@ def whole_path(source: str) -> str:
 def absolute(path: Path) -> Path:
     """A path from the root, in the user's own names. Links are not followed: what one points to, such as a blob of a
     hub's cache, has another name, and no suffix."""
-    whole, tidy = path.absolute(), Path(os.path.abspath(path))
+    whole, tidy = path.absolute(), Path(os.path.normpath(path.absolute()))
     elsewhere = whole.exists() and not (tidy.exists() and tidy.samefile(whole))  # a .. may lead out of a link
     return whole if elsewhere else tidy
 

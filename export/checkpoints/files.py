@@ -16,6 +16,7 @@ from runtime.messages import shown
 
 # The first of these that the names have says whose names they are.
 _NAMINGS = (
+    ("ComfyUI's", r"^(?:diffusion_model|text_encoders)\."),
     ("kohya's", r"^lora_(?:unet|te\d?)_|^lycoris_"),
     ("OneTrainer's", r"^(?:lora_(?:unet|te\d?)|clip_[lg])\.|^unet\.(?:input_blocks|middle_block|output_blocks)\."),
     ("PEFT's", r"^base_model\.model\."),
@@ -27,9 +28,18 @@ _NAMINGS = (
 )
 # What a file may have, and names that say so
 _PARTS = (
-    ("UNet", r"(?:^|\.)output_blocks\.|^up_blocks\.|^lora_unet[._]|^unet\."),
-    ("text encoder", r"^lora_te1?[._]|^(?:cond_stage_model|text_encoder|clip_l)\.|^conditioner\.embedders\.0\."),
-    ("second text encoder", r"^(?:lora_te2[._]|text_encoder_2\.|clip_g\.)|^conditioner\.embedders\.1\."),
+    (
+        "UNet",
+        r"(?:^|\.)output_blocks\.|^up_blocks\.|^lora_unet[._]|^unet\.|^diffusion_model\.(?:input|middle|down|mid)_",
+    ),
+    (
+        "text encoder",
+        r"^lora_te1?[._]|^(?:cond_stage_model|text_encoder|(?:text_encoders\.)?clip_[lh])\.|^conditioner\.embedders\.0\.",
+    ),
+    (
+        "second text encoder",
+        r"^(?:lora_te2[._]|text_encoder_2\.|(?:text_encoders\.)?clip_g\.)|^conditioner\.embedders\.1\.",
+    ),
     ("VAE", r"^(?:first_stage_model|autoencoder|vae)\.|^(?:decoder|encoder)\.(?:conv_in|up|mid|down)"),
     ("EMA weights", r"^model_ema\."),
     ("ControlNet", r"^control_model\.|^controlnet_|^input_hint_block\."),

@@ -33,9 +33,10 @@ _LORA = (
     r"(?:lora_(?:down|up|A|B)|lora\.(?:down|up)|lora_linear_layer\.(?:down|up)|_lora\.(?:down|up))\.(?:\w+\.)?weight$"
 )
 _ADAPTER = rf"{_LORA}|\.(?:hada_w1_a|lokr_w[12]|lokr_w[12]_a|diff|oft_blocks|dora_scale)$"
+_PREFIX = r"(?:lora_unet[._]|lycoris_(?:unet_)?|diffusion_model\.|base_model\.model\.|unet\.)"  # a UNet's have them too
 _TRANSFORMER = (
-    r"^(?:lora_)?transformer[._]|^lora_unet_(?:double_blocks|single_blocks|joint_blocks|blocks|layers)_"
-    r"|^diffusion_model\.|^lora_te3_"
+    rf"^(?:lora_)?transformer[._]|^{_PREFIX}?(?:(?:double|single|joint)_)?(?:transformer_)?(?:blocks|layers)[._]\d"
+    r"|^lora_te3_"
 )
 _VAE = r"(?:^|\.)(?:decoder|encoder)\.(?:up|down|mid|up_blocks|down_blocks|mid_block)\."
 _HALF = "which lacks a text encoder and a VAE"

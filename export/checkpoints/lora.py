@@ -93,7 +93,7 @@ def _key(base: Checkpoint, loras: Sequence[Lora]) -> str:
     components = base.components if base.model == "text_to_image" else _changeable(base)
     parts = [str(_VERSION), *(base.digest(component) for component in components)]
     for lora in loras:
-        with _fitting(lora):
+        with _fitting(lora, base.model):
             parts.append(f"{sha256_of(_file(lora))} {lora.scale}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -115,7 +115,7 @@ def _read(model: Checkpoint, base: Checkpoint, loras: Sequence[Lora], report: Re
     changes: Changes = defaultdict(lambda: defaultdict(list))
     for lora in loras:
         report(f"fusing LoRAs: {_file(lora).name}")
-        with _fitting(lora):
+        with _fitting(lora, model.model):
             for update in read_lora(_file(lora), shapes):
                 if update.layer.component not in own:
                     _check_both(lora)
@@ -139,19 +139,19 @@ def _save(
     base: Checkpoint, component: Component, changes: Mapping[str, Sequence[tuple[Lora, Change]]], scratch: Path
 ) -> None:
     weights = read_weights(base, component)
-    fused = {name: _fused(weights[name], f"{component}'s {name}", own) for name, own in changes.items()}
+    fused = {name: _fused(base.model, weights[name], f"{component}'s {name}", own) for name, own in changes.items()}
     folder = component_folder(scratch, component)
     folder.mkdir(parents=True)
     shutil.copyfile(base.place(component) / "config.json", folder / "config.json")
     save_file(weights | fused, whole_file(scratch, component), metadata={"format": "pt"})
 
 
-def _fused(weight: Tensor, name: str, changes: Sequence[tuple[Lora, Change]]) -> Tensor:
+def _fused(model: Model, weight: Tensor, name: str, changes: Sequence[tuple[Lora, Change]]) -> Tensor:
     """Each LoRA's change is that of the weight as it was: their order does not matter."""
     total = weight.float()
     for lora, change in changes:
         total = total + change(weight, lora.scale)
-        with _fitting(lora):
+        with _fitting(lora, model):
             if not total.to(weight.dtype).float().isfinite().all():
                 kind = str(weight.dtype).removeprefix("torch.")
                 raise ValueError(f"with it, {shown(name)} would not be finite in {kind}")
@@ -159,8 +159,8 @@ def _fused(weight: Tensor, name: str, changes: Sequence[tuple[Lora, Change]]) ->
 
 
 @contextmanager
-def _fitting(lora: Lora) -> Iterator[None]:
-    """What reading and fusing refuse, in one line that names the file."""
+def _fitting(lora: Lora, model: Model) -> Iterator[None]:
+    """What reading and fusing refuse, in one line that names the file and the model that it was to go into."""
     file = shown(lora.file)
     try:
         yield
@@ -170,4 +170,4 @@ def _fitting(lora: Lora) -> Iterator[None]:
         raise RealCompoError(f"--lora {file} is damaged: {shown(str(error), 150)}. Download it again") from error
     except ValueError as error:
         why = shown(str(error), 170)
-        raise RealCompoError(f"--lora {file} does not fit the text-to-image model: {why}") from error
+        raise RealCompoError(f"--lora {file} does not fit the {model.replace('_', '-')} model: {why}") from error

@@ -85,6 +85,8 @@ _PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
         ("lora_te.", "."),
         ("lora_te1.", "."),
         ("clip_l.", "."),
+        ("text_encoders.clip_l.transformer.", "."),  # ComfyUI
+        ("text_encoders.clip_h.transformer.", "."),
         ("lycoris_", "_"),
         ("base_model.model.", "."),
     ),
@@ -93,6 +95,7 @@ _PREFIXES: dict[str, tuple[tuple[str, str], ...]] = {
         ("text_encoder_2.", "."),
         ("lora_te2.", "."),
         ("clip_g.", "."),
+        ("text_encoders.clip_g.transformer.", "."),
         ("lycoris_", "_"),
         ("base_model.model.", "."),
     ),

@@ -48,6 +48,6 @@ TOLD = (
         2048,
         0,  # its first is that of Stable Diffusion 1.x
     ),
-    Told("sd2", "Stable Diffusion 2.x", r"^cond_stage_model\.model\.", 1024, 1024),
+    Told("sd2", "Stable Diffusion 2.x", r"^cond_stage_model\.model\.|(?:^|\.)clip_h\.", 1024, 1024),
     Told("sd1", "Stable Diffusion 1.x", r"^cond_stage_model\.transformer\.", 768, 768),
 )

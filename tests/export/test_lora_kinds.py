@@ -82,6 +82,8 @@ MIDDLE = {"mid": ".lora_mid.weight"}  # in all namings
 KOHYA = {"unet": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
 DIFFUSERS = {"unet": "unet.", "text_encoder": "text_encoder.", "text_encoder_2": "text_encoder_2."}
 OMI = {"unet": "unet.", "text_encoder": "clip_l.", "text_encoder_2": "clip_g."}
+CLIP_L, CLIP_G = "text_encoders.clip_l.transformer.", "text_encoders.clip_g.transformer."
+COMFYUI = {"unet": "diffusion_model.", "text_encoder": CLIP_L, "text_encoder_2": CLIP_G}
 OLDEST = {"to_q": "processor.to_q", "to_out.0": "processor.to_out", "q_proj": "to_q", "out_proj": "to_out"}
 NAMINGS: dict[str, Naming] = {
     "kohya": Naming(KOHYA, KOHYA_ENDS, "_"),
@@ -101,7 +103,8 @@ NAMINGS: dict[str, Naming] = {
     ),
     "OneTrainer, OMI": Naming(OMI, KOHYA_ENDS, original=True),
     "PEFT": Naming({"unet": "base_model.model."}, PEFT_ENDS),
-    "ComfyUI": Naming({"unet": "diffusion_model."}, KOHYA_ENDS, original=True),
+    "ComfyUI": Naming(COMFYUI, KOHYA_ENDS, original=True),
+    "ComfyUI, diffusers' paths": Naming(COMFYUI, PEFT_ENDS),
 }
 
 

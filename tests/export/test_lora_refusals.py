@@ -12,6 +12,7 @@ from torch import Tensor
 
 from export.checkpoints.lora import fuse_loras
 from export.pairs import Lora, Pair
+from runtime.bundle.manifest import Target
 from runtime.errors import RealCompoError
 from tests.export.lora_files import RANK
 from tests.export.test_lora_kinds import CONV, DOWN, GOOD, UP, Q, fuse
@@ -63,6 +64,27 @@ def refusal(pair: Pair, tensors: Mapping[str, Tensor], folder: Path, settings: s
 def test_refusals(pair: Pair, change: dict[str, Tensor | None], why: str, tmp_path: Path) -> None:
     tensors = {name: tensor for name, tensor in (GOOD | change).items() if tensor is not None}
     assert why in refusal(pair, tensors, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({UP: torch.ones(9, RANK)}, "it changes [9, 8] where the model has [8, 8]"),
+        ({UP: torch.full((8, RANK), 3e38)}, "would not be finite in float"),
+        ({"lora_te2_text_projection.alpha": torch.ones(1)}, "no place for lora_te2_text_projection.alpha"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("into", "model"), [("text_to_image", "text-to-image"), ("spatial", "spatial"), ("both", "text-to-image")]
+)
+def test_a_refusal_names_the_model(
+    pair: Pair, change: dict[str, Tensor], why: str, into: Target, model: str, tmp_path: Path
+) -> None:
+    """The one that the LoRA was sent into, or the first of both."""
+    save_file(GOOD | change, tmp_path / "file.safetensors")
+    with pytest.raises(RealCompoError, match=f"does not fit the {model} model: ") as caught:
+        fuse_loras(replace(pair, loras=(Lora(str(tmp_path / "file.safetensors"), 1.0, into),)), tmp_path / "loras")
+    assert why in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tests.export.weight_shapes import (
     CLIP,
+    COMFYUI_TEXT,
     CONTROL_LORA,
     CONV,
     CONVOLUTION,
@@ -20,10 +21,13 @@ from tests.export.weight_shapes import (
     KOHYA_TEXT,
     KOHYA_XL,
     LABELS,
+    LOCON,
     LOHA,
     LOKR,
     OLD,
     OPEN_CLIP_G,
+    ORIGINAL,
+    ORIGINAL_CONV,
     PEFT,
     SD1_TEXT,
     SD2_TEXT,
@@ -230,6 +234,27 @@ CASES = (
         FUSED,
         pair(KOHYA_XL, 2048) | {"bundle_emb.cat.clip_l": (2, 768), "bundle_emb.cat.clip_g": (2, 1280)},
     ),
+    Case("LoRA, ComfyUI", "lora", SD1, FUSED, pair(f"diffusion_model.{ORIGINAL}", 768) | pair(COMFYUI_TEXT, 768)),
+    Case("LoRA, ComfyUI, PEFT's ends", "lora", XL, FUSED, pair(f"diffusion_model.{ORIGINAL}", 2048, *PEFT)),
+    Case("LoRA, ComfyUI, diffusers' paths", "lora", SD2, FUSED, pair(f"diffusion_model.{DIFFUSERS}", 1024, *PEFT)),
+    Case("LoRA, ComfyUI, SD 2's text encoder", "lora", SD2, FUSED, pair(COMFYUI_TEXT.replace("_l", "_h"), 1024)),
+    Case("LoCon, ComfyUI", "locon", None, FUSED, prefixed(f"diffusion_model.{ORIGINAL_CONV}", LOCON)),
+    Case("LoKr, ComfyUI", "lokr", SD1, FUSED, prefixed(f"diffusion_model.{ORIGINAL}", LOKR)),
+    *(
+        Case(f"LoRA of a transformer, {name}", "transformer-lora", None, None, pair(name, 3072, *PEFT))
+        for name in (
+            "diffusion_model.double_blocks.0.img_attn.proj",  # Flux
+            "diffusion_model.joint_blocks.0.x_block.attn.qkv",  # Stable Diffusion 3
+            "diffusion_model.transformer_blocks.0.attn.to_q",  # Qwen-Image
+            "diffusion_model.blocks.0.self_attn.q",  # Wan
+            "diffusion_model.layers.0.attention.to_q",  # Z-Image
+            "diffusion_model.double_layers.0.attn.w1q",  # AuraFlow
+            "base_model.model.transformer_blocks.0.attn.to_q",
+            "transformer_blocks.0.attn.to_q",
+            "single_transformer_blocks.0.attn.to_q",
+        )
+    ),
+    Case("LoKr of Flux, LyCORIS", "transformer-lora", None, None, prefixed("lycoris_transformer_blocks_0_ff", LOKR)),
     Case("LoRA of Flux, kohya", "transformer-lora", None, None, pair("lora_unet_double_blocks_0_img_attn_proj", 3072)),
     Case(
         "LoRA of Flux, diffusers",

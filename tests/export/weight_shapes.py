@@ -105,11 +105,15 @@ def pair(layer: str, width: int, down: str = ".lora_down.weight", up: str = ".lo
 KOHYA = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 KOHYA_XL = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k"
 DIFFUSERS = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
+ORIGINAL = "input_blocks.4.1.transformer_blocks.0.attn2.to_k"
+ORIGINAL_CONV = "input_blocks.1.0.in_layers.2"
 CONV = "lora_unet_down_blocks_0_resnets_0_conv1"
 KOHYA_TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+COMFYUI_TEXT = "text_encoders.clip_l.transformer.text_model.encoder.layers.0.self_attn.q_proj"
 TEXT = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
 PEFT = (".lora_A.weight", ".lora_B.weight")
 OLD = (".lora.down.weight", ".lora.up.weight")
+LOCON: Shapes = {".lora_down.weight": (4, 320, 3, 3), ".lora_up.weight": (320, 4, 1, 1)}
 LOHA: Shapes = {
     ".hada_w1_a": (640, 4),
     ".hada_w1_b": (4, 768),
@@ -119,7 +123,7 @@ LOHA: Shapes = {
 }
 LOKR: Shapes = {".lokr_w1": (8, 8), ".lokr_w2_a": (80, 4), ".lokr_w2_b": (4, 96), ".alpha": ()}
 IP: Shapes = {"image_proj.proj.weight": (3072, 1024), "image_proj.norm.weight": (768,)}
-CONVOLUTION: Shapes = {f"{CONV}.lora_down.weight": (4, 320, 3, 3), f"{CONV}.lora_up.weight": (320, 4, 1, 1)}
+CONVOLUTION = prefixed(CONV, LOCON)
 CONTROL_LORA: Shapes = {
     "lora_controlnet": (0,),
     "input_hint_block.0.weight": (16, 3, 3, 3),
