@@ -1,10 +1,10 @@
 """Build a bundle: prepare what it is made of, build every part whose key has changed, publish it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -27,7 +27,7 @@ from export.onnx.precision import LOSS_SCALES, lower
 from export.onnx.to_onnx import export_onnx
 from export.onnx.twin import check_twin, runnable_geometry
 from export.onnx.verify import Expected, check_errors, expected_outputs, loaded_type, relative_errors
-from export.pairs import Pair
+from export.pairs import Lora, Pair
 from export.parts import Part, plan_parts
 from export.plans.memory import WAYS_OUT, available_memory, gigabytes, release_memory
 from export.plans.plan_options import (
@@ -150,10 +150,10 @@ def build(
                 check_single_files(pair, options.tokenizer, options.vae)
                 pair = fetch_pair(pair, KINDS[pair.kind].component, say, tell)
             models, used = prepare(pair, out, options.random_weights, options.tokenizer, say, options.vae)
-        for line in _about_distillation(pair):
-            tell(line)
         checkpoints = open_checkpoints(models)
         geometry = measure(checkpoints, options.height, options.width)
+        for line in _about_distillation(pair, geometry.scheduler):
+            tell(line)
         for sampler, why in unable(geometry.scheduler).items():
             tell(f"the sampler {sampler} cannot draw with this model: {why}")
         tokenizers = tokenizer_files(checkpoints.text_to_image, geometry.max_tokens)
@@ -330,14 +330,19 @@ def _check_memory(part: Part, dtype: torch.dtype) -> None:
 
 def _distillable(pair: Pair) -> list[str]:
     """What may be a distilled model: LoRAs first."""
-    return [*(lora.file for lora in pair.loras), pair.text_to_image]
+    return [*(lora.file for lora in _at_work(pair)), pair.text_to_image]
 
 
-def _about_distillation(pair: Pair) -> Iterator[str]:
+def _at_work(pair: Pair) -> list[Lora]:
+    """LoRAs that do what they were trained to; with a scale of 0 one does nothing."""
+    return [lora for lora in pair.loras if lora.scale > 0]
+
+
+def _about_distillation(pair: Pair, scheduler: Mapping[str, Any]) -> Iterator[str]:
     """Of LoRAs that look like distillations: what they want, and whether one model is left without."""
-    distilled = {lora: recipe for lora in pair.loras if (recipe := recipe_of([lora.file]))}
+    distilled = {lora: recipe for lora in _at_work(pair) if (recipe := recipe_of([lora.file], scheduler))}
     for lora, recipe in distilled.items():
-        drawn = f"generate draws with {knob_words(recipe.knobs)}"
+        drawn = f"generate draws with {knob_words(recipe.knobs)}, unless told otherwise"
         yield f"{lora.file} looks like a distillation ({recipe.name}): {drawn}"
     into = {lora.into for lora in distilled}
     if len(into) == 1 and "both" not in into and not pair.is_over_base:
@@ -394,5 +399,5 @@ def _manifest(
         max_tokens=geometry.max_tokens,
         scheduler=geometry.scheduler,
         recommended=None,
-        recipe=recipe_of(_distillable(job.pair)),
+        recipe=recipe_of(_distillable(job.pair), geometry.scheduler),
     )

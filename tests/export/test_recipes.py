@@ -12,11 +12,12 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from export.build import Options, _about_distillation, build
+from export.build import Options, _about_distillation, _distillable, build
 from export.checkpoints.lora import fuse_loras
 from export.checkpoints.lora_options import parse_loras
 from export.checkpoints.recipes import RECIPES, recipe_of
 from export.pairs import Lora, Pair
+from export.provenance import located
 from export.tables import bundle_table
 from runtime import RealCompoError
 from runtime.presets import preset_knobs
@@ -25,6 +26,9 @@ from runtime.sampling import SAMPLERS
 
 OFF = {"guidance_scale": 1.0}
 TRAILING = {"spacing": "trailing"}
+LCM = {"sampler": "lcm", "steps": 4, **OFF}
+LIGHTNING = TURBO = {"sampler": "euler", **TRAILING, "steps": 4, **OFF}
+CACHE, SNAPSHOT = "/home/me/.cache/huggingface/hub", "snapshots/0123456789012345678901234567890123456789"
 
 
 @pytest.mark.parametrize(
@@ -51,14 +55,98 @@ TRAILING = {"spacing": "trailing"}
             "engines/tabletop/lora-tabletop-8steps-spatial.safetensors",
             {"sampler": "ddim", **TRAILING, "steps": 8, "guidance_scale": 2.5},
         ),
-        ("engines/tabletop/lora-papercut.safetensors", None),
-        ("steelcmx.safetensors", None),
-        ("turbocharged-cars.safetensors", None),
+        ("hyper_sd15_8step.safetensors", {"sampler": "ddim", **TRAILING, "steps": 8, **OFF}),
+        ("SDXLTurbo.safetensors", TURBO),
+        ("sd_xl_turbo_1.0_fp16.safetensors", TURBO),
+        ("stabilityai/sdxl-turbo", TURBO),
+        ("stabilityai/sdxl-turbo@0123abc:unet", TURBO),
+        ("/models/sd-turbo/", TURBO),
+        ("LCM_LoRA_Weights_SD15.safetensors", LCM),
+        ("latent-consistency/lcm-lora-sdxl", LCM),
+        ("latent-consistency/lcm-lora-ssd-1b@refs/pr/1", LCM),
+        ("latent-consistency/lcm-lora@refs/pr/1", LCM),
+        ("h1t/TCD-SD21-base-LoRA:pytorch_lora_weights.safetensors", {"sampler": "tcd", "steps": 4, **OFF}),
+        ("ByteDance/SDXL-Lightning:sdxl_lightning_8step_unet.safetensors", LIGHTNING | {"steps": 8}),
+        ("/models/SDXL_Lightning_2step_unet/diffusion_pytorch_model.safetensors", LIGHTNING | {"steps": 2}),
+        ("/models/SDXL_Lightning_2step/unet/diffusion_pytorch_model.fp16.safetensors", LIGHTNING | {"steps": 2}),
+        (f"{CACHE}/models--latent-consistency--lcm-lora-sdv1-5/{SNAPSHOT}/pytorch_lora_weights.safetensors", LCM),
+        (f"{CACHE}/models--ByteDance--SDXL-Lightning/{SNAPSHOT}/loras/8-step.safetensors", LIGHTNING | {"steps": 8}),
+        (f"{CACHE}/models--ByteDance--Hyper-SD/{SNAPSHOT}/1step.safetensors", {"sampler": "tcd", "steps": 1, **OFF}),
     ],
 )
-def test_known_families(file: str, knobs: dict[str, Any] | None) -> None:
+def test_known_families(file: str, knobs: dict[str, Any]) -> None:
     found = recipe_of(["style.safetensors", file])
-    assert (found and found.knobs) == knobs
+    assert found and (found.file, found.knobs) == (file, knobs)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "engines/tabletop/lora-papercut.safetensors",
+        "my-tabletop-rpg-style_3000steps.safetensors",
+        "lora-tabletop-3000steps-style.safetensors",
+        "lightning_storm_style.safetensors",
+        "sdxl_lightning_storm_style.safetensors",
+        "lightning_sdxl_v1.safetensors",
+        "lightning-mcqueen-2000-steps.safetensors",
+        "turbo car style.safetensors",
+        "turbocharged-cars.safetensors",
+        "turbo-lora.safetensors",
+        "porsche-turbo-v2-step-500.safetensors",
+        "steelcmx.safetensors",
+        "lcm-99step.safetensors",
+        "lcm-2500steps.safetensors",
+        "tcd.safetensors",
+        "hyper-realism-sd15.safetensors",
+        "Hyper-SD3-4steps-CFG-lora.safetensors",
+        "lcm-lora-sdv1-5/watercolour.safetensors",  # something beside it
+        "/loras/SDXL Turbo/watercolour.safetensors",  # folders by base models
+        "/lcm-lora-sdxl/tests/pytorch_lora_weights.safetensors",
+        f"{CACHE}/models--someone--sdxl-turbo-loras/{SNAPSHOT}/watercolour.safetensors",
+        f"/lcm-lora-sdxl/{CACHE}/models--someone--watercolour/{SNAPSHOT}/pytorch_lora_weights.safetensors",
+        "someone/watercolour@lcm-lora-sdxl",
+        "pytorch_lora_weights.safetensors",
+        "",
+    ],
+)
+def test_styles_are_no_distillations(file: str) -> None:
+    assert recipe_of([file]) is None
+
+
+def test_steps_are_those_that_the_sampler_takes() -> None:
+    """With the model's own scheduler, whose LCM may know fewer than 50."""
+    six, two = ({"original_inference_steps": steps} for steps in (6, 2))
+    files = ["lcm-lora-sdxl-8steps.safetensors"]
+    steps = [recipe and recipe.knobs["steps"] for recipe in (recipe_of(files), recipe_of(files, six))]
+    assert steps == [8, 4] and recipe_of(files, two) is None
+    assert recipe_of([*files, "sdxl_lightning_4step_lora.safetensors"], two)
+
+
+def test_long_names_are_told_in_no_time() -> None:
+    """A pattern that tries all ways to split one would never come back."""
+    for names in ("sd-1-5-" * 36, "lcm-" * 60, "hyper-sd-" * 28, "sdxl-turbo-1-0-" * 16):
+        assert recipe_of([f"{names}x.safetensors"]) is None
+
+
+def test_a_link_is_told_by_its_own_name(pair: Pair, lora: Path, tmp_path: Path) -> None:
+    """As those of a hub's cache, which point to blobs without names."""
+    link, plain = tmp_path / "Hyper-SD15-8steps-lora.safetensors", tmp_path / "plain.safetensors"
+    link.symlink_to(lora)
+    plain.symlink_to(lora)
+    told = [
+        recipe_of([one.file]) for one in located(replace(pair, loras=(Lora(str(link), 1), Lora(str(plain), 1)))).loras
+    ]
+    assert told[0] and (told[0].name, told[0].file) == ("Hyper-SD", str(link)) and told[1] is None
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0])
+def test_a_lora_that_does_not_distil(pair: Pair, lora: Path, scale: float) -> None:
+    off = replace(pair, loras=(Lora(str(lora), scale, "both"),))
+    assert not list(_about_distillation(off, {}))
+    assert recipe_of(_distillable(off)) is None
+    both = replace(off, loras=(*off.loras, Lora("lcm-lora-sdxl.safetensors", 0.5)))
+    recipe = recipe_of(_distillable(both))
+    assert recipe and recipe.name == "LCM"
 
 
 def test_rows_are_of_options_that_there_are() -> None:
@@ -134,7 +222,7 @@ def test_a_distilled_bundle_says_how_it_is_drawn(pair: Pair, lora: Path, tmp_pat
     manifest = build(replace(pair, loras=(Lora(str(lora), 1.0),)), tmp_path / "out", Options(), tell=told.append)
     assert any("looks like a distillation (TCD): generate draws with sampler=tcd, steps=4" in line for line in told)
     assert any(line.endswith(f"--lora {lora}:1@both") for line in told)
-    each = _about_distillation(replace(pair, loras=(Lora(str(lora), 1.0), Lora(str(lora), 1.0, "spatial"))))
+    each = _about_distillation(replace(pair, loras=(Lora(str(lora), 1.0), Lora(str(lora), 1.0, "spatial"))), {})
     assert not any("one model alone" in line for line in each)
     assert manifest.recipe and manifest.recipe.file == str(lora)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["recipe"]["name"] == "TCD"
