@@ -344,7 +344,7 @@ FILES: dict[str, tuple[Any, dict[str, Any], str | None, list[tuple[str, tuple[fl
     ),
     "comfyui, bounding boxes": (
         [[{"x": 64, "y": 128, "width": 192, "height": 256}]],
-        {"size": (512, 512), "phrases": ["a cat"]},
+        {"tool": "comfyui", "size": (512, 512), "boxes": "xywh", "phrases": ["a cat"]},
         None,
         [("a cat", (0.125, 0.25, 0.5, 0.75))],
     ),
@@ -515,11 +515,25 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         "annos.0: it has a point or a scribble, and no box",
     ),
     "a mask cut off": (
-        {**INSTANCES, "annos": [{"caption": "x", "mask": {"size": [4, 5], "counts": "522"}}]},
+        {
+            "caption": "x",
+            "width": 5,
+            "height": 4,
+            "annos": [{"caption": "x", "mask": {"size": [4, 5], "counts": "522"}}],
+        },
         {},
         "annos.0.mask: its runs have 9 pixels, and 5x4 are 20",
     ),
-    "Objects alone": ("Objects: [('a cat', [1, 2, 30, 40])]", {}, "to LMD, in pixels, or, with --from realcompo"),
+    "Objects alone": (
+        "Objects: [('a cat', [1, 2, 30, 40])]",
+        {},
+        "to LMD, in pixels, or to RealCompo, in fractions. Say whose, as in: python .* --from lmd --out",
+    ),
+    "Objects alone, in fractions": (
+        "Objects: [('a cat', [0.1, 0.2, 0.3, 0.4])]",
+        {},
+        "Say whose, as in: python .* --from realcompo --out",
+    ),
     "Objects that are none": ("Objects: a cat\nBackground prompt: x", {}, "'a cat' is no list such as"),
     "fractions as LMD's": (
         "Objects: [('a cat', [0.1, 0.2, 0.3, 0.4])]\nBackground prompt: x",
@@ -558,9 +572,9 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         "images: a layout has no",
     ),
     "people without names": (
-        {"prompt": "x", "locations": [[[0.1, 0.2]] * 17]},
+        {"prompt": "x", "locations": [[[0.1, 0.2]] * 16 + [[0.3, 0.4]]]},
         {},
-        "locations.0: it has no name; give --phrase once for each",
+        "locations.0: it has no name; give --phrase once for each .* --from gligen --phrase PHRASE --out",
     ),
     "people of 15 points": ({"prompt": "x", "locations": [[[0.1, 0.2]] * 15]}, {}, "locations.0: it has 15 points"),
     "fewer phrases than boxes": (
@@ -585,17 +599,28 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "11.inputs.x: it is no number",
     ),
-    "boxes without names": (NAMELESS, {"size": (512, 512)}, "0: it has no name; give --phrase once for each of the 1"),
+    "boxes without names": (
+        NAMELESS,
+        {"tool": "comfyui", "size": (512, 512), "boxes": "xywh"},
+        "0: it has no name; give --phrase once for each of the 1 .* --size 512x512 --boxes xywh --phrase PHRASE --out",
+    ),
+    "many boxes without names": (
+        NAMELESS * 5,
+        {},
+        "is a list of boxes, as many tools write it, and cannot be converted: 0: it has no name; give --phrase once "
+        "for each of the 5 objects$",
+    ),
     "phrases for others": (NAMELESS, {"size": (512, 512), "phrases": ["a", "b"]}, "has 1 objects for 2 phrases"),
     "boxes without a size": (
         NAMELESS,
-        {"phrases": ["a cat"]},
-        r"--from comfyui --phrase 'a cat' --size WIDTHxHEIGHT --out",
+        {"phrases": ["a cat"], "tool": "comfyui", "boxes": "xywh"},
+        r"--from comfyui --size WIDTHxHEIGHT --boxes xywh --phrase 'a cat' --out",
     ),
     "a plain list": (
         [[64, 128, 256, 384]],
         {},
-        "a list of boxes that many tools write. .* --from comfyui --boxes xyxy --out",
+        "a list of boxes, as many tools write it. If they are left, top, right, bottom: .* "
+        "--from comfyui --size WIDTHxHEIGHT --boxes xyxy --phrase PHRASE --out",
     ),
     "a plain list of a known tool": (
         [[256, 128, 64, 384]],
@@ -607,10 +632,15 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"tool": "comfyui", "size": (512, 512), "boxes": "xyxy", "phrases": ["x"]},
         r"0: \[600, 128, 640, 384\] has nothing inside the image",
     ),
-    "a layout with a mask": (
+    "a layout with a mask that is not there": (
         {"regions": [{"phrase": "x", "mask": "x.png"}]},
         {},
-        "regions.0.mask: boxes alone are converted",
+        "regions.0: cannot read the mask",
+    ),
+    "a layout with two places": (
+        {"regions": [{"phrase": "x", "box": [10, 20, 30, 40], "mask": "x.png"}]},
+        {"size": (64, 64), "boxes": "xyxy"},
+        "regions.0: box and mask are both given; give one",
     ),
     "an unknown form": (NAMELESS, {"boxes": "wh"}, "--boxes wh is unknown; use one of xyxy"),
     "an unknown place": (NAMELESS, {"place": "point"}, "--place point is unknown; use one of box, mask, keypoints"),
@@ -690,19 +720,22 @@ OURS = {
         (OURS, "--from layout --boxes xywh --out converted.json"),
         (
             {"regions": [{"phrase": "x", "box": [64, 128, 256, 384]}, {"phrase": "y", "box": [0, 0, 512, 512]}]},
-            "--from layout --boxes xyxy --size WIDTHxHEIGHT --out converted.json",
+            "--from layout --size WIDTHxHEIGHT --boxes xyxy --out converted.json",
         ),
         (
             {"regions": [{"phrase": "x", "box": [64, 128, 256, 84]}]},
-            "--from layout --boxes xywh --size WIDTHxHEIGHT --out converted.json",
+            "--from layout --size WIDTHxHEIGHT --boxes xywh --out converted.json",
         ),
         (INSTANCES, "--from instancediffusion --out converted.json"),
-        ([[64, 128, 256, 384]], "--from comfyui --boxes xyxy --out converted.json"),
+        (
+            [[64, 128, 256, 384]],
+            "--from comfyui --size WIDTHxHEIGHT --boxes xyxy --phrase PHRASE --out converted.json",
+        ),
         (
             {"regions": [{"phrase": "x", "bbox": [0.1, 0.1, 0.5, 0.5]}]},
             "--from layout --boxes xywh --out converted.json",
         ),
-        (COCO, "--from coco --out converted.json"),
+        (COCO, "--from coco --entry 7 --out converted.json"),
         (WORKFLOW, "--from comfyui --out converted.json"),
         (GLIGEN, "--from gligen --out converted.json"),
         (LMD, "--from lmd --out converted.json"),
