@@ -151,10 +151,13 @@ def beside(layout: Path, name: str, field: str) -> Path:
     """A file that a layout names: in its folder or below it.
 
     Raises:
-        FieldError: it is elsewhere.
+        FieldError: it is elsewhere, or no name of a file.
     """
     folder = layout.parent.resolve()
-    path = (folder / name).resolve()
+    try:
+        path = (folder / name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a zero byte
+        raise FieldError(field, f"{name!r} is no file's name: {error}") from error
     if not path.is_relative_to(folder):
         raise FieldError(field, f"{name!r} leaves the layout's folder; put it beside the layout")
     return path
