@@ -133,6 +133,18 @@ REFUSED = {
     ),
     "LMD's or RealCompo's": ("convert", "Objects: [('a cat', [64, 128, 192, 256])]", (), "Say whose"),
     "RealCompo's or LMD's": ("convert", "Objects: [('a cat', [0.125, 0.25, 0.5, 0.75])]", (), "--from realcompo"),
+    "an LMD answer that starts with its list": (
+        "show",
+        "[('a cat', [64, 128, 192, 256])]\nBackground prompt: x",
+        (),
+        "is an LMD file",
+    ),
+    "an answer of either's that starts with its list": (
+        "convert",
+        "[('a cat', [0.125, 0.25, 0.5, 0.75])]\nPosition: [2]",
+        (),
+        "--from realcompo",
+    ),
     "LayoutGPT's of no origin": ("convert", LAYOUTGPT, (), "does not say what its boxes' four numbers are"),
     "people without names": (
         "convert",

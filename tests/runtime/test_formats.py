@@ -1,6 +1,7 @@
 """Other tools' layouts, in files made by hand as those tools write them, against places worked out by hand."""
 
 import json
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
 from runtime import Layout, RealCompoError
+from runtime.__main__ import app
+from runtime.layouts.formats.kind import Choices
 from runtime.layouts.formats.masks import decode_runs, draw_polygons
 from runtime.layouts.formats.reading import read_tools_layout
 from runtime.layouts.formats.table import FORMATS
@@ -374,6 +378,12 @@ FILES: dict[str, tuple[Any, dict[str, Any], str | None, list[tuple[str, tuple[fl
         "A bee is buzzing around a flower",
         [("a bee", (0.2, 0.2, 0.4, 0.8)), ("a flower", (0.5, 0.1, 0.7, 0.3))],
     ),
+    "realcompo, an answer that starts with its list": (
+        "[('a bee', [0.2, 0.2, 0.4, 0.8]), ('a flower', [0.5, 0.1, 0.7, 0.3])]\nPosition: [2, 7]\n",
+        {"tool": "realcompo", "prompt": "A bee is buzzing around a flower"},
+        "A bee is buzzing around a flower",
+        [("a bee", (0.2, 0.2, 0.4, 0.8)), ("a flower", (0.5, 0.1, 0.7, 0.3))],
+    ),
     "realcompo, JSON": (
         {"user_prompt": "a bee", "phrases": ["a bee"], "boundingbox": [[0.2, 0.2, 0.4, 0.8]], "token_location": [2]},
         {},
@@ -491,6 +501,15 @@ def read(path: Path, *, tool: str | None = None, **how: Any) -> Layout:
 def test_files(write: Callable[..., Path], name: str) -> None:
     content, how, prompt, wanted = FILES[name]
     layout = read(write(content), **how)
+    assert (layout.prompt, places(layout)) == (prompt, wanted)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_are_read_alike_by_whose_they_are(write: Callable[..., Path], name: str) -> None:
+    content, how, prompt, wanted = FILES[name]
+    choices = Choices(**{key: value for key, value in how.items() if key != "tool"})
+    with warnings.catch_warnings(action="ignore"):
+        layout = read_tools_layout(write(content), name.split(",")[0], choices)
     assert (layout.prompt, places(layout)) == (prompt, wanted)
 
 
@@ -871,6 +890,16 @@ def test_any_file_is_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPa
         said = str(error).replace(str(path), "")
         assert len(said.splitlines()) == 1
         assert len(said.split("python -m ")[0]) < 400
+        assert_command_works(str(error), path.parent)
+
+
+def assert_command_works(refusal: str, folder: Path) -> None:
+    """Of a refusal that names one, filled in with a size that holds anything."""
+    command = refusal.partition("python -m runtime ")[2]
+    if command:
+        words = shlex.split(command.replace("WIDTHxHEIGHT", "10000000000x10000000000"))
+        converted = CliRunner().invoke(app, [*words[:-1], f"{folder / 'converted.json'}"])
+        assert converted.exit_code == 0, (refusal, converted.stderr)
 
 
 def test_what_is_lost_is_said(write: Callable[..., Path]) -> None:
@@ -914,7 +943,9 @@ PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\xff"
 
 
 @pytest.mark.parametrize(
-    "content", [LATIN, PNG, b'{"images": [', b"{'a': 1, 'a'", b'{"a": 1, "a": 2}', b'[{"box": NaN}]']
+    "content",
+    [LATIN, PNG, b'{"images": [', b"{'a': 1, 'a'", b'{"a": 1, "a": 2}', b'[{"box": NaN}]'],
+    ids=["Latin", "PNG", "cut off", "Python cut off", "a name twice", "no number"],
 )
 @pytest.mark.parametrize("tool", [None, *FORMATS])
 def test_a_damaged_file_is_named_once(tmp_path: Path, content: bytes, tool: str | None) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from runtime.errors import RealCompoError
 from runtime.layouts.formats.boxes import MEANINGS
+from runtime.layouts.formats.captioned import is_answer
 from runtime.layouts.formats.comfyui import COMFYUI
 from runtime.layouts.formats.converting import working_request
 from runtime.layouts.formats.kind import Choices, Request
@@ -47,7 +48,7 @@ DOUBTS: Sequence[Doubt] = (
         tools=(),
     ),
     Doubt(
-        lambda source: "Objects:" in source.text,
+        lambda source: "Objects:" in source.text or is_answer(source.text),
         "is a language model's answer to LMD, in pixels, or to RealCompo, in fractions",
         "Say whose, as in",
         ("lmd", "realcompo"),

@@ -32,8 +32,8 @@ def mask_of_runs(runs: Runs, image: tuple[int, int], where: str) -> np.ndarray |
         swapped = ", and seem to be swapped" if runs.size[::-1] == image else ""
         raise FieldError(
             where,
-            f"its size is {shown([*runs.size], 30)}, and the image's {[*image]}; both are height, width{swapped}. "
-            "Mend it, or take boxes",
+            f"its size is {shown([*runs.size], 30)}, and the image's {shown([*image], 30)}; both are height, "
+            f"width{swapped}. Mend it, or take boxes",
         )
     mask = decode_runs(runs.size, runs.counts, where)
     return mask if mask.any() else None

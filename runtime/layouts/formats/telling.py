@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from runtime.errors import RealCompoError
+from runtime.layouts.formats.captioned import is_answer
 from runtime.layouts.formats.converting import working_request
 from runtime.layouts.formats.doubts import doubt
 from runtime.layouts.formats.kind import Choices
@@ -35,7 +36,8 @@ def check_tool(source: Source, tool: str, choices: Choices) -> str:
     names = _recognised(source)
     if names and tool not in names:
         raise RealCompoError(_converted(source, names[0], ". Say so", choices))
-    source.check_json()
+    if not names and not is_answer(source.text):
+        source.check_json()
     return tool
 
 
