@@ -616,7 +616,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a mask of a large picture": (
         {**annotated(segmentation=[[0, 0, 9, 0, 9, 9]]), "images": [{"id": 7, "width": 12000, "height": 9000}]},
         {"place": "mask"},
-        "the image has 12000x9000 pixels; masks are drawn of at most 8192 a side. Take boxes",
+        "the image has 12000x9000 pixels; masks are drawn of at most 8192 a side; give --place box",
     ),
     "an unknown category": (
         {**COCO, "categories": []},

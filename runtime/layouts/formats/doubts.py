@@ -1,6 +1,6 @@
 """Files that may be several things: what each seems to be, and what to run when it is known."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -79,23 +79,21 @@ def _advice(one: Doubt, source: Source, choices: Choices) -> str:
     if not one.tools:
         return ""
     wanted = replace(choices, boxes=choices.boxes or one.boxes, size=choices.size or one.size)
-    try:
-        requests = list(_requests(one.tools, source, wanted))
-    except RealCompoError as error:
-        return f", and cannot be converted: {placed(error)}"
+    requests, problems = _requests(one.tools, source, wanted)
+    if not requests:
+        return f", and cannot be converted: {placed(problems[0])}"
     request = next((request for request in requests if request.choices == wanted), requests[0])
     return f". {one.how.format(boxes=MEANINGS[request.choices.boxes or 'xyxy'])}: {request.command()}"
 
 
-def _requests(tools: Sequence[str], source: Source, choices: Choices) -> Iterator[Request]:
-    """What converts the file as each tool's that can read it; raises where none can."""
-    problem: RealCompoError | None = None
-    can = False
+def _requests(
+    tools: Sequence[str], source: Source, choices: Choices
+) -> tuple[Sequence[Request], Sequence[RealCompoError]]:
+    """What converts the file as each tool's that can read it, and why the others cannot."""
+    requests, problems = [], []
     for tool in tools:
         try:
-            yield working_request(source, tool, choices)
-            can = True
+            requests.append(working_request(source, tool, choices))
         except RealCompoError as error:
-            problem = problem or error
-    if problem and not can:
-        raise problem
+            problems.append(error)
+    return requests, problems

@@ -33,7 +33,7 @@ def mask_of_runs(runs: Runs, image: tuple[int, int], where: str) -> np.ndarray |
         raise FieldError(
             where,
             f"its size is {shown([*runs.size], 30)}, and the image's {shown([*image], 30)}; both are height, "
-            f"width{swapped}. Mend it, or take boxes",
+            f"width{swapped}. Mend it, or give --place box",
         )
     mask = decode_runs(runs.size, runs.counts, where)
     return mask if mask.any() else None
@@ -93,7 +93,7 @@ def draw_polygons(size: tuple[int, int], polygons: Sequence[Sequence[float]], wh
         raise FieldError(
             where,
             f"the image has {shown(width, 20)}x{shown(height, 20)} pixels; masks are drawn of at most {LARGEST_DRAWN} "
-            "a side. Take boxes",
+            "a side; give --place box",
         )
     image = Image.new("L", (fine * width, fine * height))
     drawing = ImageDraw.Draw(image)

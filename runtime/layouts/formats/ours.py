@@ -63,7 +63,7 @@ def _thing(value: Any, where: str, path: Path) -> Thing:
         region.phrase,
         region.box,
         partial(_mask, region, where, path),
-        partial(_same, pose),
+        lambda: pose,
         _pose_size(pose),
         region.tokens,
         region.label,
@@ -82,10 +82,6 @@ def _pose(region: _Region, where: str, path: Path) -> Sequence[Keypoint] | None:
         return read_openpose(beside(path, region.openpose, "openpose"), region.person, region.frame)
     except FieldError as error:
         raise FieldError(f"{where}.{error.field}", f"{error}") from error
-
-
-def _same(pose: Sequence[Keypoint] | None) -> Sequence[Keypoint] | None:
-    return pose
 
 
 def _pose_size(pose: Sequence[Keypoint] | None) -> Size | None:

@@ -6,7 +6,7 @@ from runtime.errors import RealCompoError
 from runtime.layouts.formats.captioned import is_answer
 from runtime.layouts.formats.converting import working_request
 from runtime.layouts.formats.doubts import doubt
-from runtime.layouts.formats.kind import Choices
+from runtime.layouts.formats.kind import Choices, Request
 from runtime.layouts.formats.mending import placed
 from runtime.layouts.formats.source import Source
 from runtime.layouts.formats.table import FORMATS
@@ -53,16 +53,21 @@ def conversion_of(path: Path) -> str | None:
     return None if names else doubt(source, Choices())
 
 
-def _converted(source: Source, tool: str, ask: str, *choices: Choices) -> str:
-    """What the file is, and the command with choices that suit it; of a damaged one what is wrong with it."""
+def _converted(source: Source, tool: str, ask: str, choices: Choices | None = None) -> str:
+    """What the file is, and the command; of a damaged one what is wrong with it."""
     told = f"{source.path} is {FORMATS[tool].title}"
-    problem: RealCompoError | None = None
-    for one in (*choices, Choices()):
-        try:
-            return f"{told}{ask}: {working_request(source, tool, one).command()}"
-        except RealCompoError as error:
-            problem = error
-    return f"{told}, and cannot be converted: {placed(problem) if problem else ''}"
+    try:
+        return f"{told}{ask}: {_working(source, tool, choices).command()}"
+    except RealCompoError as error:
+        return f"{told}, and cannot be converted: {placed(error)}"
+
+
+def _working(source: Source, tool: str, choices: Choices | None) -> Request:
+    """With the choices, or without them where they suit another tool alone."""
+    try:
+        return working_request(source, tool, choices)
+    except RealCompoError:
+        return working_request(source, tool)
 
 
 def _recognised(source: Source) -> list[str]:
