@@ -157,7 +157,7 @@ def beside(layout: Path, name: str, field: str) -> Path:
     try:
         path = (folder / name).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a zero byte
-        raise FieldError(field, f"{name!r} is no file's name: {error}") from error
+        raise FieldError(field, f"{name!r} is no name of a file: {error}") from error
     if not path.is_relative_to(folder):
         raise FieldError(field, f"{name!r} leaves the layout's folder; put it beside the layout")
     return path
