@@ -145,3 +145,19 @@ def load_picture(
     if frames > 1:
         raise FieldError(what, f"{name} has {frames} frames; save one of them as a PNG")
     return image
+
+
+def beside(layout: Path, name: str, field: str) -> Path:
+    """A file that a layout names: in its folder or below it.
+
+    Raises:
+        FieldError: it is elsewhere, or no name of a file.
+    """
+    folder = layout.parent.resolve()
+    try:
+        path = (folder / name).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a zero byte
+        raise FieldError(field, f"{name!r} is no name of a file: {error}") from error
+    if not path.is_relative_to(folder):
+        raise FieldError(field, f"{name!r} leaves the layout's folder; put it beside the layout")
+    return path

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import FieldError, RealCompoError
+from runtime.layouts.files import beside
 from runtime.layouts.finished import read_control
-from runtime.layouts.formats.table import conversion_of
 from runtime.layouts.geometry import Box, Keypoint, coverage, extent, pixel_edges, whole_cells
 from runtime.layouts.images import ImageSource, read_depth, read_labels, read_mask
 from runtime.layouts.keypoints import box_around, clean
@@ -18,7 +18,6 @@ from runtime.layouts.openpose import read_openpose
 from runtime.layouts.other_tools import OtherTools
 from runtime.layouts.palette import class_id
 from runtime.layouts.schema import LayoutFile, RegionFile, read_layout_file
-from runtime.layouts.wrong_boxes import check_boxes, other_boxes
 
 PLACES = ("box", "mask", "keypoints")
 
@@ -154,6 +153,8 @@ class Layout(OtherTools):
         Raises:
             RealCompoError: the file is missing, damaged or another tool's, or a field is wrong; the message names it.
         """
+        from runtime.layouts.wrong_boxes import check_boxes  # which needs Layout
+
         path = Path(path)
         file = _read(path)
         check_boxes([region.box for region in file.regions], path)
@@ -161,7 +162,7 @@ class Layout(OtherTools):
         with _fields_of(path):
             segmentation = _named(path, file.segmentation, "segmentation")
             depth = _named(path, file.depth, "depth")
-            control = {kind: _beside(path, name, f"control.{kind}") for kind, name in file.control.items()}
+            control = {kind: beside(path, name, f"control.{kind}") for kind, name in file.control.items()}
             return cls(regions, file.prompt, segmentation, depth, file.background, control)
 
     def _place(self, region: Region, field: str) -> Region:
@@ -180,13 +181,16 @@ class Layout(OtherTools):
 
 def _read(path: Path) -> LayoutFile:
     """The file; of another tool's, the refusal says how it is converted."""
+    from runtime.layouts.formats.telling import conversion_of  # which needs Layout
+    from runtime.layouts.wrong_boxes import other_boxes
+
     try:
         return read_layout_file(path)
     except RealCompoError as error:
         if conversion := conversion_of(path):
             raise RealCompoError(conversion) from error
         if ".bbox: unknown field" in f"{error}":
-            raise RealCompoError(f"{error} {other_boxes(path)}") from error
+            raise RealCompoError(f"{error}{other_boxes(path)}") from error
         raise
 
 
@@ -209,19 +213,7 @@ def _fields_of(path: Path, parent: str = "") -> Iterator[None]:
 
 
 def _named(layout: Path, name: str | None, field: str) -> Path | None:
-    return None if name is None else _beside(layout, name, field)
-
-
-def _beside(layout: Path, name: str, field: str) -> Path:
-    """A file in the layout's folder or below it."""
-    folder = layout.parent.resolve()
-    try:
-        path = (folder / name).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError of links in a circle
-        raise FieldError(field, f"{name!r} is no name of a file: {error}") from error
-    if not path.is_relative_to(folder):
-        raise FieldError(field, f"{name!r} leaves the layout's folder; put it beside the layout")
-    return path
+    return None if name is None else beside(layout, name, field)
 
 
 def _check_box(box: Box, field: str, name: str) -> None:

@@ -14,6 +14,7 @@ SCHEMA_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 # `Region` checks the range, in plainer words than pydantic's.
 Fraction = Annotated[float, Field(json_schema_extra={"minimum": 0, "maximum": 1})]
 KINDS = "; ".join(f"{kind}: {row.shows}" for kind, row in FINISHED.items())
+PLACES = ("box", "mask", "keypoints", "openpose")  # of which a region has one
 FilePoint = tuple[float, float]  # may be outside the image
 Label = int | str
 
@@ -70,9 +71,10 @@ class RegionFile(_Strict):
     ] = None
 
     @model_validator(mode="after")
-    def _has_one_source_of_keypoints(self) -> "RegionFile":
-        if self.openpose is not None and self.keypoints is not None:
-            raise ValueError("keypoints and openpose are both given; give one")
+    def _has_one_place(self) -> "RegionFile":
+        places = [name for name in PLACES if getattr(self, name) is not None]
+        if len(places) > 1:
+            raise ValueError(f"{' and '.join(places[:2])} are both given; give one")
         if self.openpose is None and "person" in self.model_fields_set:
             raise ValueError("person is given without openpose, the file that has the people")
         if self.openpose is None and self.frame is not None:

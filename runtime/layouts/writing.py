@@ -43,7 +43,7 @@ def layout_files(layout: Layout, out: Path) -> dict[Path, bytes]:
     if isinstance(layout.segmentation, np.ndarray):
         of_picture["segmentation"] = named(layout.segmentation, "segmentation")
     if isinstance(layout.depth, np.ndarray):
-        of_picture["depth"] = named(_grey(layout.depth, 65535), "depth")
+        of_picture["depth"] = named(_depth(layout.depth), "depth")
     if layout.control:
         of_picture["control"] = {
             kind: named(np.asarray(picture), f"control-{kind}") for kind, picture in layout.control.items()
@@ -79,6 +79,12 @@ def _lines(of_picture: dict[str, Any]) -> str:
 def _grey(values: np.ndarray, top: int) -> np.ndarray:
     """Values in 0..1 as grey of 8 or 16 bits."""
     return np.round(np.asarray(values, dtype=np.float64) * top).astype(np.uint8 if top == 255 else np.uint16)
+
+
+def _depth(values: np.ndarray) -> np.ndarray:
+    """As grey of 8 bits where it came from that, for 16 bits that end low are taken for distances; or else of 16."""
+    narrow = _grey(values, 255)
+    return narrow if (narrow.astype(np.float32) / 255 == values).all() else _grey(values, 65535)
 
 
 def _png(values: np.ndarray) -> bytes:

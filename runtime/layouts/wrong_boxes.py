@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import RealCompoError
-from runtime.layouts.formats.boxes import FORMS, fit, look_like_pixels
-from runtime.layouts.formats.kind import ANY_SIZE, Choices, convert_command
+from runtime.layouts.formats.boxes import FORMS, MEANINGS, fit, look_like_pixels
+from runtime.layouts.formats.converting import working_request
+from runtime.layouts.formats.mending import placed
+from runtime.layouts.formats.source import Source
 from runtime.layouts.geometry import Box
 
 
@@ -19,23 +21,32 @@ def check_boxes(boxes: Sequence[Box | None], path: Path) -> None:
     wrong = ~fit(values)
     if not wrong.any():
         return
-    form = "xywh" if (values[:, 2:] <= values[:, :2]).any() else "xyxy"  # a corner below another is none
     i = int(wrong.argmax())
     where = f"{path}: regions.{given[i]}.box: [{', '.join(f'{edge:g}' for edge in values[i])}]"
     if look_like_pixels(values):
-        command = convert_command(path, "layout", Choices(boxes=form), ANY_SIZE)
         raise RealCompoError(
             f"{where} is no fraction of the image: pixels, or 0 to 1000. Mend it, with the size that boxes count in: "
-            f"{command}"
+            f"{_command(path)}"
         )
-    if form == "xywh" and fit(FORMS["xywh"](values)).all():
-        command = convert_command(path, "layout", Choices(boxes=form))
+    if fit(FORMS["xywh"](values)).all():
         raise RealCompoError(
-            f"{where} is empty as x0, y0, x1, y1, and all boxes fit as x, y, width, height. If they are that: {command}"
+            f"{where} is empty as x0, y0, x1, y1, and all boxes fit as x, y, width, height. If they are that: "
+            f"{_command(path)}"
         )
 
 
 def other_boxes(path: Path) -> str:
-    """What to run on a file whose boxes are called bbox, which in other tools mostly have a width and a height."""
-    command = convert_command(path, "layout", Choices(boxes="xywh"))
-    return f"Of boxes that have a width and a height: {command}"
+    """What to run on a file whose boxes are called bbox, which may be anything; empty where its boxes are no help."""
+    try:
+        request = working_request(Source.open(path), "layout")
+    except RealCompoError:
+        return ""
+    return f" If they are {MEANINGS[request.choices.boxes or 'xyxy']}: {request.command()}"
+
+
+def _command(path: Path) -> str:
+    """What converts the file; refused where something else in it is wrong too."""
+    try:
+        return working_request(Source.open(path), "layout").command()
+    except RealCompoError as error:
+        raise RealCompoError(f"{path}: {placed(error)}") from error

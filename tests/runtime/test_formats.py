@@ -1,6 +1,7 @@
 """Other tools' layouts, in files made by hand as those tools write them, against places worked out by hand."""
 
 import json
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
 from runtime import Layout, RealCompoError
+from runtime.__main__ import app
+from runtime.layouts.formats.kind import Choices
 from runtime.layouts.formats.masks import decode_runs, draw_polygons
 from runtime.layouts.formats.reading import read_tools_layout
 from runtime.layouts.formats.table import FORMATS
@@ -143,6 +147,17 @@ IDEOGRAM = {
     },
 }
 
+GEMINI = [{"box_2d": [250, 125, 750, 500], "label": "a cat"}]  # top, left, bottom, right of 0 to 1000
+QWEN = [{"bbox_2d": [64, 128, 256, 384], "label": "a cat"}]  # left, top, right, bottom in pixels
+ROBOFLOW = [{"x": 160, "y": 256, "width": 192, "height": 256, "class": "cat", "confidence": 0.9, "detection_id": "a"}]
+
+
+def annotated(**annotation: Any) -> dict[str, Any]:
+    """A COCO file of a picture of 640x480 with a cat from a tenth to three tenths of each side, and what is given."""
+    cat = {"image_id": 7, "category_id": 17, "bbox": [64, 48, 128, 96], "iscrowd": 0, "segmentation": [], **annotation}
+    return {"images": COCO["images"][:1], "annotations": [{"id": 1, **cat}], "categories": CATEGORIES}
+
+
 # file, how it is read, and its prompt and (phrase, box) of its objects
 FILES: dict[str, tuple[Any, dict[str, Any], str | None, list[tuple[str, tuple[float, ...]]]]] = {
     "coco, by id": (COCO, {"entry": "7"}, None, [("cat", (0.1, 0.1, 0.3, 0.6)), ("chair", (0.5, 0.5, 1, 1))]),
@@ -160,6 +175,47 @@ FILES: dict[str, tuple[Any, dict[str, Any], str | None, list[tuple[str, tuple[fl
         [("cat", (0.1, 0.1, 0.3, 0.6)), ("chair", (0.5, 0.5, 1, 1))],
     ),
     "coco, pose": (COCO, {"entry": 9, "place": "keypoints"}, None, [("person", (0.3, 0.09, 0.65, 0.9))]),
+    "coco, of a pose without points": (
+        annotated(keypoints=[]),
+        {"place": "box"},
+        None,
+        [("cat", (0.1, 0.1, 0.3, 0.3))],
+    ),
+    "coco, of a hand": (annotated(keypoints=[1, 2, 2] * 21), {}, None, [("cat", (0.1, 0.1, 0.3, 0.3))]),
+    "coco, of an empty polygon": (
+        annotated(segmentation=[[]]),
+        {"place": "mask"},
+        None,
+        [("cat", (0.1, 0.1, 0.3, 0.3))],
+    ),
+    "coco, of a damaged mask": (
+        annotated(segmentation={"size": [480, 640], "counts": "what"}),
+        {},
+        None,
+        [("cat", (0.1, 0.1, 0.3, 0.3))],
+    ),
+    "coco, of a mask that is none": (annotated(segmentation="?"), {}, None, [("cat", (0.1, 0.1, 0.3, 0.3))]),
+    "coco, of a large picture": (
+        {
+            **annotated(bbox=[1500, 900, 3000, 4500], segmentation=[[1500, 900, 4500, 900, 4500, 5400]]),
+            "images": [{"id": 7, "width": 12000, "height": 9000}],
+        },
+        {},
+        None,
+        [("cat", (0.125, 0.1, 0.375, 0.6))],
+    ),
+    "coco, a mask without a box": (
+        annotated(bbox=[], segmentation=[[64, 48, 192, 48, 192, 288, 64, 288]]),
+        {},
+        None,
+        [("cat", (0.1, 0.1, 0.3, 0.6))],
+    ),
+    "coco, of an image of no size": (
+        {**annotated(), "images": [{"id": 7, "width": 1, "height": 1}]},
+        {"size": (640, 480)},
+        None,
+        [("cat", (0.1, 0.1, 0.3, 0.3))],
+    ),
     "lmd": (
         LMD,
         {},
@@ -258,6 +314,12 @@ FILES: dict[str, tuple[Any, dict[str, Any], str | None, list[tuple[str, tuple[fl
         "a dot",
         [("a dot", (0.2, 0.25, 0.6, 0.75))],
     ),
+    "instancediffusion, a damaged mask": (
+        {**INSTANCES, "annos": [{**INSTANCES["annos"][0], "mask": {"size": [512, 256], "counts": [0, 131072]}}]},
+        {},
+        "a Corgi next to a cupcake",
+        [("a Corgi", (0.25, 0.25, 0.75, 0.75))],
+    ),
     "instancediffusion, blank": (
         {**INSTANCES, "annos": [*INSTANCES["annos"], {"bbox": [0, 256, 0, 0], "mask": [], "caption": "a cloud"}]},
         {},
@@ -316,6 +378,12 @@ FILES: dict[str, tuple[Any, dict[str, Any], str | None, list[tuple[str, tuple[fl
         "A bee is buzzing around a flower",
         [("a bee", (0.2, 0.2, 0.4, 0.8)), ("a flower", (0.5, 0.1, 0.7, 0.3))],
     ),
+    "realcompo, an answer that starts with its list": (
+        "[('a bee', [0.2, 0.2, 0.4, 0.8]), ('a flower', [0.5, 0.1, 0.7, 0.3])]\nPosition: [2, 7]\n",
+        {"tool": "realcompo", "prompt": "A bee is buzzing around a flower"},
+        "A bee is buzzing around a flower",
+        [("a bee", (0.2, 0.2, 0.4, 0.8)), ("a flower", (0.5, 0.1, 0.7, 0.3))],
+    ),
     "realcompo, JSON": (
         {"user_prompt": "a bee", "phrases": ["a bee"], "boundingbox": [[0.2, 0.2, 0.4, 0.8]], "token_location": [2]},
         {},
@@ -344,7 +412,37 @@ FILES: dict[str, tuple[Any, dict[str, Any], str | None, list[tuple[str, tuple[fl
     ),
     "comfyui, bounding boxes": (
         [[{"x": 64, "y": 128, "width": 192, "height": 256}]],
-        {"size": (512, 512), "phrases": ["a cat"]},
+        {"tool": "comfyui", "size": (512, 512), "boxes": "xywh", "phrases": ["a cat"]},
+        None,
+        [("a cat", (0.125, 0.25, 0.5, 0.75))],
+    ),
+    "comfyui, boxes of a middle": (
+        ROBOFLOW,
+        {"tool": "comfyui", "size": (512, 512), "boxes": "cxcywh"},
+        None,
+        [("cat", (0.125, 0.25, 0.5, 0.75))],
+    ),
+    "comfyui, fractions of a middle": (
+        [{"x": 0.25, "y": 0.5, "w": 0.5, "h": 0.25, "label": "a cat"}],
+        {"tool": "comfyui", "boxes": "cxcywh"},
+        None,
+        [("a cat", (0, 0.375, 0.5, 0.625))],
+    ),
+    "comfyui, Gemini": (
+        GEMINI,
+        {"tool": "comfyui", "boxes": "yxyx", "size": (1000, 1000)},
+        None,
+        [("a cat", (0.125, 0.25, 0.5, 0.75))],
+    ),
+    "comfyui, Gemini in a fence": (
+        f"```json\n{json.dumps(GEMINI)}\n```\n",
+        {"tool": "comfyui", "boxes": "yxyx", "size": (1000, 1000)},
+        None,
+        [("a cat", (0.125, 0.25, 0.5, 0.75))],
+    ),
+    "comfyui, Qwen": (
+        QWEN,
+        {"tool": "comfyui", "boxes": "xyxy", "size": (512, 512)},
         None,
         [("a cat", (0.125, 0.25, 0.5, 0.75))],
     ),
@@ -403,6 +501,15 @@ def read(path: Path, *, tool: str | None = None, **how: Any) -> Layout:
 def test_files(write: Callable[..., Path], name: str) -> None:
     content, how, prompt, wanted = FILES[name]
     layout = read(write(content), **how)
+    assert (layout.prompt, places(layout)) == (prompt, wanted)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_are_read_alike_by_whose_they_are(write: Callable[..., Path], name: str) -> None:
+    content, how, prompt, wanted = FILES[name]
+    choices = Choices(**{key: value for key, value in how.items() if key != "tool"})
+    with warnings.catch_warnings(action="ignore"):
+        layout = read_tools_layout(write(content), name.split(",")[0], choices)
     assert (layout.prompt, places(layout)) == (prompt, wanted)
 
 
@@ -479,6 +586,38 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "no such image": (COCO, {"entry": "8.jpg"}, "has no picture '8.jpg'"),
     "an image of nothing": ({**COCO, "annotations": []}, {"entry": 7}, "image 7 has no annotations"),
+    "several images, the first of nothing": (
+        {**COCO, "images": [{"id": 3, "width": 64, "height": 64}, *COCO["images"]]},
+        {},
+        "has 3 pictures. Say which, as in: .* --from coco --entry 7 --out",
+    ),
+    "several of one name": (
+        {"a mug": [LMD_ANSWER, LMD_ANSWER.replace("mug", "cup")]},
+        {},
+        "has 2 pictures. Say which, as in: .* --from lmd --entry 0 --out",
+    ),
+    "crowds alone": (annotated(iscrowd=1), {}, "annotations: image 7 has crowds, and no objects"),
+    "width and height of a mask": (
+        annotated(segmentation={"size": [640, 480], "counts": [0, 307200]}),
+        {"place": "mask"},
+        r"annotations.0.segmentation: its size is \[640, 480\], and the image's \[480, 640\]; .* seem to be swapped",
+    ),
+    "a mask of another size": (
+        {**INSTANCES, "annos": [{"caption": "x", "mask": {"size": [256, 256], "counts": [0, 65536]}}]},
+        {},
+        r"annos.0.mask: its size is \[256, 256\], and the image's \[256, 512\]; both are height, width",
+    ),
+    "a mask that is none": (annotated(segmentation="?"), {"place": "mask"}, "annotations.0: segmentation"),
+    "a pose of a hand": (
+        annotated(keypoints=[1, 2, 2] * 21),
+        {"place": "keypoints"},
+        "annotations.0.keypoints: it has 63 numbers; a person has",
+    ),
+    "a mask of a large picture": (
+        {**annotated(segmentation=[[0, 0, 9, 0, 9, 9]]), "images": [{"id": 7, "width": 12000, "height": 9000}]},
+        {"place": "mask"},
+        "the image has 12000x9000 pixels; masks are drawn of at most 8192 a side; give --place box",
+    ),
     "an unknown category": (
         {**COCO, "categories": []},
         {"entry": 7},
@@ -515,11 +654,25 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         "annos.0: it has a point or a scribble, and no box",
     ),
     "a mask cut off": (
-        {**INSTANCES, "annos": [{"caption": "x", "mask": {"size": [4, 5], "counts": "522"}}]},
+        {
+            "caption": "x",
+            "width": 5,
+            "height": 4,
+            "annos": [{"caption": "x", "mask": {"size": [4, 5], "counts": "522"}}],
+        },
         {},
         "annos.0.mask: its runs have 9 pixels, and 5x4 are 20",
     ),
-    "Objects alone": ("Objects: [('a cat', [1, 2, 30, 40])]", {}, "to LMD, in pixels, or, with --from realcompo"),
+    "Objects alone": (
+        "Objects: [('a cat', [1, 2, 30, 40])]",
+        {},
+        "to LMD, in pixels, or to RealCompo, in fractions. Say whose, as in: python .* --from lmd --out",
+    ),
+    "Objects alone, in fractions": (
+        "Objects: [('a cat', [0.1, 0.2, 0.3, 0.4])]",
+        {},
+        "Say whose, as in: python .* --from realcompo --out",
+    ),
     "Objects that are none": ("Objects: a cat\nBackground prompt: x", {}, "'a cat' is no list such as"),
     "fractions as LMD's": (
         "Objects: [('a cat', [0.1, 0.2, 0.3, 0.4])]\nBackground prompt: x",
@@ -558,9 +711,9 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         "images: a layout has no",
     ),
     "people without names": (
-        {"prompt": "x", "locations": [[[0.1, 0.2]] * 17]},
+        {"prompt": "x", "locations": [[[0.1, 0.2]] * 16 + [[0.3, 0.4]]]},
         {},
-        "locations.0: it has no name; give --phrase once for each",
+        "locations.0: it has no name; give --phrase once for each .* --from gligen --phrase PHRASE --out",
     ),
     "people of 15 points": ({"prompt": "x", "locations": [[[0.1, 0.2]] * 15]}, {}, "locations.0: it has 15 points"),
     "fewer phrases than boxes": (
@@ -585,17 +738,84 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "11.inputs.x: it is no number",
     ),
-    "boxes without names": (NAMELESS, {"size": (512, 512)}, "0: it has no name; give --phrase once for each of the 1"),
+    "boxes without names": (
+        NAMELESS,
+        {"tool": "comfyui", "size": (512, 512), "boxes": "xywh"},
+        "0: it has no name; give --phrase once for each of the 1 .* --size 512x512 --boxes xywh --phrase PHRASE --out",
+    ),
+    "many boxes without names": (
+        NAMELESS * 5,
+        {},
+        "is a list of boxes, as many tools write it, and cannot be converted: 0: it has no name; give --phrase once "
+        "for each of the 5 objects$",
+    ),
+    "boxes of a corner or a middle": (
+        ROBOFLOW,
+        {"tool": "comfyui", "size": (512, 512)},
+        "four numbers are: cxcywh, xywh. Say it, as in: .* --from comfyui --size 512x512 --boxes cxcywh --out",
+    ),
+    "fractions of a corner or a middle": (
+        [{"x": 0.1, "y": 0.2, "w": 0.3, "h": 0.4, "label": "a cat"}],
+        {},
+        "a list of boxes, as many tools write it. If they are left, top, width, height: .* --boxes xywh --out",
+    ),
+    "boxes of Gemini's": (
+        GEMINI,
+        {},
+        "seem to be Gemini's. If they are top, left, bottom, right, of 0 to 1000: "
+        ".* --from comfyui --size 1000x1000 --boxes yxyx --out",
+    ),
+    "boxes of our own called bbox": (
+        {"regions": [{"phrase": "a cat", "bbox": [0.1, 0.2, 0.3, 0.4]}]},
+        {},
+        "four numbers are: xywh, xyxy, yxyx, cxcywh. Say it, as in: .* --from layout --boxes xywh --out",
+    ),
+    "bbox and box": (
+        {"regions": [{"phrase": "x", "box": [0, 0, 1, 1]}, {"phrase": "a cat", "bbox": [0.5, 0.5, 0.9, 0.9]}]},
+        {},
+        "four numbers are: xywh, xyxy, yxyx, cxcywh. Say it, as in: .* --from layout --boxes xyxy --out",
+    ),
+    "our own pixels": (
+        {"regions": [{"phrase": "a cat", "box": [64, 128, 256, 384]}]},
+        {},
+        "is no fraction of the image. .* --from layout --size WIDTHxHEIGHT --boxes xyxy --out",
+    ),
+    "GLIGEN in pixels, with width and height": (
+        {"prompt": "x", "phrases": ["x"], "locations": [[300, 200, 100, 90]]},
+        {},
+        r"locations.0: \[300, 200, 100, 90\] is no fraction .* --from gligen --size WIDTHxHEIGHT --boxes xywh --out",
+    ),
+    "fractions as LMD's, in corners": (
+        "Objects: [('a cat', [0.5, 0.5, 0.9, 0.9])]\nBackground prompt: x",
+        {},
+        "seems to be fractions, not pixels of 512x512. If so: .* --from lmd --size 1x1 --boxes xyxy --out",
+    ),
+    "CSS of several pictures and no canvas": (
+        CSS.split("\n\n")[1] + CSS.split("\n\n")[1].replace("clock", "vase"),
+        {},
+        "has 2 pictures. Say which, as in: .* --entry 'two clocks and a potted plant' --size WIDTHxHEIGHT --out",
+    ),
+    "what two things are wrong with": (
+        {"prompt": "x", "phrases": ["x", "y"], "locations": [[64, 128, 256, 384], [9, 9, -5, -5]]},
+        {},
+        r"locations.1: \[9, 9, -5, -5\] has nothing inside the image; mend that box$",
+    ),
+    "another tool's, damaged": (
+        {**COCO, "categories": []},
+        {"tool": "lmd"},
+        "is a COCO file, and cannot be converted: annotations.0.category_id: 17 is not among",
+    ),
     "phrases for others": (NAMELESS, {"size": (512, 512), "phrases": ["a", "b"]}, "has 1 objects for 2 phrases"),
     "boxes without a size": (
         NAMELESS,
-        {"phrases": ["a cat"]},
-        r"--from comfyui --phrase 'a cat' --size WIDTHxHEIGHT --out",
+        {"phrases": ["a cat"], "tool": "comfyui", "boxes": "xywh"},
+        r"--from comfyui --size WIDTHxHEIGHT --boxes xywh --phrase 'a cat' --out",
     ),
     "a plain list": (
         [[64, 128, 256, 384]],
         {},
-        "a list of boxes that many tools write. .* --from comfyui --boxes xyxy --out",
+        "a list of boxes, as many tools write it. If they are left, top, right, bottom: .* "
+        "--from comfyui --size WIDTHxHEIGHT --boxes xyxy --phrase PHRASE --out",
     ),
     "a plain list of a known tool": (
         [[256, 128, 64, 384]],
@@ -607,10 +827,15 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {"tool": "comfyui", "size": (512, 512), "boxes": "xyxy", "phrases": ["x"]},
         r"0: \[600, 128, 640, 384\] has nothing inside the image",
     ),
-    "a layout with a mask": (
+    "a layout with a mask that is not there": (
         {"regions": [{"phrase": "x", "mask": "x.png"}]},
         {},
-        "regions.0.mask: boxes alone are converted",
+        "regions.0: cannot read the mask",
+    ),
+    "a layout with two places": (
+        {"regions": [{"phrase": "x", "box": [10, 20, 30, 40], "mask": "x.png"}]},
+        {"size": (64, 64), "boxes": "xyxy"},
+        "regions.0: box and mask are both given; give one",
     ),
     "an unknown form": (NAMELESS, {"boxes": "wh"}, "--boxes wh is unknown; use one of xyxy"),
     "an unknown place": (NAMELESS, {"place": "point"}, "--place point is unknown; use one of box, mask, keypoints"),
@@ -665,6 +890,16 @@ def test_any_file_is_read_or_refused_in_one_line(tmp_path_factory: pytest.TempPa
         said = str(error).replace(str(path), "")
         assert len(said.splitlines()) == 1
         assert len(said.split("python -m ")[0]) < 400
+        assert_command_works(str(error), path.parent)
+
+
+def assert_command_works(refusal: str, folder: Path) -> None:
+    """Of a refusal that names one, filled in with a size that holds anything."""
+    command = refusal.partition("python -m runtime ")[2]
+    if command:
+        words = shlex.split(command.replace("WIDTHxHEIGHT", "10000000000x10000000000"))
+        converted = CliRunner().invoke(app, [*words[:-1], f"{folder / 'converted.json'}"])
+        assert converted.exit_code == 0, (refusal, converted.stderr)
 
 
 def test_what_is_lost_is_said(write: Callable[..., Path]) -> None:
@@ -676,6 +911,60 @@ def test_what_is_lost_is_said(write: Callable[..., Path]) -> None:
         Layout.from_instancediffusion(write({**INSTANCES, "annos": [{"bbox": [0, 0, 0, 0], "caption": "a cloud"}]}))
     with pytest.warns(UserWarning, match="1 of 2 objects have no mask; they keep what they have"):
         Layout.from_coco(write(COCO), entry=7, place="mask")
+
+
+def test_a_box_that_nobody_wants_is_in_nobodys_way(write: Callable[..., Path]) -> None:
+    path = write(annotated(bbox=[700, 500, 10, 10], segmentation=[[64, 48, 192, 48, 192, 288, 64, 288]]))
+    assert places(Layout.from_coco(path, place="mask")) == [("cat", (0.1, 0.1, 0.3, 0.6))]
+    with pytest.raises(RealCompoError, match=r"\[700, 500, 10, 10\] has nothing inside the image"):
+        Layout.from_coco(path)
+
+
+@pytest.mark.parametrize("crowd", [1, True])
+def test_crowds_are_no_objects(write: Callable[..., Path], crowd: Any) -> None:
+    """A region of all people whom nobody told apart is left out, of COCO's objects and of what is made from them."""
+    whole = {"size": [480, 640], "counts": [0, 307200]}
+    people = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 640, 480], "iscrowd": crowd, "segmentation": whole}
+    coco = {**annotated(), "annotations": [people, *annotated()["annotations"]]}
+    demo = {
+        "caption": "a cat in a crowd",
+        "width": 640,
+        "height": 480,
+        "annos": [{**people, "caption": "people"}, {"caption": "cat", "bbox": [64, 48, 128, 96], "iscrowd": 0}],
+    }
+    for content in (coco, demo):
+        with pytest.warns(UserWarning, match="1 of 2 objects are crowds, and no single object; they are left out"):
+            layout = Layout.from_tool(write(content))
+        assert places(layout) == [("cat", (0.1, 0.1, 0.3, 0.3))]
+
+
+LATIN = "Prompt: a café".encode("latin-1")
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\xff"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [LATIN, PNG, b'{"images": [', b"{'a': 1, 'a'", b'{"a": 1, "a": 2}', b'[{"box": NaN}]'],
+    ids=["Latin", "PNG", "cut off", "Python cut off", "a name twice", "no number"],
+)
+@pytest.mark.parametrize("tool", [None, *FORMATS])
+def test_a_damaged_file_is_named_once(tmp_path: Path, content: bytes, tool: str | None) -> None:
+    path = tmp_path / "file.txt"
+    path.write_bytes(content)
+    with pytest.raises(RealCompoError) as refused:
+        read_tools_layout(path, tool)
+    assert str(refused.value).count(f"{path}") == 1
+
+
+def test_texts_that_are_no_python_are_read_in_silence(write: Callable[..., Path]) -> None:
+    """Python's parser warns of `0.5in` and of `1if`, which are no numbers to it."""
+    inches = "Prompt: a cat\ncat {height: 0.5in; width: 21px; top: 1px; left: 0px; }\n"
+    boxes = "Objects: [('a cat', [1, 2, 30, 40if])]\nBackground prompt: x"
+    for content, problem in ((inches, "'0.5in' is no number of pixels"), (boxes, "is no list such as")):
+        with warnings.catch_warnings(record=True) as heard, pytest.raises(RealCompoError, match=problem):
+            warnings.simplefilter("always")
+            Layout.from_tool(write(content), size=(64, 64))
+        assert [str(one.message) for one in heard] == []
 
 
 OURS = {
@@ -690,19 +979,22 @@ OURS = {
         (OURS, "--from layout --boxes xywh --out converted.json"),
         (
             {"regions": [{"phrase": "x", "box": [64, 128, 256, 384]}, {"phrase": "y", "box": [0, 0, 512, 512]}]},
-            "--from layout --boxes xyxy --size WIDTHxHEIGHT --out converted.json",
+            "--from layout --size WIDTHxHEIGHT --boxes xyxy --out converted.json",
         ),
         (
             {"regions": [{"phrase": "x", "box": [64, 128, 256, 84]}]},
-            "--from layout --boxes xywh --size WIDTHxHEIGHT --out converted.json",
+            "--from layout --size WIDTHxHEIGHT --boxes xywh --out converted.json",
         ),
         (INSTANCES, "--from instancediffusion --out converted.json"),
-        ([[64, 128, 256, 384]], "--from comfyui --boxes xyxy --out converted.json"),
+        (
+            [[64, 128, 256, 384]],
+            "--from comfyui --size WIDTHxHEIGHT --boxes xyxy --phrase PHRASE --out converted.json",
+        ),
         (
             {"regions": [{"phrase": "x", "bbox": [0.1, 0.1, 0.5, 0.5]}]},
             "--from layout --boxes xywh --out converted.json",
         ),
-        (COCO, "--from coco --out converted.json"),
+        (COCO, "--from coco --entry 7 --out converted.json"),
         (WORKFLOW, "--from comfyui --out converted.json"),
         (GLIGEN, "--from gligen --out converted.json"),
         (LMD, "--from lmd --out converted.json"),
@@ -715,6 +1007,64 @@ def test_layouts_that_are_not_ours_are_refused_with_the_command(
     with pytest.raises(RealCompoError) as refused:
         Layout.from_file(path)
     assert f"python -m runtime convert {path} {command}" in str(refused.value)
+
+
+@pytest.mark.parametrize("boxes", [[64, 128, 256, 384], [0.125, 0.25, 0.375, 0.5]])
+def test_all_that_is_no_box_is_kept(write: Callable[..., Path], tmp_path: Path, boxes: list[float]) -> None:
+    """A layout of every field, with boxes of another kind: pixels, or a corner, width and height."""
+    y, x = np.mgrid[:64, :96]
+    disk = (x - 40) ** 2 + (y - 30) ** 2 < 200
+    lines = np.where((x + y) % 24 == 0, 255, 0).astype(np.uint8)
+    pictures = {
+        "disk.png": np.where(disk, 255, 0).astype(np.uint8),
+        "labels.png": np.where(x < 32, 3, 5).astype(np.uint8),
+        "depth.png": (x * 0.7 + y * 0.1).astype(np.uint8),  # ends at 73
+        "edges.png": lines,
+    }
+    for name, values in pictures.items():
+        Image.fromarray(values).save(tmp_path / name)
+    person = {"pose_keypoints_2d": [number for i in range(18) for number in (0.1 + i / 40, 0.9 - i / 40, 1)]}
+    (tmp_path / "pose.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": None}, person]}))
+    content = {
+        "$schema": "docs/layout.schema.json",
+        "prompt": "all",
+        "regions": [
+            {"phrase": "a cat", "box": boxes, "layer": 2, "tokens": [3], "label": 7},
+            {"phrase": "a disk", "mask": "disk.png", "layer": 1},
+            {"phrase": "a line", "keypoints": [[0.25, 0.5], None, [0.75, 0.25]]},
+            {"phrase": "a man", "openpose": "pose.json", "person": 1},
+            {"phrase": "a wall", "label": 3},
+        ],
+        "segmentation": "labels.png",
+        "depth": "depth.png",
+        "background": 9,
+        "control": {"canny": "edges.png"},
+    }
+    size, form = ((512, 512), "xyxy") if boxes[0] > 1 else (None, "xywh")
+    converted = Layout.from_tool(write(content), size=size, boxes=form)
+    for path, written in layout_files(converted, tmp_path / "new.json").items():
+        path.write_bytes(written)
+    for layout in (converted, Layout.from_file(tmp_path / "new.json")):
+        cat, a_disk, line, man, wall = layout.regions
+        assert (layout.prompt, layout.background) == ("all", 9)
+        assert (cat.box, cat.layer, cat.tokens, cat.label) == ((0.125, 0.25, 0.5, 0.75), 2, [3], 7)
+        np.testing.assert_array_equal(a_disk.mask, disk)
+        assert a_disk.layer == 1
+        assert line.keypoints == ((0.25, 0.5), None, (0.75, 0.25))
+        assert man.bounding_box() == pytest.approx((0.1, 0.9 - 17 / 40, 0.1 + 17 / 40, 0.9))
+        np.testing.assert_array_equal(wall.mask, x < 32)
+        np.testing.assert_array_equal(layout.segmentation, pictures["labels.png"])
+        np.testing.assert_allclose(layout.depth, pictures["depth.png"] / 255, atol=1e-6)
+        np.testing.assert_array_equal(layout.control["canny"], np.dstack([lines] * 3))
+
+
+def test_a_pose_in_pixels_is_mended_with_the_boxes(write: Callable[..., Path]) -> None:
+    regions = [
+        {"phrase": "a cat", "box": [64, 128, 256, 384]},
+        {"phrase": "a line", "keypoints": [[128, 64], None, [384, 256]]},
+    ]
+    layout = Layout.from_tool(write({"regions": regions}), size=(512, 512), boxes="xyxy")
+    assert places(layout) == [("a cat", (0.125, 0.25, 0.5, 0.75)), ("a line", (0.25, 0.125, 0.75, 0.5))]
 
 
 def test_a_mended_layout_is_what_was_meant(write: Callable[..., Path]) -> None:

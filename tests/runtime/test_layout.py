@@ -214,6 +214,11 @@ def test_layout_file(tmp_path: Path) -> None:
         ({"regions": [{"phrase": "x", "bbox": [0, 0, 1, 1]}]}, "regions.0.bbox: unknown field; did you mean box?"),
         ({"regions": [{"phrase": "x", "mask": "../mask.png"}]}, "regions.0.mask: '../mask.png' leaves"),
         ({"regions": [{"phrase": "x", "mask": "/etc/passwd"}]}, "leaves the layout's folder"),
+        ({"regions": [{"phrase": "x", "mask": "a\0.png"}]}, r"regions.0.mask: 'a\\x00.png' is no name of a file"),
+        (
+            {"regions": [{"phrase": "x", "box": [9, 9, 90, 90], "mask": "x.png"}]},
+            "regions.0: box and mask are both given; give one",
+        ),
         ({"regions": [{"phrase": "x", "mask": "layout.json"}]}, "regions.0.mask: cannot read the mask"),
         ({"regions": [{"phrase": "x"}]}, r"layout.json: regions.0: region 'x' has no place"),
         ({"regions": [{"phrase": " ", "box": [0, 0, 1, 1]}]}, "regions.0.phrase: a region's phrase is empty"),

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from runtime.errors import FieldError
-from runtime.layouts.formats.kind import ANY_SIZE, FRACTIONS, Request, Scene, Size, shown_size
+from runtime.layouts.formats.kind import FRACTIONS, AnySize, Request, Scene, Size, shown_size
+from runtime.layouts.formats.mending import Unsaid
 from runtime.layouts.geometry import Box
 
 # What four numbers mean, and how they become x0, y0, x1, y1: (N,4) to (N,4)
@@ -14,6 +15,12 @@ FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "xywh": lambda boxes: np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]),  # left, top, width, height
     "yxyx": lambda boxes: boxes[:, [1, 0, 3, 2]],  # top, left, bottom, right: Gemini's and Ideogram's
     "cxcywh": lambda boxes: np.hstack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2]),  # YOLO's
+}
+MEANINGS = {
+    "xyxy": "left, top, right, bottom",
+    "xywh": "left, top, width, height",
+    "yxyx": "top, left, bottom, right",
+    "cxcywh": "the middle, width and height",
 }
 LIKELY = ("xyxy", "xywh")  # what is taken for one another
 PIXELS_FROM = 2  # most boxes have a coordinate above it in pixels, and none in fractions
@@ -58,13 +65,14 @@ def size_of(scene: Scene, request: Request, values: np.ndarray) -> Size:
         FieldError: nothing says it, or the file says another one.
     """
     asked = request.choices.size
-    if asked and scene.is_said and scene.size and asked not in (scene.size, FRACTIONS):
-        raise FieldError("", f"the file says {shown_size(scene.size)}, not {shown_size(asked)}; leave --size out")
+    said = scene.size if scene.is_said and scene.size != FRACTIONS else None
+    if asked and said and asked not in (said, FRACTIONS):
+        raise FieldError("", f"the file says {shown_size(said)}, not {shown_size(asked)}; leave --size out")
     if asked or scene.size:
         return asked or scene.size or FRACTIONS
     if values.size and np.abs(values).max() <= 1:
         return FRACTIONS
-    raise FieldError("", f"it does not say of which size the picture is. Add that: {request.command(ANY_SIZE)}")
+    raise Unsaid("", "it does not say of which size the picture is. Add that:", [_any_size(values)])
 
 
 def _corners(values: np.ndarray, scene: Scene, request: Request, wheres: Sequence[str]) -> np.ndarray:
@@ -73,47 +81,48 @@ def _corners(values: np.ndarray, scene: Scene, request: Request, wheres: Sequenc
         raise FieldError(wheres[i], f"{_shown(values[i])} is no place; mend that box")
     form = request.choices.boxes or scene.form
     width, height = size = size_of(scene, request, values)
-    _check_unit(values, size, request, wheres)
+    _check_unit(values, size, wheres)
     if form is None:
-        raise FieldError(
+        forms = scene.forms or tuple(FORMS)
+        raise Unsaid(
             "",
-            f"it does not say what its boxes' four numbers are: {', '.join(FORMS)}. Say it: {_guess(values, request)}",
+            f"it does not say what its boxes' four numbers are: {', '.join(forms)}. Say it, as in:",
+            _guesses(forms, values, size),
         )
     read = {name: FORMS[name](values) / (width, height, width, height) for name in {form, *LIKELY}}
     if request.choices.boxes is None:
-        _check_form(form, read, values, request, wheres)
+        _check_form(form, read, values, wheres)
     return read[form]
 
 
-def _check_unit(values: np.ndarray, size: Size, request: Request, wheres: Sequence[str]) -> None:
+def _check_unit(values: np.ndarray, size: Size, wheres: Sequence[str]) -> None:
     if size == FRACTIONS and look_like_pixels(values):
         i = int(values.max(axis=1).argmax())
-        raise FieldError(
+        raise Unsaid(
             wheres[i],
             f"{_shown(values[i])} is no fraction of the image. If boxes are pixels, or run from 0 to 1000, give the "
-            f"size that they count in: {request.command(ANY_SIZE, size=None)}",
+            "size that they count in:",
+            [_any_size(values)],
         )
     if min(size) > PIXELS_FROM and np.abs(values).max() <= 1:
-        raise FieldError(
+        raise Unsaid(
             wheres[0],
-            f"{_shown(values[0])} seems to be fractions, not pixels of {shown_size(size)}. If so: "
-            f"{request.command(size=FRACTIONS)}",
+            f"{_shown(values[0])} seems to be fractions, not pixels of {shown_size(size)}. If so:",
+            [{"size": FRACTIONS}],
         )
 
 
-def _check_form(
-    form: str, read: dict[str, np.ndarray], values: np.ndarray, request: Request, wheres: Sequence[str]
-) -> None:
+def _check_form(form: str, read: dict[str, np.ndarray], values: np.ndarray, wheres: Sequence[str]) -> None:
     """Refuse boxes of which one cannot be of the form while all can be of another."""
     wrong = ~fit(read[form])
     others = [name for name in LIKELY if name != form and fit(read[name]).all()]
     if wrong.any() and others:
         i = int(wrong.argmax())
         problem = "leaves the image" if (read[form][i, 2:] > read[form][i, :2]).all() else "is empty"
-        raise FieldError(
+        raise Unsaid(
             wheres[i],
-            f"{_shown(values[i])} {problem} as {form}, and all boxes fit as {others[0]}. If they are that: "
-            f"{request.command(boxes=others[0])}",
+            f"{_shown(values[i])} {problem} as {form}, and all boxes fit as {others[0]}. If they are that:",
+            [{"boxes": others[0]}],
         )
 
 
@@ -124,9 +133,16 @@ def _check_inside(inside: np.ndarray, values: np.ndarray, wheres: Sequence[str])
         raise FieldError(wheres[i], f"{_shown(values[i])} has nothing inside the image; mend that box")
 
 
-def _guess(values: np.ndarray, request: Request) -> str:
-    """The command with the form that boxes have for certain, or else the likelier one."""
-    return request.command(boxes="xyxy" if (values[:, 2:] > values[:, :2]).all() else "xywh")
+def _guesses(forms: Sequence[str], values: np.ndarray, size: Size) -> list[dict[str, str]]:
+    """Forms, those first as which all boxes fit."""
+    width, height = size
+    corners = {form: FORMS[form](values) / (width, height, width, height) for form in forms}
+    return [{"boxes": form} for form in sorted(forms, key=lambda form: not fit(corners[form]).all())]
+
+
+def _any_size(values: np.ndarray) -> dict[str, Size]:
+    side = 2 * max(float(np.abs(values).max(initial=0)), PIXELS_FROM)
+    return {"size": AnySize((side, side))}
 
 
 def _shown(box: np.ndarray) -> str:

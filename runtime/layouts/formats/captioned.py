@@ -25,6 +25,11 @@ def blocks(text: str) -> list[Block]:
     return [block for block in found if block.get("Objects", "").strip()]
 
 
+def is_answer(text: str) -> bool:
+    """Whether it has objects, and a line that a label starts; the list that it may start with is no damaged JSON."""
+    return _LINE.search(text) is not None and bool(blocks(text))
+
+
 def objects_of(block: Block) -> list[tuple[str, Four]]:
     """(name, box) of each object.
 

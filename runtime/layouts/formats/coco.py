@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from runtime.errors import FieldError
 from runtime.layouts.formats.kind import Entry, Format, Scene, Thing
-from runtime.layouts.formats.masks import decode_runs, draw_polygons
-from runtime.layouts.formats.parts import Four, Side, has, part
+from runtime.layouts.formats.masks import Runs, draw_polygons, mask_of_runs
+from runtime.layouts.formats.parts import FourOrNone, Side, has, part
 from runtime.layouts.formats.source import Source
 from runtime.layouts.geometry import Keypoint
 
@@ -35,18 +35,19 @@ class _Tables(BaseModel):
     categories: list[_Category] = []
 
 
-class Runs(BaseModel):
-    """A mask as run lengths."""
-
-    size: tuple[int, int]  # height and width
-    counts: str | list[int]
-
-
 class _Annotation(BaseModel):
     category_id: int | str
-    bbox: Four | None = None
-    segmentation: list[list[float]] | Runs | None = None
-    keypoints: list[float] | None = None
+    bbox: FourOrNone = None
+    segmentation: Any = None
+    keypoints: Any = None
+
+
+class _Shape(BaseModel):
+    segmentation: list[list[float]] | Runs | None
+
+
+class _Pose(BaseModel):
+    keypoints: list[float] | None
 
 
 def _entries(source: Source) -> Sequence[Entry]:
@@ -73,8 +74,25 @@ def _scene(image: _Image, annotations: Sequence[tuple[int, Any]], names: dict[in
     if not objects:
         what = "captions, and no objects" if captions else "no annotations"
         raise FieldError("annotations", f"image {image.id} has {what}; give a file of instances or keypoints")
-    things = [_thing(image, one, f"annotations.{i}", names) for i, one in objects]
-    return Scene(things, f"{captions[0]}" if captions else None, "xywh", (image.width, image.height), is_said=True)
+    single = [(i, one) for i, one in objects if not is_crowd(one)]
+    if not single:
+        raise FieldError("annotations", f"image {image.id} has crowds, and no objects; give another")
+    things = [_thing(image, one, f"annotations.{i}", names) for i, one in single]
+    notes = crowd_notes(len(objects), len(single))
+    prompt = f"{captions[0]}" if captions else None
+    return Scene(things, prompt, "xywh", (image.width, image.height), is_said=True, notes=notes)
+
+
+def is_crowd(annotation: Any) -> bool:
+    """Whether an annotation is of a group that nobody told apart: its box and mask are those of no object."""
+    return has(annotation, "iscrowd") and annotation["iscrowd"] == 1
+
+
+def crowd_notes(given: int, single: int) -> list[str]:
+    """What to say of crowds that are left out."""
+    return [f"{given - single} of {given} objects are crowds, and no single object; they are left out"] * (
+        given > single
+    )
 
 
 def _thing(image: _Image, value: Any, where: str, names: dict[int | str, str]) -> Thing:
@@ -85,28 +103,30 @@ def _thing(image: _Image, value: Any, where: str, names: dict[int | str, str]) -
         where,
         names[annotation.category_id],
         annotation.bbox,
-        _mask(image, annotation, f"{where}.segmentation"),
-        _pose(annotation.keypoints, f"{where}.keypoints"),
+        partial(_mask, image, annotation.segmentation, where),
+        partial(_pose, annotation.keypoints, where),
     )
 
 
-def _mask(image: _Image, annotation: _Annotation, where: str) -> np.ndarray | None:
-    shape = annotation.segmentation
-    if not shape:
-        return None
+def _mask(image: _Image, segmentation: Any, where: str) -> np.ndarray | None:
+    shape = part(_Shape, {"segmentation": segmentation}, where).segmentation
+    size = round(image.height), round(image.width)
     if isinstance(shape, Runs):
-        mask = decode_runs(shape.size, shape.counts, where)
-    else:
-        mask = draw_polygons((round(image.height), round(image.width)), shape, where)
-    return mask if mask.any() else None
+        return mask_of_runs(shape, size, f"{where}.segmentation")
+    polygons = [polygon for polygon in shape or () if polygon]
+    mask = draw_polygons(size, polygons, f"{where}.segmentation") if polygons else None
+    return mask if mask is not None and mask.any() else None
 
 
-def _pose(numbers: list[float] | None, where: str) -> list[Keypoint] | None:
+def _pose(keypoints: Any, where: str) -> list[Keypoint] | None:
     """COCO's 17 points of x, y and whether they are labelled."""
-    if numbers is None:
+    numbers = part(_Pose, {"keypoints": keypoints}, where).keypoints
+    if not numbers:
         return None
     if len(numbers) != 51:
-        raise FieldError(where, f"it has {len(numbers)} numbers; a person has x, y and visibility of 17 points")
+        raise FieldError(
+            f"{where}.keypoints", f"it has {len(numbers)} numbers; a person has x, y and visibility of 17 points"
+        )
     points = np.array(numbers).reshape(17, 3)
     if not points[:, 2].any():
         return None

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 
 from runtime.errors import FieldError
 from runtime.layouts.formats.comfyui_workflows import is_workflow, read_workflow
-from runtime.layouts.formats.kind import FRACTIONS, Entry, Format, Scene, Size, Thing
+from runtime.layouts.formats.kind import FRACTIONS, Entry, Format, Scene, Thing
 from runtime.layouts.formats.parts import Four, each, has, is_list_of, part
 from runtime.layouts.formats.source import Source
 
 NAMES = ("label", "class", "class_name", "name", "text", "desc", "prompt")  # what nodes call an object's name
-BOXES = ("box", "bbox", "bounding_box")
+BOXES = ("box", "bbox", "bounding_box", "box_2d", "bbox_2d")  # the last two are Gemini's and Qwen's
+TOP_FIRST = ("yxyx", "xyxy", "xywh", "cxcywh")  # what boxes of Gemini's name are, the likeliest first
 THOUSANDTHS = (1000, 1000)
 
 
@@ -68,14 +69,24 @@ def _unnested(data: Any) -> Any:
     return data[0] if isinstance(data, list) and len(data) == 1 and has(data[0], "bboxes", "labels") else data
 
 
-def _keyed(keys: Sequence[str], form: str, size: Size | None) -> _Kind:
-    """A list of objects of four numbers by these names."""
-    return _Kind(lambda data: is_list_of(each(data), *keys), partial(_read_keyed, keys, form, size))
+def _keyed(*keys: str) -> _Kind:
+    """A list of objects of four numbers by these names, of which x and y may be the corner or the middle."""
+    return _Kind(lambda data: is_list_of(each(data), *keys), partial(_read_keyed, keys), is_its_own=False)
 
 
-def _read_keyed(keys: Sequence[str], form: str, size: Size | None, data: Any) -> Scene:
-    things = [_thing(one, [one[key] for key in keys], f"{i}") for i, one in enumerate(each(data))]
-    return Scene(things, None, form, size)
+def _read_keyed(keys: Sequence[str], data: Any) -> Scene:
+    """ComfyUI's own boxes have the corner, as most; those of detectors, which are sure of a class, the middle."""
+    forms = ("cxcywh", "xywh") if is_list_of(each(data), "class", "confidence") else ("xywh", "cxcywh")
+    return Scene(_things(keys, data), None, None, None, forms=forms)
+
+
+def _read_edited(data: Any) -> Scene:
+    """The elements of KJNodes' editor of Ideogram prompts."""
+    return Scene(_things(("x", "y", "w", "h"), data), None, "xywh", FRACTIONS)
+
+
+def _things(keys: Sequence[str], data: Any) -> list[Thing]:
+    return [_thing(one, [one[key] for key in keys], f"{i}") for i, one in enumerate(each(data))]
 
 
 def _thing(value: dict[str, Any], box: Any, where: str) -> Thing:
@@ -85,8 +96,8 @@ def _thing(value: dict[str, Any], box: Any, where: str) -> Thing:
 
 def _read_dragged(data: Any) -> Scene:
     """The points editor's boxes, which may be drawn from any corner."""
-    plain = _read_keyed(("startX", "startY", "endX", "endY"), "xyxy", None, data)
-    return Scene([Thing(one.where, one.phrase, _sorted(one.box or ())) for one in plain.things], None, "xyxy", None)
+    plain = _things(("startX", "startY", "endX", "endY"), data)
+    return Scene([Thing(one.where, one.phrase, _sorted(one.box or ())) for one in plain], None, "xyxy", None)
 
 
 def _sorted(box: Sequence[float]) -> list[float]:
@@ -113,7 +124,7 @@ def _read_detections(data: Any) -> Scene:
 def _read_named(data: Any) -> Scene:
     """Detections with their boxes in a form that differs from node to node."""
     things = [_thing(one, next(one[key] for key in BOXES if key in one), f"{i}") for i, one in enumerate(data)]
-    return Scene(things, None, None, None)
+    return Scene(things, None, None, None, forms=TOP_FIRST if is_list_of(data, "box_2d") else ())
 
 
 def _is_named(data: Any) -> bool:
@@ -141,8 +152,9 @@ KINDS = (
         _read_ideogram,
     ),
     _Kind(lambda data: is_list_of(data, "startX", "startY", "endX", "endY"), _read_dragged),
-    _keyed(("x", "y", "width", "height"), "xywh", None),
-    _keyed(("x", "y", "w", "h"), "xywh", FRACTIONS),
+    _Kind(lambda data: is_list_of(each(data), "x", "y", "w", "h", "palette"), _read_edited),
+    _keyed("x", "y", "width", "height"),
+    _keyed("x", "y", "w", "h"),
     _Kind(lambda data: has(data, "bboxes", "labels"), _read_detections, is_its_own=False),
     _Kind(_is_named, _read_named, is_its_own=False),
     _Kind(_is_plain, _read_plain, is_its_own=False),

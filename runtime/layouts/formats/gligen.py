@@ -79,7 +79,7 @@ def _people(value: dict[str, Any]) -> Scene:
     for i, points in enumerate(found.locations):
         if len(points) != 17:
             raise FieldError(f"locations.{i}", f"it has {len(points)} points; GLIGEN's people have COCO's 17")
-    things = [Thing(f"locations.{i}", keypoints=points) for i, points in enumerate(found.locations)]
+    things = [Thing(f"locations.{i}", keypoints=partial(list, points)) for i, points in enumerate(found.locations)]
     return Scene(things, found.prompt, None, FRACTIONS)
 
 

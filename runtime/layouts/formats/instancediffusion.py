@@ -4,16 +4,17 @@ https://github.com/frank-xwang/InstanceDiffusion, `demos/` and `inference.py`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
 from runtime.errors import FieldError
-from runtime.layouts.formats.coco import Runs
+from runtime.layouts.formats.coco import crowd_notes, is_crowd
 from runtime.layouts.formats.kind import Entry, Format, Scene, Thing
-from runtime.layouts.formats.masks import decode_runs
-from runtime.layouts.formats.parts import Four, Side, has, part
+from runtime.layouts.formats.masks import Runs, mask_of_runs
+from runtime.layouts.formats.parts import FourOrNone, Side, has, part
 from runtime.layouts.formats.phrases import words_of
 from runtime.layouts.formats.source import Source
 
@@ -21,8 +22,12 @@ from runtime.layouts.formats.source import Source
 class _Instance(BaseModel):
     caption: str
     category_name: str | None = None
-    bbox: Four | None = None
-    mask: Runs | list[Any] | None = None  # an empty list: none
+    bbox: FourOrNone = None
+    mask: Any = None  # an empty list: none
+
+
+class _Mask(BaseModel):
+    mask: Runs | None
 
 
 class _Demo(BaseModel):
@@ -37,26 +42,25 @@ def _entries(source: Source) -> Sequence[Entry]:
 
 
 def _scene(demo: _Demo) -> Scene:
-    things = [_thing(one, f"annos.{i}", demo.caption) for i, one in enumerate(demo.annos)]
-    return Scene(things, demo.caption, "xywh", (demo.width, demo.height), is_said=True)
+    single = [(i, one) for i, one in enumerate(demo.annos) if not is_crowd(one)]
+    things = [_thing(one, f"annos.{i}", demo) for i, one in single]
+    notes = crowd_notes(len(demo.annos), len(single))
+    return Scene(things, demo.caption, "xywh", (demo.width, demo.height), is_said=True, notes=notes)
 
 
-def _thing(value: Any, where: str, prompt: str) -> Thing:
+def _thing(value: Any, where: str, demo: _Demo) -> Thing:
     instance = part(_Instance, value, where)
-    mask = _mask(instance, f"{where}.mask")
-    if instance.bbox is None and mask is None:
+    if instance.bbox is None and not instance.mask:
         raise FieldError(where, "it has a point or a scribble, and no box or mask, which a layout needs; add its bbox")
-    phrase = words_of(prompt, instance.caption, instance.category_name)
-    return Thing(where, phrase, instance.bbox, mask)
+    phrase = words_of(demo.caption, instance.caption, instance.category_name)
+    return Thing(where, phrase, instance.bbox, partial(_mask, demo, instance.mask, where))
 
 
-def _mask(instance: _Instance, where: str) -> np.ndarray | None:
-    if not isinstance(instance.mask, Runs):
-        if instance.mask:
-            raise FieldError(where, "it is a list; give COCO's run lengths, or [] for none")
-        return None
-    mask = decode_runs(instance.mask.size, instance.mask.counts, where)
-    return mask if mask.any() else None
+def _mask(demo: _Demo, value: Any, where: str) -> np.ndarray | None:
+    if isinstance(value, list) and value:
+        raise FieldError(f"{where}.mask", "it is a list; give COCO's run lengths, or [] for none")
+    mask = part(_Mask, {"mask": value or None}, where).mask
+    return mask_of_runs(mask, (round(demo.height), round(demo.width)), f"{where}.mask") if mask else None
 
 
 INSTANCEDIFFUSION = Format("an InstanceDiffusion file", lambda source: has(source.data, "annos", "caption"), _entries)

@@ -1,32 +1,49 @@
 """What a tool's layout file is to the converter: objects in the file's own numbers, and how those are to be read."""
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runtime.layouts.formats.source import Source
 from runtime.layouts.geometry import Keypoint
+from runtime.layouts.images import ImageSource
 
 Size = tuple[float, float]  # width and height of what coordinates count in
 FRACTIONS: Size = (1, 1)
-ANY_SIZE = "--size WIDTHxHEIGHT"  # in a command whose user knows it
+ANY_SIDES = "WIDTHxHEIGHT"
+ANY_PHRASE = "PHRASE"  # of an object without a name, in a command whose user knows it
+
+
+class AnySize(tuple[float, float]):
+    """A size that the user alone knows: in a command WIDTHxHEIGHT, and to try that with, one that holds all boxes."""
+
+
+def nothing() -> None:
+    """What an object has of a place that its file knows not."""
 
 
 @dataclass(frozen=True, eq=False)
 class Thing:
-    """An object as the file has it: coordinates in the unit of its scene's size, a mask (H,W) of bool."""
+    """An object as the file has it: coordinates in the unit of its scene's size.
 
-    where: str  # the field it stands in
+    Args:
+        where: the field it stands in.
+        box: in its scene's form.
+        mask, keypoints: read when they are asked for, so that a damaged one is in nobody's way who wants another place.
+        pose_size: of what keypoints count in, where it is not the scene's.
+    """
+
+    where: str
     phrase: str | None = None
-    box: Sequence[float] | None = None  # in its scene's form
-    mask: np.ndarray | None = None
-    keypoints: Sequence[Keypoint] | None = None
+    box: Sequence[float] | None = None
+    mask: Callable[[], ImageSource | None] = nothing
+    keypoints: Callable[[], Sequence[Keypoint] | None] = nothing
+    pose_size: Size | None = None
     tokens: Sequence[int] | None = None
     label: int | str | None = None
+    layer: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +55,8 @@ class Scene:
         size: of what coordinates count in: pixels, or FRACTIONS; None where nothing says it.
         is_said: whether the file itself says the size, rather than its tool's manual.
         notes: what of the file no layout holds, for a warning.
+        forms: where nothing says the boxes' form, what it may be, the likeliest first; empty: anything.
+        rest: of the layout besides regions and prompt, as `Layout` takes it.
     """
 
     things: Sequence[Thing]
@@ -46,6 +65,8 @@ class Scene:
     size: Size | None
     is_said: bool = False
     notes: Sequence[str] = ()
+    forms: Sequence[str] = ()
+    rest: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,26 +121,23 @@ class Request:
     tool: str
     choices: Choices
 
-    def command(self, *words: str, **choices: Any) -> str:
-        """What to run to convert the file with other choices, and words more."""
-        return convert_command(self.path, self.tool, replace(self.choices, **choices), *words)
+    def choosing(self, **choices: Any) -> "Request":
+        """With other choices."""
+        return replace(self, choices=replace(self.choices, **choices))
 
-
-def convert_command(path: Path, tool: str, choices: Choices | None = None, *words: str) -> str:
-    """A command line that converts a file, not over itself; words are options more, such as ANY_SIZE."""
-    out = "converted.json" if path.name == "layout.json" else "layout.json"
-    options = _options(choices or Choices())
-    return " ".join(
-        ["python -m runtime convert", shlex.quote(f"{path}"), "--from", tool, *options, *words, "--out", out]
-    )
+    def command(self) -> str:
+        """What to run to convert the file, not over itself."""
+        out = "converted.json" if self.path.name == "layout.json" else "layout.json"
+        words = [shlex.quote(f"{self.path}"), "--from", self.tool, *_options(self.choices), "--out", out]
+        return " ".join(["python -m runtime convert", *words])
 
 
 def shown_size(size: Size) -> str:
-    return f"{size[0]:g}x{size[1]:g}"
+    return ANY_SIDES if isinstance(size, AnySize) else f"{size[0]:g}x{size[1]:g}"
 
 
 def _options(choices: Choices) -> list[str]:
-    given = {field.name: getattr(choices, field.name) for field in fields(choices)}
+    given = {one.name: getattr(choices, one.name) for one in fields(choices)}
     words: list[str] = []
     for name, value in given.items():
         if name == "phrases":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
+from pydantic import BaseModel
 
 from runtime.errors import FieldError
 from runtime.messages import shown
@@ -12,6 +13,30 @@ MOST_PIXELS = 2**27  # of a mask: 11,000 a side
 FINE = 4  # pixels that a polygon is drawn with for one of the mask's, along each side
 LARGEST_DRAWN = 8192
 FARTHEST = 1e6  # pixels from the corner
+
+
+class Runs(BaseModel):
+    """A mask as run lengths."""
+
+    size: tuple[int, int]  # height and width
+    counts: str | list[int]
+
+
+def mask_of_runs(runs: Runs, image: tuple[int, int], where: str) -> np.ndarray | None:
+    """The mask (H,W) of bool over an image (height, width); None of one that is empty.
+
+    Raises:
+        FieldError: the mask is of another size than the image, which it would be stretched to, or is damaged.
+    """
+    if runs.size != image:
+        swapped = ", and seem to be swapped" if runs.size[::-1] == image else ""
+        raise FieldError(
+            where,
+            f"its size is {shown([*runs.size], 30)}, and the image's {shown([*image], 30)}; both are height, "
+            f"width{swapped}. Mend it, or give --place box",
+        )
+    mask = decode_runs(runs.size, runs.counts, where)
+    return mask if mask.any() else None
 
 
 def decode_runs(size: tuple[int, int], counts: str | Sequence[int], where: str) -> np.ndarray:
@@ -67,7 +92,8 @@ def draw_polygons(size: tuple[int, int], polygons: Sequence[Sequence[float]], wh
     if not fine or min(size) < 1:
         raise FieldError(
             where,
-            f"the image has {shown(width, 20)}x{shown(height, 20)} pixels; masks are drawn of at most {LARGEST_DRAWN}",
+            f"the image has {shown(width, 20)}x{shown(height, 20)} pixels; masks are drawn of at most {LARGEST_DRAWN} "
+            "a side; give --place box",
         )
     image = Image.new("L", (fine * width, fine * height))
     drawing = ImageDraw.Draw(image)

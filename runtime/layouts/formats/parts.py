@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from runtime.errors import FieldError, RealCompoError
 from runtime.json_text import validated
@@ -10,6 +10,14 @@ from runtime.json_text import validated
 M = TypeVar("M", bound=BaseModel)
 Four = tuple[float, float, float, float]  # a box in some form
 Side = Annotated[float, Field(gt=0)]  # of an image, in pixels
+
+
+def _none_if_empty(value: Any) -> Any:
+    """Tools write an empty list for no box."""
+    return (tuple(value) or None) if isinstance(value, list) else value
+
+
+FourOrNone = Annotated[Four | None, BeforeValidator(_none_if_empty)]
 
 
 class NamedBoxes(BaseModel):
@@ -27,7 +35,7 @@ def part(model: type[M], value: Any, where: str) -> M:
     try:
         return validated(model, value)
     except RealCompoError as error:
-        raise FieldError(where, f"{error}") from error
+        raise FieldError(where, f"{error}".removeprefix("the file: ") if where else f"{error}") from error
 
 
 def named_boxes(value: Any, where: str) -> list[tuple[str, Four]]:

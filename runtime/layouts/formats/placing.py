@@ -1,7 +1,7 @@
 """From a tool's objects to a layout: units, places, phrases, and a warning of what is lost."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,9 +9,12 @@ import numpy as np
 
 from runtime.errors import FieldError
 from runtime.layouts.formats.boxes import place_boxes, size_of
-from runtime.layouts.formats.kind import Request, Scene, Thing
-from runtime.layouts.geometry import Box, Keypoint
+from runtime.layouts.formats.kind import ANY_PHRASE, Request, Scene, Thing
+from runtime.layouts.formats.mending import Unsaid
+from runtime.layouts.geometry import Keypoint
 from runtime.layouts.layout import PLACES, Layout, Region
+
+MOST_PHRASES = 4  # that a command asks for
 
 
 def lay_out(scene: Scene, request: Request) -> Layout:
@@ -20,25 +23,35 @@ def lay_out(scene: Scene, request: Request) -> Layout:
     Raises:
         FieldError: an object has no phrase or no place, or numbers that mean nothing certain.
     """
-    scene = _without_blanks(scene)
-    scene = replace(scene, things=_named(scene.things, request))
-    boxes, cut = place_boxes(scene, request)
-    regions = [_region(thing, box, scene, request) for thing, box in zip(scene.things, boxes, strict=True)]
+    scene = _without_blanks(scene, request)
+    things = _named(scene.things, request)
+    places = [_place(thing, scene, request) for thing in things]
+    boxed = [replace(thing, box=place.get("box")) for thing, place in zip(things, places, strict=True)]
+    boxes, cut = place_boxes(replace(scene, things=boxed), request)
+    regions = [
+        _region(thing, place if box is None else {"box": box})
+        for thing, place, box in zip(things, places, boxes, strict=True)
+    ]
     _warn(scene, request, regions, cut)
-    prompt = request.choices.prompt or scene.prompt
-    return Layout(regions, prompt)
+    return Layout(regions, request.choices.prompt or scene.prompt, **scene.rest)
 
 
-def _without_blanks(scene: Scene) -> Scene:
-    """Without objects of no width and no height, which tools write for none."""
-    kept = [thing for thing in scene.things if not _is_blank(thing, scene.form)]
+def _without_blanks(scene: Scene, request: Request) -> Scene:
+    """Without boxes of no width and no height, which tools write for none, and objects that have no other place."""
+    form = request.choices.boxes or scene.form
+    things = [replace(thing, box=None) if _is_blank(thing, form) else thing for thing in scene.things]
+    kept = [
+        thing
+        for thing, given in zip(things, scene.things, strict=True)
+        if thing.box is given.box or thing.mask() is not None or thing.keypoints() is not None
+    ]
     count = len(scene.things) - len(kept)
     notes = [f"{count} of {len(scene.things)} objects have no width and no height; they are left out"] if count else []
     return replace(scene, things=kept, notes=[*scene.notes, *notes])
 
 
 def _is_blank(thing: Thing, form: str | None) -> bool:
-    if thing.box is None or thing.mask is not None or thing.keypoints is not None:
+    if thing.box is None:
         return False
     return not any(thing.box) or (form == "xywh" and not any(thing.box[2:]))
 
@@ -51,29 +64,51 @@ def _named(things: Sequence[Thing], request: Request) -> list[Thing]:
     named = []
     for thing, phrase in zip(things, phrases, strict=True):
         if not phrase or not phrase.strip():
-            raise FieldError(thing.where, f"it has no name; give --phrase once for each of the {len(things)} objects")
+            raise _nameless(thing, len(things))
         named.append(replace(thing, phrase=phrase.strip()))
     return named
 
 
-def _region(thing: Thing, box: Box | None, scene: Scene, request: Request) -> Region:
-    found: dict[str, Any] = {"box": box, "mask": thing.mask, "keypoints": _fractions(thing, scene, request)}
-    has = [name for name in PLACES if found[name] is not None]
-    if not has:
+def _nameless(thing: Thing, count: int) -> FieldError:
+    """Of a few objects the command has room for their phrases."""
+    problem = f"it has no name; give --phrase once for each of the {count} objects"
+    if count > MOST_PHRASES:
+        return FieldError(thing.where, problem)
+    return Unsaid(thing.where, f"{problem}, as in:", [{"phrases": (ANY_PHRASE,) * count}])
+
+
+def _place(thing: Thing, scene: Scene, request: Request) -> dict[str, Any]:
+    """The first of an object's places, or the one that is wanted where it has that; nothing of one with but a label.
+
+    The others are not looked at. A box is still in the file's numbers.
+    """
+    found: dict[str, Callable[[], Any]] = {
+        "box": lambda: thing.box,
+        "mask": thing.mask,
+        "keypoints": lambda: _fractions(thing, scene, request),
+    }
+    for name in sorted(PLACES, key=lambda name: name != request.choices.place):
+        if (place := found[name]()) is not None:
+            return {name: place}
+    if thing.label is None:
         raise FieldError(thing.where, "it has no box, mask or pose, and an object needs a place; leave it out")
-    place = request.choices.place if request.choices.place in has else has[0]
+    return {}
+
+
+def _region(thing: Thing, place: Mapping[str, Any]) -> Region:
     try:
-        return Region(thing.phrase or "", tokens=thing.tokens, label=thing.label, **{place: found[place]})
+        return Region(thing.phrase or "", tokens=thing.tokens, label=thing.label, layer=thing.layer, **place)
     except FieldError as error:
         raise FieldError(thing.where, f"{error}") from error
 
 
 def _fractions(thing: Thing, scene: Scene, request: Request) -> list[Keypoint] | None:
-    if thing.keypoints is None:
+    keypoints = thing.keypoints()
+    if keypoints is None:
         return None
-    seen = np.array([point for point in thing.keypoints if point is not None], dtype=np.float64)
-    width, height = size_of(scene, request, seen)
-    return [None if point is None else (point[0] / width, point[1] / height) for point in thing.keypoints]
+    seen = np.array([point for point in keypoints if point is not None], dtype=np.float64)
+    width, height = thing.pose_size or size_of(scene, request, seen)
+    return [None if point is None else (point[0] / width, point[1] / height) for point in keypoints]
 
 
 def _warn(scene: Scene, request: Request, regions: Sequence[Region], cut: int) -> None:

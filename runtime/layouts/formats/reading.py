@@ -1,15 +1,14 @@
 """A layout from another tool's file."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-from runtime.errors import FieldError, RealCompoError
+from runtime.errors import RealCompoError
 from runtime.layouts.formats.boxes import FORMS
-from runtime.layouts.formats.kind import Choices, Entry, Request
-from runtime.layouts.formats.placing import lay_out
+from runtime.layouts.formats.converting import conversion
+from runtime.layouts.formats.kind import Choices, Request
+from runtime.layouts.formats.mending import Attempt, Unsaid, answered, placed
 from runtime.layouts.formats.source import Source
-from runtime.layouts.formats.table import FORMATS, check_tool, tell
+from runtime.layouts.formats.telling import check_tool, tell
 from runtime.layouts.layout import PLACES, Layout
 
 
@@ -22,14 +21,22 @@ def read_tools_layout(path: Path | str, tool: str | None = None, choices: Choice
     """
     source, choices = Source.open(path), choices or Choices()
     _check_choices(choices)
-    name = check_tool(source, tool) if tool else tell(source)
-    request = Request(source.path, name, choices)
+    name = check_tool(source, tool, choices) if tool else tell(source, choices)
+    request, attempt = Request(source.path, name, choices), conversion(source, name)
     try:
-        entry = _pick(FORMATS[name].entries(source), request)
-        return lay_out(entry.scene(), request)
+        return attempt(request)
+    except Unsaid as unsaid:
+        raise RealCompoError(f"{source.path}: {_mended(unsaid, request, attempt)}") from unsaid
     except RealCompoError as error:
-        field = getattr(error, "field", "")
-        raise RealCompoError(": ".join(filter(None, (f"{source.path}", field, f"{error}")))) from error
+        raise RealCompoError(f"{source.path}: {placed(error)}") from error
+
+
+def _mended(unsaid: Unsaid, request: Request, attempt: Attempt) -> str:
+    """The refusal with the command, or what is wrong with the file besides, of which no command would help."""
+    try:
+        return f"{placed(unsaid)} {answered(unsaid, request, attempt).command()}"
+    except RealCompoError as error:
+        return placed(error)
 
 
 def _check_choices(choices: Choices) -> None:
@@ -40,24 +47,3 @@ def _check_choices(choices: Choices) -> None:
         raise RealCompoError(
             f"--size {'x'.join(f'{side:g}' for side in choices.size)} is no width and height above 0; give 640x480, say"
         )
-
-
-def _pick(entries: Sequence[Entry], request: Request) -> Entry:
-    """The one that was asked for, by a name or its place in the list; without a wish, the only one."""
-    wish = request.choices.entry
-    if not entries:
-        raise FieldError("", "it has no picture with objects")
-    if wish is None:
-        if len(entries) == 1:
-            return entries[0]
-        first = next(iter(entries[0].names), "0")
-        command = replace(request, choices=replace(request.choices, entry=first)).command()
-        raise FieldError("", f"it has {len(entries):,} pictures. Say which, as in: {command}")
-    named = [entry for entry in entries if f"{wish}" in entry.names]
-    if len(named) > 1:
-        raise FieldError("", f"{len(named)} pictures are called {wish!r}; give --entry a place in the list, from 0")
-    if named:
-        return named[0]
-    if f"{wish}".isdecimal() and int(wish) < len(entries):
-        return entries[int(wish)]
-    raise FieldError("", f"it has no picture {wish!r}; it has {len(entries):,}, by number from 0")

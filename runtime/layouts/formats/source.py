@@ -2,6 +2,8 @@
 
 import ast
 import json
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 from runtime.errors import RealCompoError
 from runtime.json_text import NotJson, decoded, parse_json
 
+_FENCED = re.compile(r"\s*```\w*[ \t]*\r?\n(.*?)```\s*", re.DOTALL)  # as language models answer
 LONGEST_LITERAL = 1_000_000  # characters: Python's own parser takes a hundred times the memory
 
 
@@ -33,9 +36,15 @@ class Source:
 
     @cached_property
     def text(self) -> str:
-        """Raises: RealCompoError: the file is no text."""
+        """Without the fence of a language model's answer that is one block of code.
+
+        Raises:
+            RealCompoError: the file is no text.
+        """
         with self._named():
-            return decoded(self.content).removeprefix("\ufeff")
+            text = decoded(self.content).removeprefix("\ufeff")
+        fenced = _FENCED.fullmatch(text)
+        return fenced[1] if fenced else text
 
     @cached_property
     def data(self) -> Any:
@@ -44,11 +53,12 @@ class Source:
         Raises:
             RealCompoError: JSON that says a thing twice, or has a number that is none.
         """
+        text = self.text  # which names the file itself
         try:
             with self._named():
-                return parse_json(self.text)
+                return parse_json(text)
         except NotJson:
-            return read_literal(self.text)
+            return read_literal(text)
 
     def check_json(self) -> None:
         """Raises: RealCompoError: the text starts like JSON and is damaged."""
@@ -70,7 +80,8 @@ def read_literal(text: str) -> Any:
     if len(text) > LONGEST_LITERAL:
         return None
     try:
-        tree = _Dicts().visit(ast.parse(text.strip().rstrip(","), mode="eval"))
+        with warnings.catch_warnings(action="ignore"):  # what Python says of code is not for those whose text is none
+            tree = _Dicts().visit(ast.parse(text.strip().rstrip(","), mode="eval"))
         return json.loads(json.dumps(ast.literal_eval(tree), allow_nan=False))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
