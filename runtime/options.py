@@ -184,7 +184,7 @@ class Options(Knobs):
     trial_guidance: bool = knob(False, "Apply guidance in exact's trial step, as the authors' keypoint code does.")
 
     def __post_init__(self) -> None:
-        for name, value in FORMS.get(self.form, {}).items():
+        for name, value in (FORMS[self.form] if self.form in [*FORMS] else {}).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         super().__post_init__()
@@ -219,7 +219,8 @@ class Options(Knobs):
         """
         counts, switch = self.counts(table), switch_step if self.switch_step is None else self.switch_step
         check_range("switch_step", switch, 0, counts[-1] + 1)
-        start, end = (share * len(table) for share in self.guidance_interval)
+        # 0.14 of 50 is 7.000000000000001 in floating point
+        start, end = (round(share * len(table), 9) for share in self.guidance_interval)
         guided = [self.guided and start <= i < end for i in range(len(table))]
         begins = [True, *(before < count for before, count in pairwise(counts))]
         return [self._work(*row, switch) for row in zip(counts, begins, guided, strict=True)]
