@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -32,7 +31,7 @@ class Knobs:
     """A frozen dataclass of fields made by `knob`."""
 
     def __post_init__(self) -> None:
-        types = _types(type(self))
+        types = get_type_hints(type(self))
         for one in fields(self):  # type: ignore[arg-type]  # of the dataclass that derives from this
             value = getattr(self, one.name)
             _check_type(one.name, value, types[one.name])
@@ -70,7 +69,7 @@ def knob(
 
 def knobs_of(record: type[Knobs]) -> dict[str, Knob]:
     """A record's knobs by name, in its order."""
-    types = _types(record)
+    types = get_type_hints(record)
     return {
         one.name: Knob(
             one.name, types[one.name], one.default, *(one.metadata[key] for key in ("help", "low", "high", "unset"))
@@ -98,12 +97,6 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     if not (math.isfinite(value) and low <= value <= high):
         limit = f"{low} to {high}" if math.isfinite(high) else f"{low} or more"
         raise RealCompoError(f"{name}={value} is out of range; use {limit}")
-
-
-@cache
-def _types(record: Any) -> Mapping[str, Any]:
-    """Of a record's fields; any, because mypy takes a dataclass for one that has no hash."""
-    return get_type_hints(record)
 
 
 def _check_type(name: str, value: Any, kind: Any) -> None:

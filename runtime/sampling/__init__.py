@@ -39,8 +39,8 @@ def make_table(sampler: str, steps: int, config: Mapping[str, Any], spacing: str
     row = SAMPLERS[sampler]
     if spacing and not row.spaced:
         raise RealCompoError(
-            f"spacing={spacing!r} is not for sampler={sampler!r}, which has timesteps of its own; give another sampler, "
-            "or no spacing"
+            f"spacing={spacing!r} is not for sampler={sampler!r}, which has timesteps of its own; give another "
+            "sampler, or no spacing"
         )
     schedule = read_schedule(_spaced(config, spacing), row.scheduler, row.defaults, row.only)
     if not 1 <= steps <= schedule.trained:
