@@ -45,6 +45,11 @@ UPDATE_FROM = ("switch", "start")
 COUNTING = ("evaluations", "steps")
 
 
+def gradients_help(names: Iterable[str]) -> str:
+    """What the option is, and what some of them are."""
+    return f"What moves the fusing coefficients: {'; '.join(f'{name}, {GRADIENTS[name]}' for name in names)}."
+
+
 def _check_gradient(name: str, gradient: str) -> None:
     mode, colon, weight = gradient.partition(":")
     if mode == "fixed":
@@ -120,11 +125,7 @@ class Options(Knobs):
         unset="the model's own",
         check=_check_spacing,
     )
-    gradient: str = knob(
-        "exact",
-        f"What moves the fusing coefficients: {'; '.join(f'{name}, {what}' for name, what in GRADIENTS.items())}.",
-        check=_check_gradient,
-    )
+    gradient: str = knob("exact", gradients_help(GRADIENTS), check=_check_gradient)
     guidance_scale: float = knob(7.5, "Strength of classifier-free guidance; 1 or less turns it off.", low=0)
     guidance_interval: tuple[float, float] = knob(
         (0.0, 1.0),

@@ -40,7 +40,7 @@ def preset_knobs(name: str | None, manifest: Manifest, given: Mapping[str, Any])
             steps that is none.
     """
     if name is not None and name not in PRESETS:
-        raise RealCompoError(f"preset {name!r} is unknown; use {', '.join(PRESETS)}")
+        raise RealCompoError(f"preset={name!r} is unknown; use {', '.join(PRESETS)}")
     if name == RECOMMENDED:
         chosen = _recommended(manifest, given)
     else:
@@ -57,7 +57,7 @@ def _fitting(chosen: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
 
 def _recipe(manifest: Manifest) -> dict[str, Any]:
     knobs = dict(manifest.recipe.knobs) if manifest.recipe else {}
-    _check_known(knobs, "distilled model's recipe", "Build the bundle again")
+    _check_knobs(knobs, "distilled model's recipe", "Build the bundle again")
     return knobs
 
 
@@ -68,13 +68,17 @@ def _recommended(manifest: Manifest, given: Mapping[str, Any]) -> dict[str, Any]
             "python -m benchmarks study BUNDLE --save"
         )
     knobs: dict[str, Any] = dict(manifest.recommended.knobs)
-    _check_known(knobs, "recommended mode", "Store another with: python -m benchmarks study BUNDLE --save")
+    _check_knobs(knobs, "recommended mode", "Store another with: python -m benchmarks study BUNDLE --save")
     if "steps" in given and {"steps", "switch_step"} <= knobs.keys():
         steps = make(Options, {"steps": given["steps"]}).steps
         knobs["switch_step"] = round(float(knobs["switch_step"]) * steps / float(knobs["steps"]))
     return knobs
 
 
-def _check_known(knobs: Mapping[str, Any], whose: str, mend: str) -> None:
+def _check_knobs(knobs: Mapping[str, Any], whose: str, mend: str) -> None:
     if unknown := [knob for knob in knobs if knob not in every_knob()]:
         raise RealCompoError(f"the bundle's {whose} has an unknown option {unknown[0]!r}. {mend}")
+    try:
+        make(Options, knobs)
+    except RealCompoError as error:
+        raise RealCompoError(f"the bundle's {whose} is damaged: {error}. {mend}") from error

@@ -88,7 +88,7 @@ def test_a_bundle_without_a_study_says_how_to_get_one(bundle: Path, pipe: RealCo
 
 
 def test_an_unknown_preset_is_named(studied: Path, layout: Path) -> None:
-    assert_refused(generate(studied, layout, "--preset", "best"), "preset 'best' is unknown; use recommended")
+    assert_refused(generate(studied, layout, "--preset", "best"), "preset='best' is unknown; use recommended")
 
 
 def test_an_unknown_knob_in_a_manifest_is_named(studied: Path, layout: Path) -> None:
