@@ -203,6 +203,20 @@ def test_a_study_goes_first_and_another_preset_can_be_chosen(
         assert chosen(chrome) == {"preset": "fast", "gradient": "exact", "steps": "50", "guidance": "7.5"}
 
 
+def test_where_there_are_keys_the_page_offers_its_modes_to_who_has_one(
+    chrome: Chrome, bundle: Path, pipe: RealCompo, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("a-key\n")
+    with serving(bundle, "--api-key-file", str(tmp_path / "keys")) as server:
+        chrome.get(f"http://127.0.0.1:{server.port}/")
+        until(chrome, lambda page: by_id(page, "key").is_displayed())
+        assert chosen(chrome) == {"preset": "", "gradient": "", "steps": "", "guidance": ""}
+        fill(chrome, "steps", "4")
+        by_id(chrome, "key").send_keys("a-key", Keys.TAB)
+        until(chrome, lambda page: chosen(page)["guidance"] != "")
+        assert chosen(chrome) == {"preset": "paper", "gradient": "exact", "steps": "4", "guidance": "7.5"}
+
+
 def test_both_models_alone_can_be_shown(page: Chrome, pipe: RealCompo) -> None:
     drag(page, (0.1, 0.5), (0.4, 0.9))
     by_id(page, "alone").click()
