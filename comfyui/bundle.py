@@ -8,7 +8,8 @@ from comfy_api.latest import io
 
 from runtime import RealCompo, RealCompoError
 from runtime.backends import BACKENDS
-from runtime.bundle.manifest import MANIFEST
+from runtime.bundle.manifest import MANIFEST, Manifest
+from runtime.messages import knob_words
 
 from .types import CATEGORY, Bundle
 
@@ -46,7 +47,13 @@ class BundleNode(io.ComfyNode):
                 ),
                 io.Combo.Input("device", options=list(DEVICES), default="auto", optional=True, advanced=True),
             ],
-            outputs=[Bundle.Output(display_name="bundle")],
+            outputs=[
+                Bundle.Output(display_name="bundle"),
+                io.String.Output(
+                    display_name="recipe",
+                    tooltip="What its distilled model wants of RealCompo's widgets, if it has one.",
+                ),
+            ],
         )  # fmt: skip
 
     @classmethod
@@ -56,7 +63,12 @@ class BundleNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, bundle: str, backend: str = "auto", device: str = "auto") -> io.NodeOutput:
-        return io.NodeOutput(RealCompo.load(_path(bundle), backend=backend, device=device))
+        pipe = RealCompo.load(_path(bundle), backend=backend, device=device)
+        return io.NodeOutput(pipe, _recipe(pipe.manifest))
+
+
+def _recipe(manifest: Manifest) -> str:
+    return f"{manifest.recipe.name}: {knob_words(manifest.recipe.knobs)}" if manifest.recipe else ""
 
 
 def _path(name: str) -> Path:

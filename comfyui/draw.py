@@ -60,7 +60,7 @@ class DrawNode(io.ComfyNode):
             num_images=num_images * (len(layouts) or 1),
             negative_prompt=negative_prompt,
             callback=Steps(bundle, previews),
-            **read_options(options),
+            **bundle.preset(**read_options(options)),
         )
         return io.NodeOutput(_tensor(output.images))
 

@@ -32,7 +32,7 @@ def option_inputs() -> list[io.Input]:
 
 
 def read_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The library's options from a node's inputs; what a workflow leaves out stays the library's own."""
+    """The library's options from a node's inputs; what a workflow leaves out is not among them."""
     rows = [(knob, _widgets(knob)) for knob in _knobs()]
     known = [(knob, row) for knob, row in rows if all(one.id in given for one in row.inputs(knob))]
     return {knob.name: row.value(knob, given) for knob, row in known}

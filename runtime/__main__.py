@@ -372,7 +372,7 @@ def serve(
         list[str] | None,
         typer.Option(
             help=f"Mode that requests may ask for as gradient ({', '.join(MODES)}); repeat it for more. Only their "
-            "engines are loaded, and the first is the default. Default: all."
+            "engines are loaded, and the first is the default (of fixed: fixed:0.5). Default: all."
         ),
     ] = None,
     **settings: Any,

@@ -93,7 +93,8 @@ class RealCompoPipeline:
         start = self._draw(count, generator, latents)
         self._interrupt = False
         told = {"sampler": "plms", **options}
-        table = make_table(told["sampler"], num_inference_steps, self.realcompo.manifest.scheduler)
+        scheduler = self.realcompo.manifest.scheduler
+        table = make_table(told["sampler"], num_inference_steps, scheduler, told.get("spacing"))
         try:
             output = self.realcompo(
                 prompt,

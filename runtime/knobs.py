@@ -3,9 +3,12 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, get_type_hints
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from runtime.errors import RealCompoError
+from runtime.messages import shown
 
 R = TypeVar("R", bound="Knobs")
 Check = Callable[[str, Any], None]  # of a name and its value; raises RealCompoError
@@ -28,8 +31,11 @@ class Knobs:
     """A frozen dataclass of fields made by `knob`."""
 
     def __post_init__(self) -> None:
+        types = get_type_hints(type(self))
         for one in fields(self):  # type: ignore[arg-type]  # of the dataclass that derives from this
-            one.metadata["check"](one.name, getattr(self, one.name))
+            value = getattr(self, one.name)
+            _check_type(one.name, value, types[one.name])
+            one.metadata["check"](one.name, value)
 
 
 def knob(
@@ -76,7 +82,7 @@ def make(record: type[R], given: Mapping[str, Any]) -> R:
     """A record of those of the given values that are its knobs.
 
     Raises:
-        RealCompoError: a value out of its range.
+        RealCompoError: a value of another type, or out of its range.
     """
     names = knobs_of(record)
     return record(**{name: value for name, value in given.items() if name in names})
@@ -91,3 +97,34 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     if not (math.isfinite(value) and low <= value <= high):
         limit = f"{low} to {high}" if math.isfinite(high) else f"{low} or more"
         raise RealCompoError(f"{name}={value} is out of range; use {limit}")
+
+
+def _check_type(name: str, value: Any, kind: Any) -> None:
+    if not _is(value, kind):
+        raise RealCompoError(f"{name}={shown(repr(value))} is of the wrong type; give {_in_words(kind)}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is what a knob's type says. Any sequence will do for a tuple, and any library's numbers."""
+    if isinstance(kind, UnionType):
+        return any(_is(value, one) for one in get_args(kind))
+    if get_origin(kind) in (Sequence, tuple):
+        return isinstance(value, Sequence) and all(_is(one, get_args(kind)[0]) for one in value)
+    if get_origin(kind) is Literal:
+        return isinstance(value, str)  # which of them the knob's own check says
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", NoneType: "none"}
+
+
+def _in_words(kind: Any) -> str:
+    if isinstance(kind, UnionType):
+        return " or ".join(map(_in_words, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"{len(get_args(kind))} numbers"
+    if get_origin(kind) is Sequence:
+        return f"several, each {_in_words(get_args(kind)[0])}"
+    return _WORDS.get(kind, "a name")

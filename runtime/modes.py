@@ -17,6 +17,11 @@ def mode_of(gradient: str) -> str:
     return gradient.partition(":")[0]
 
 
+def gradient_of(mode: str) -> str:
+    """A call's `gradient` of that mode; of `fixed`, half of each model."""
+    return "fixed:0.5" if mode == "fixed" else mode
+
+
 def check_modes(modes: Sequence[str]) -> None:
     """Raises: RealCompoError: there is none, or one that is unknown."""
     if not modes:
@@ -45,5 +50,5 @@ def engines_of_run(works: Iterable[Work], placed: bool, kind: SpatialKind, share
 
 
 def _engines_of_mode(mode: str, kind: SpatialKind, shared_unet: bool) -> tuple[Role, ...]:
-    options = Options(gradient="fixed:0.5" if mode == "fixed" else mode)
+    options = Options(gradient=gradient_of(mode))
     return engines_of_run(options.kinds_of_work(), options.needs_layout, kind, shared_unet)

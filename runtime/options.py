@@ -45,6 +45,11 @@ UPDATE_FROM = ("switch", "start")
 COUNTING = ("evaluations", "steps")
 
 
+def gradients_help(names: Iterable[str]) -> str:
+    """What the option is, and what some of them are."""
+    return f"What moves the fusing coefficients: {'; '.join(f'{name}, {GRADIENTS[name]}' for name in names)}."
+
+
 def _check_gradient(name: str, gradient: str) -> None:
     mode, colon, weight = gradient.partition(":")
     if mode == "fixed":
@@ -120,11 +125,7 @@ class Options(Knobs):
         unset="the model's own",
         check=_check_spacing,
     )
-    gradient: str = knob(
-        "exact",
-        f"What moves the fusing coefficients: {'; '.join(f'{name}, {what}' for name, what in GRADIENTS.items())}.",
-        check=_check_gradient,
-    )
+    gradient: str = knob("exact", gradients_help(GRADIENTS), check=_check_gradient)
     guidance_scale: float = knob(7.5, "Strength of classifier-free guidance; 1 or less turns it off.", low=0)
     guidance_interval: tuple[float, float] = knob(
         (0.0, 1.0),
@@ -184,7 +185,7 @@ class Options(Knobs):
     trial_guidance: bool = knob(False, "Apply guidance in exact's trial step, as the authors' keypoint code does.")
 
     def __post_init__(self) -> None:
-        for name, value in FORMS.get(self.form, {}).items():
+        for name, value in (FORMS[self.form] if self.form in [*FORMS] else {}).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         super().__post_init__()
@@ -219,7 +220,8 @@ class Options(Knobs):
         """
         counts, switch = self.counts(table), switch_step if self.switch_step is None else self.switch_step
         check_range("switch_step", switch, 0, counts[-1] + 1)
-        start, end = (share * len(table) for share in self.guidance_interval)
+        # 0.14 of 50 is 7.000000000000001 in floating point
+        start, end = (round(share * len(table), 9) for share in self.guidance_interval)
         guided = [self.guided and start <= i < end for i in range(len(table))]
         begins = [True, *(before < count for before, count in pairwise(counts))]
         return [self._work(*row, switch) for row in zip(counts, begins, guided, strict=True)]

@@ -21,7 +21,7 @@ from runtime.denoising.noise import Noise, seeded
 from runtime.denoising.numbers import make_numbers, numbers_at
 from runtime.errors import RealCompoError
 from runtime.layouts.layout import Layout
-from runtime.modes import check_modes, engines_of_modes, engines_of_run, mode_of
+from runtime.modes import MODES, check_modes, engines_of_modes, engines_of_run, gradient_of, mode_of
 from runtime.options import Options, Work
 from runtime.output import Output, TraceStep, to_images
 from runtime.presets import preset_knobs
@@ -48,7 +48,7 @@ class RealCompo:
         modes: Sequence[str] | None = None,
     ) -> None:
         self.manifest = manifest
-        self.modes = modes and tuple(modes)  # that may be asked for; None: all
+        self.modes = modes and tuple(dict.fromkeys(modes))  # that may be asked for; None: all
         self.device = engines.device
         self._kind = kind_of(manifest)
         self._spatial = self._kind.open(manifest, engines.runners, engines.device)
@@ -81,7 +81,8 @@ class RealCompo:
             second_stream: on a GPU, run both models side by side. It takes more memory and pays where one model alone
                 does not fill the GPU. Not with `onnx-tensorrt`.
             modes: the ways of combining the models that may be asked for (`gradient`; `fixed` stands for every
-                `fixed:W`). What they need is loaded at once, and nothing else is ever opened, hashed or needed.
+                `fixed:W`), first the one that a call has that does not say (of `fixed`, `fixed:0.5`). What they need is
+                loaded at once, and nothing else is ever opened, hashed or needed.
 
         Raises:
             RealCompoError: not a bundle, a damaged one, or one that this machine cannot run.
@@ -229,10 +230,14 @@ class RealCompo:
         return {model: attention.region_maps[:, : conditions.most_regions] for model, attention in found.items()}
 
     @property
+    def gradients(self) -> tuple[str, ...]:
+        """One of each mode that may be asked for, first the one that a call has that does not say."""
+        return tuple(map(gradient_of, self.modes or MODES))
+
+    @property
     def default_gradient(self) -> str:
-        """What a call has that does not say: `exact`, or where that is not loaded the first of `modes`."""
-        usable = [mode for mode in self.modes or () if mode != "fixed"]  # which wants a weight
-        return "exact" if self.modes is None or "exact" in usable or not usable else usable[0]
+        """What a call has that does not say: `exact`, or the first of `modes`."""
+        return self.gradients[0]
 
     @property
     def open_engines(self) -> tuple[Role, ...]:
@@ -241,7 +246,8 @@ class RealCompo:
 
     def preset(self, name: str | None = None, **given: Any) -> dict[str, Any]:
         """The knobs of a row of `runtime.presets.PRESETS`, over what a distilled model in the bundle wants, with those
-        given instead of its own: `pipe(prompt, layout=layout, **pipe.preset("fast", steps=20))`.
+        given instead of its own: `pipe(prompt, layout=layout, **pipe.preset("fast", steps=20))`. `recommended` is what
+        its study drew with, and nothing else.
 
         Raises:
             RealCompoError: no preset of that name, or `recommended` in a bundle that no study has been stored in.

@@ -6,7 +6,10 @@ from typing import Any
 
 from runtime.bundle.manifest import Manifest
 from runtime.errors import RealCompoError
+from runtime.knobs import make
+from runtime.options import Options
 from runtime.request import every_knob
+from runtime.sampling import SAMPLERS
 
 
 @dataclass(frozen=True)
@@ -29,18 +32,33 @@ TABLED = tuple(name for name in PRESETS if name != RECOMMENDED)  # the same for 
 
 
 def preset_knobs(name: str | None, manifest: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a distilled model in the bundle wants, a preset's knobs on top, and on top of these what is given. A stored
-    switch moves along with another number of steps.
+    """A preset's knobs, over what a distilled model in the bundle wants, and on top of these what is given. What a
+    study stored stands alone, for so its pictures were drawn; its switch moves along with another number of steps.
 
     Raises:
-        RealCompoError: no preset of that name, a bundle that no study has been stored in, or a damaged one.
+        RealCompoError: no preset of that name, a bundle that no study has been stored in, a damaged one, or a number of
+            steps that is none.
     """
     if name is not None and name not in PRESETS:
-        raise RealCompoError(f"preset {name!r} is unknown; use {', '.join(PRESETS)}")
-    wanted = dict(manifest.recipe.knobs) if manifest.recipe else {}
-    chosen = _recommended(manifest, given) if name == RECOMMENDED else PRESETS[name].knobs if name else {}
-    _check_known(wanted, "distilled model's recipe", "Build the bundle again")
-    return {**wanted, **chosen, **given}
+        raise RealCompoError(f"preset={name!r} is unknown; use {', '.join(PRESETS)}")
+    if name == RECOMMENDED:
+        chosen = _recommended(manifest, given)
+    else:
+        chosen = {**_recipe(manifest), **(PRESETS[name].knobs if name else {})}
+    return {**_fitting(chosen, given), **given}
+
+
+def _fitting(chosen: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Without a spacing that nobody asked for where the sampler, which may be another, has timesteps of its own."""
+    sampler = SAMPLERS.get({**chosen, **given}.get("sampler", ""))
+    unspaced = sampler is not None and not sampler.spaced
+    return {name: value for name, value in chosen.items() if not (unspaced and name == "spacing")}
+
+
+def _recipe(manifest: Manifest) -> dict[str, Any]:
+    knobs = dict(manifest.recipe.knobs) if manifest.recipe else {}
+    _check_knobs(knobs, "distilled model's recipe", "Build the bundle again")
+    return knobs
 
 
 def _recommended(manifest: Manifest, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,12 +68,17 @@ def _recommended(manifest: Manifest, given: Mapping[str, Any]) -> dict[str, Any]
             "python -m benchmarks study BUNDLE --save"
         )
     knobs: dict[str, Any] = dict(manifest.recommended.knobs)
-    _check_known(knobs, "recommended mode", "Store another with: python -m benchmarks study BUNDLE --save")
+    _check_knobs(knobs, "recommended mode", "Store another with: python -m benchmarks study BUNDLE --save")
     if "steps" in given and {"steps", "switch_step"} <= knobs.keys():
-        knobs["switch_step"] = round(float(knobs["switch_step"]) * given["steps"] / float(knobs["steps"]))
+        steps = make(Options, {"steps": given["steps"]}).steps
+        knobs["switch_step"] = round(float(knobs["switch_step"]) * steps / float(knobs["steps"]))
     return knobs
 
 
-def _check_known(knobs: Mapping[str, Any], whose: str, mend: str) -> None:
+def _check_knobs(knobs: Mapping[str, Any], whose: str, mend: str) -> None:
     if unknown := [knob for knob in knobs if knob not in every_knob()]:
         raise RealCompoError(f"the bundle's {whose} has an unknown option {unknown[0]!r}. {mend}")
+    try:
+        make(Options, knobs)
+    except RealCompoError as error:
+        raise RealCompoError(f"the bundle's {whose} is damaged: {error}. {mend}") from error

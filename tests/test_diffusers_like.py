@@ -72,6 +72,13 @@ def test_a_callback_sees_each_step_and_may_end_the_run(pipe: RealCompoPipeline) 
     assert len(pipe(**CALL).images) == 1  # the next one is not interrupted
 
 
+def test_a_callback_is_told_the_timesteps_that_are_drawn_at(pipe: RealCompoPipeline) -> None:
+    seen: list[float] = []
+    own = {"sampler": "ddim", "spacing": "trailing", "num_inference_steps": 4, "gradient": "spatial"}
+    pipe(**CALL | own, callback_on_step_end=lambda _, step, timestep, tensors: seen.append(timestep))
+    assert seen == [999, 749, 499, 249]  # as diffusers' DDIMScheduler has them
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -62,7 +62,7 @@ class Library:
 
     def _draw(self, seeds: Sequence[int]) -> list[Any]:
         prompts, layouts = [PROMPT] * len(seeds), [self._layout] * len(seeds)
-        return self._pipe(prompts, layout=layouts, seeds=seeds, steps=self._steps).images
+        return self._pipe(prompts, layout=layouts, seeds=seeds, **self._pipe.preset(steps=self._steps)).images
 
 
 def measure(bundle: Path, settings: Settings, report: Report = lambda what: None) -> dict[str, Any]:

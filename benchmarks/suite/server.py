@@ -18,7 +18,7 @@ from PIL import Image
 from benchmarks.suite.artists import Batch, Knobs, Picture, draw, in_order
 from runtime.errors import RealCompoError
 from runtime.knobs import make
-from runtime.options import Options
+from runtime.options import FORMS, Options
 from runtime.presets import PRESETS
 
 KEY = "REALCOMPO_API_KEY"
@@ -67,7 +67,8 @@ class Server:
             {"phrase": region.phrase, "box": list(region.bounding_box()), "layer": region.layer}
             for region in picture.layout.regions
         ]
-        told = {NAMES.get(name, name): value for name, value in knobs.items() if value is not None}
+        mine = {name: value for name, value in knobs.items() if value is not None or name not in FORMS["paper"]}
+        told = {NAMES.get(name, name): value for name, value in mine.items()}  # none of them is left to a recipe
         body = {**told, "prompt": picture.prompt, "seed": picture.seed, "layout": {"regions": regions}}
         answer = self._ask("/v1/images/generations", body)
         try:

@@ -11,7 +11,7 @@ from runtime.sampling.euler import EULER
 from runtime.sampling.lcm import LCM
 from runtime.sampling.plms import PLMS
 from runtime.sampling.sampler import Sampler
-from runtime.sampling.schedule import Schedule, read_schedule
+from runtime.sampling.schedule import Schedule, inherited, read_schedule
 from runtime.sampling.tables import Step, Table, denoising_step
 from runtime.sampling.tcd import TCD
 
@@ -38,7 +38,10 @@ def make_table(sampler: str, steps: int, config: Mapping[str, Any], spacing: str
         raise RealCompoError(f"sampler={sampler!r} is unknown; use one of {', '.join(SAMPLERS)}")
     row = SAMPLERS[sampler]
     if spacing and not row.spaced:
-        raise RealCompoError(f"spacing={spacing!r} is not for sampler={sampler!r}, which has timesteps of its own")
+        raise RealCompoError(
+            f"spacing={spacing!r} is not for sampler={sampler!r}, which has timesteps of its own; give another "
+            "sampler, or no spacing"
+        )
     schedule = read_schedule(_spaced(config, spacing), row.scheduler, row.defaults, row.only)
     if not 1 <= steps <= schedule.trained:
         raise RealCompoError(f"steps={steps} is out of range; use 1 to {schedule.trained}, the training timesteps")
@@ -49,8 +52,8 @@ def _spaced(config: Mapping[str, Any], spacing: str | None) -> Mapping[str, Any]
     """The config with another spacing, as a value of its own and no default of its scheduler's."""
     if spacing is None:
         return config
-    inherited = [name for name in config.get("_use_default_values", ()) if name != "timestep_spacing"]
-    return {**config, "timestep_spacing": spacing, "_use_default_values": inherited}
+    others = [name for name in inherited(config) if name != "timestep_spacing"]
+    return {**config, "timestep_spacing": spacing, "_use_default_values": others}
 
 
 def unable(config: Mapping[str, Any]) -> dict[str, str]:

@@ -18,9 +18,14 @@ def distilled_timesteps(schedule: Schedule, steps: int) -> list[int]:
     """Training timesteps, descending: as many as are asked for of those that the model was distilled on.
 
     Raises:
-        RealCompoError: there are not so many.
+        RealCompoError: there are not so many, or the model was distilled on more than it was trained on.
     """
-    most = int(schedule.settings["original_inference_steps"])
+    most = schedule.settings["original_inference_steps"]
+    if most > schedule.trained:
+        raise RealCompoError(
+            f"the scheduler has original_inference_steps={most}; this sampler takes at most as many as there are "
+            f"training timesteps, {schedule.trained}"
+        )
     if steps > most:
         raise RealCompoError(
             f"steps={steps} is out of range; this sampler takes 1 to {most}, and models made for it 1 to 8"

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from runtime.errors import RealCompoError
+from runtime.messages import shown
 
 # What diffusers' schedulers take where a config is silent
 COMMON: Mapping[str, Any] = {
@@ -22,12 +23,14 @@ COMMON: Mapping[str, Any] = {
 }
 # What any scheduler's config says of the noise and the timesteps in it. All else is that scheduler's way of drawing.
 SHARED = {*COMMON, "set_alpha_to_one"}
-# Numbers, and what they lie between
+# Numbers that a sampler may have among its settings, and what they lie between
 _NUMBERS: Mapping[str, tuple[type, float, float]] = {
     "num_train_timesteps": (int, 1, 100_000),
     "steps_offset": (int, 0, 100_000),
     "beta_start": (float, 0, 1),
     "beta_end": (float, 0, 1),
+    "original_inference_steps": (int, 1, 100_000),
+    "timestep_scaling": (float, 0, 1_000_000),
 }
 # Settings that no table carries out otherwise
 ONLY: Mapping[str, Any] = {"thresholding": False, "rescale_betas_zero_snr": False, "trained_betas": None}
@@ -75,13 +78,10 @@ def read_schedule(
     settings = _settings(config, defaults, {*defaults, *ONLY, *only} if own else SHARED)
     _check_numbers(settings)
     if settings["prediction_type"] not in PREDICTION_TYPES:
-        raise RealCompoError(
-            f"the scheduler has prediction_type={settings['prediction_type']!r}; "
-            f"this runtime takes {' or '.join(PREDICTION_TYPES)}"
-        )
+        raise _unable(settings, "prediction_type", " or ".join(PREDICTION_TYPES))
     for name, value in {**ONLY, **only}.items():
         if settings.get(name, value) != value:
-            raise RealCompoError(f"the scheduler has {name}={settings[name]!r}; this runtime takes {value!r}")
+            raise _unable(settings, name, repr(value))
     alphas = _cumulative_alphas(settings)
     return Schedule(alphas, 1.0 if settings["set_alpha_to_one"] else float(alphas[0]), settings)
 
@@ -101,20 +101,35 @@ def timesteps(schedule: Schedule, steps: int, spare: int = 0) -> list[int]:
     return placed
 
 
+def inherited(config: Mapping[str, Any]) -> list[str]:
+    """The settings whose values in a config are its own scheduler's defaults.
+
+    Raises:
+        RealCompoError: the config does not say it in names.
+    """
+    names: Any = config.get("_use_default_values") or []
+    if not (isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)):
+        raise _unable(config, "_use_default_values", "a list of names")
+    return [*names]
+
+
 def _settings(config: Mapping[str, Any], defaults: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
-    inherited = config.get("_use_default_values", ())
-    given = {name: value for name, value in config.items() if value is not None and name not in inherited}
+    left_out = inherited(config)
+    given = {name: value for name, value in config.items() if value is not None and name not in left_out}
     return {**defaults, **{name: value for name, value in given.items() if name in taken}}
+
+
+def _unable(settings: Mapping[str, Any], name: str, takes: str) -> RealCompoError:
+    """Of a setting, which may be a list of as many numbers as there are training timesteps."""
+    return RealCompoError(f"the scheduler has {name}={shown(repr(settings[name]))}; this runtime takes {takes}")
 
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:
     for name, (kind, low, high) in _NUMBERS.items():
-        value: Any = settings[name]
+        value: Any = settings.get(name, low)
         whole = isinstance(value, int) and not isinstance(value, bool)
         if not (whole or (kind is float and isinstance(value, float))) or not low <= value <= high:
-            raise RealCompoError(
-                f"the scheduler has {name}={value!r}; this runtime takes a number from {low} to {high}"
-            )
+            raise _unable(settings, name, f"a number from {low} to {high}")
 
 
 def _ascending(schedule: Schedule, steps: int, spare: int) -> np.ndarray:
@@ -125,7 +140,7 @@ def _ascending(schedule: Schedule, steps: int, spare: int) -> np.ndarray:
         return np.linspace(0, trained - 1, points).round()
     if spacing == "trailing":
         return np.arange(trained, 0, -trained / steps).round()[::-1] - 1
-    raise RealCompoError(f"timestep_spacing={spacing!r} is unknown; use leading, linspace or trailing")
+    raise _unable(schedule.settings, "timestep_spacing", "leading, linspace or trailing")
 
 
 def _cumulative_alphas(settings: Mapping[str, Any]) -> np.ndarray:
@@ -136,7 +151,11 @@ def _cumulative_alphas(settings: Mapping[str, Any]) -> np.ndarray:
     elif settings["beta_schedule"] == "scaled_linear":
         betas = torch.linspace(start**0.5, end**0.5, count, dtype=torch.float32) ** 2
     else:
+        raise _unable(settings, "beta_schedule", "linear or scaled_linear")
+    alphas = torch.cumprod(1 - betas, 0).double().numpy()
+    if not 0 < alphas[-1] <= alphas[0] < 1:
         raise RealCompoError(
-            f"beta_schedule={settings['beta_schedule']!r} is not supported; use linear or scaled_linear"
+            f"the scheduler has {count} betas from {start} to {end}; this runtime takes such that leave noise at the "
+            "first timestep and a picture at the last"
         )
-    return torch.cumprod(1 - betas, 0).double().numpy()
+    return alphas

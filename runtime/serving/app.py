@@ -39,7 +39,7 @@ def create_app(service: Service) -> FastAPI:
         await anyio.to_thread.run_sync(service.close)
 
     app = FastAPI(title="RealCompo", lifespan=lifespan, docs_url=None, redoc_url=None)
-    describe(app)
+    describe(app, service.bundle)
     _answer_errors(app, service)
     _add_generations(app, service, threads)
     _add_status(app, service)
@@ -116,6 +116,8 @@ def _add_status(app: FastAPI, service: Service) -> None:
             "object": "model",
             "owned_by": "realcompo",
             "size": f"{width}x{height}",
+            "gradients": service.bundle.gradients,
+            "presets": service.bundle.presets(),
             "same_bits_in_batches": service.same_bits,
         }
         return {"object": "list", "data": [model]}

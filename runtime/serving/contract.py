@@ -13,9 +13,11 @@ from runtime.knobs import Knob, Knobs
 from runtime.options import Options
 from runtime.pipeline import COEFFICIENTS
 from runtime.planners import Planner
+from runtime.presets import PRESETS
 from runtime.request import every_knob
 from runtime.scenes import Scene
 from runtime.scenes.schema import SceneFile
+from runtime.serving.bundle import Bundle
 from runtime.serving.errors import FIELDS, bad_field
 from runtime.serving.inline import LONGEST_TEXT, InlineLayout, Pixels, read_layout
 from runtime.serving.settings import Settings
@@ -39,6 +41,9 @@ class _Asked(BaseModel):
     layout: Annotated[InlineLayout | None, Field(description="Where the objects belong.")] = None
     scene: Annotated[SceneFile | None, Field(description="Objects in 3D, instead of a layout.")] = None
     plan: Annotated[bool, Field(description="Plan the layout from the prompt.")] = False
+    preset: Annotated[
+        str | None, Field(description=f"Options by name, but for those given: {', '.join(PRESETS)}; see /v1/models.")
+    ] = None
     coefficients: Annotated[
         Literal["normal", "equal"] | None, Field(description=f"Start of the coefficients. Default: {COEFFICIENTS[0]}.")
     ] = None
@@ -86,9 +91,15 @@ def _checks() -> dict[str, Any]:
 
 
 _CHECKS = _checks()
-Generation: type[_Asked] = create_model(
-    "Generation", __base__=_Asked, **dict(_checked(knob, _CHECKS[name]) for name, knob in every_knob().items())
-)
+
+
+def _generation(knobs: Mapping[str, Knob]) -> type[_Asked]:
+    return create_model(
+        "Generation", __base__=_Asked, **dict(_checked(knob, _CHECKS[name]) for name, knob in knobs.items())
+    )
+
+
+Generation = _generation(every_knob())
 
 
 @dataclass(frozen=True)
@@ -114,25 +125,15 @@ class Order:
         return (self.coefficients, *sorted(self.knobs.items()))
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """What requests are checked against."""
-
-    name: str
-    image_size: tuple[int, int]  # height, width
-    planner: Planner
-    default_gradient: str = "exact"  # of a request that does not say
-
-
 def read_generation(body: bytes, bundle: Bundle, settings: Settings) -> Order:
     """Raises: Refusal: a 400 that names the field."""
     try:
         asked = read_json(Generation, body)
     except RealCompoError as error:
         raise bad_field(error) from error
-    _check_limits(asked, bundle, settings)
-    layout = _seen(asked.scene, bundle.image_size) if asked.scene else _layout(asked, bundle.planner, settings)
     knobs = _knobs(asked, bundle)
+    _check_limits(asked, knobs["steps"], bundle, settings)
+    layout = _seen(asked.scene, bundle.image_size) if asked.scene else _layout(asked, bundle.planner, settings)
     return Order(
         prompt=_prompt(asked, layout),
         negative_prompt=asked.negative_prompt,
@@ -158,9 +159,8 @@ def read_plan(body: bytes, planner: Planner) -> Layout:
         raise bad_field(FieldError("prompt", str(error))) from error
 
 
-def _check_limits(asked: _Asked, bundle: Bundle, settings: Settings) -> None:
+def _check_limits(asked: _Asked, steps: int, bundle: Bundle, settings: Settings) -> None:
     height, width = bundle.image_size
-    steps = getattr(asked, FIELDS["steps"])
     _check(asked.n <= settings.max_batch, "n", f"{asked.n} images are too many; use 1 to {settings.max_batch}")
     _check(
         steps <= settings.max_steps,
@@ -207,12 +207,19 @@ def _seen(scene: SceneFile, size: tuple[int, int]) -> Layout:
 
 def _knobs(asked: _Asked, bundle: Bundle) -> dict[str, Any]:
     """By the library's names; lists as tuples, for they tell which requests share a run."""
-    found = {name: getattr(asked, FIELDS.get(name, name)) for name in every_knob()}
-    if "gradient" not in asked.model_fields_set:
-        found["gradient"] = bundle.default_gradient
+    fields = {name: FIELDS.get(name, name) for name in every_knob()}
+    given = {name: getattr(asked, field) for name, field in fields.items() if field in asked.model_fields_set}
+    try:
+        found = bundle.knobs(asked.preset, given)
+    except RealCompoError as error:
+        raise bad_field(FieldError("preset", str(error))) from error
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
-def generation_schema() -> Mapping[str, Any]:
-    """The body's JSON Schema, with its definitions among an OpenAPI document's components."""
-    return Generation.model_json_schema(ref_template="#/components/schemas/{model}")
+def generation_schema(bundle: Bundle) -> Mapping[str, Any]:
+    """The body's JSON Schema with the bundle's defaults, its definitions among an OpenAPI document's components.
+
+    Raises:
+        RealCompoError: what the bundle's distilled model wants is no option.
+    """
+    return _generation(bundle.described_knobs()).model_json_schema(ref_template="#/components/schemas/{model}")

@@ -5,18 +5,23 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from runtime.serving.bundle import Bundle
 from runtime.serving.contract import generation_schema
 
 TITLE = "RealCompo: what the server answers"
 
 
-def describe(app: FastAPI) -> None:
-    """Add to the application's OpenAPI what its body says, which is read by hand."""
-    made = app.openapi
+def describe(app: FastAPI, bundle: Bundle) -> None:
+    """Add to the application's OpenAPI what its body says, which is read by hand.
+
+    Raises:
+        RealCompoError: what the bundle's distilled model wants is no option.
+    """
+    made, found = app.openapi, generation_schema(bundle)
 
     def openapi() -> dict[str, Any]:
         document = made()
-        schema = dict(generation_schema())
+        schema = dict(found)
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas |= schema.pop("$defs", {})
         schemas["Generation"] = schema

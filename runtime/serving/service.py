@@ -7,7 +7,8 @@ from dataclasses import replace
 from runtime import RealCompo, RealCompoError
 from runtime.layouts.writing import layout_json
 from runtime.planners import make_planner
-from runtime.serving.contract import Bundle, Order, read_generation, read_plan
+from runtime.serving.bundle import Bundle
+from runtime.serving.contract import Order, read_generation, read_plan
 from runtime.serving.engine_thread import EngineThread
 from runtime.serving.errors import Refusal, bad_field, busy, cancelled, out_of_time, stopping
 from runtime.serving.jobs import Event, Failed, Job
@@ -24,9 +25,7 @@ class Service:
     def __init__(self, pipe: RealCompo, settings: Settings) -> None:
         self.settings = settings = settings.within(pipe.most_images)
         self.metrics = Metrics()
-        self.bundle = Bundle(
-            pipe.manifest.pair.name, pipe.manifest.image_size, make_planner(settings.planner), pipe.default_gradient
-        )
+        self.bundle = Bundle(pipe.manifest, make_planner(settings.planner), pipe.gradients)
         self._pipe = pipe
         self._line = Line(settings.max_queue, settings.max_batch, settings.batch_window_seconds)
         self.metrics.waiting.set_function(self._line.__len__)

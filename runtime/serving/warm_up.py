@@ -20,8 +20,8 @@ def warm_up(pipe: RealCompo) -> bool:
     """
     refused = unable(pipe.manifest.scheduler)
     sampler = next(name for name in SAMPLERS if name not in refused)
-    modes = ("fixed:0.5" if mode == "fixed" else mode for mode in pipe.modes or ("exact",))
-    same = [_compare(pipe, sampler, mode) for mode in modes]  # all of them, whatever the first gave
+    gradients = pipe.gradients if pipe.modes else (pipe.default_gradient,)
+    same = [_compare(pipe, sampler, gradient) for gradient in gradients]  # all of them, whatever the first gave
     return all(same)
 
 

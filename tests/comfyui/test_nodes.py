@@ -1,6 +1,7 @@
 """The nodes, called as ComfyUI calls them, against the library called directly."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from runtime.request import every_knob
 from tests.runtime.conftest import bundle as bundle
 from tests.runtime.conftest import parts as parts
 from tests.runtime.conftest import pipe as pipe
+from tests.runtime.test_presets import RECIPE, distil
 
 PROMPT = "a red ball and a blue cube"
 BOXES = [
@@ -99,6 +101,27 @@ def test_every_option_has_widgets_that_stand_for_the_librarys_default(nodes: dic
     assert (read["gradient"], read["switch_step"], read["guidance_interval"]) == ("fixed:0.25", 7, (0.5, 1.0))
 
 
+def test_a_distilled_bundle_says_what_it_wants_and_widgets_win(
+    nodes: dict[str, Any], bundle: Path, pipe: RealCompo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A workflow that leaves an option out has the recipe's; the editor's widgets leave none out."""
+    import folder_paths  # type: ignore[import-not-found]
+
+    monkeypatch.setitem(folder_paths.folders, "realcompo", [str(tmp_path)])
+    distil(Path(shutil.copytree(bundle, tmp_path / "few")), RECIPE)
+    loaded, recipe = nodes["RealCompoBundle"].execute(bundle="few").args
+    assert recipe == "Hyper-SD: sampler=ddim, spacing=trailing, steps=3, guidance_scale=1.0"
+    widgets = {one.id: one.told["default"] for one in sys.modules["pack.options"].option_inputs()}
+    asked = {"bundle": loaded, "boxes": BOXES, "prompt": PROMPT}
+    for told, wanted in (
+        ({}, RECIPE),
+        ({"sampler": "lcm"}, {"sampler": "lcm", "steps": 3, "guidance_scale": 1.0}),
+        (widgets | {"steps": 4}, {"steps": 4, "sampler": "plms", "guidance_scale": 7.5}),
+    ):
+        (image,) = nodes["RealCompo"].execute(**asked, **told).args
+        assert_same(image, np.stack([np.asarray(one) for one in pipe(PROMPT, layout=LAYOUT, **wanted).images]))
+
+
 def test_every_seed_that_the_widget_lets_through_draws(nodes: dict[str, Any], draw: Any) -> None:
     (seed,) = (one for one in nodes["RealCompo"].define_schema().inputs if one.id == "seed")
     assert seed.told["max"] >= 2**53 - 1  # what the editor's random seeds reach
@@ -137,8 +160,8 @@ def test_a_bundle_is_opened_by_its_name_alone(
     (tmp_path / "empty").mkdir()
     (tmp_path / "tiny").symlink_to(bundle)
     assert node.define_schema().inputs[0].told["options"] == ["tiny"]
-    (loaded,) = node.execute(bundle="tiny", backend="onnx", device="cpu").args
-    assert loaded.manifest.pair.name == "tiny"
+    loaded, recipe = node.execute(bundle="tiny", backend="onnx", device="cpu").args
+    assert (loaded.manifest.pair.name, recipe) == ("tiny", "")
     assert node.fingerprint_inputs(bundle="tiny") == (bundle / "manifest.json").read_text()
     for name in ("empty", "../tiny", str(bundle)):
         with pytest.raises(RealCompoError, match="there is no bundle"):

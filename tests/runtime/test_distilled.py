@@ -8,7 +8,7 @@ from diffusers import LCMScheduler, TCDScheduler
 from torch import Tensor
 
 from runtime import RealCompo, RealCompoError
-from runtime.sampling import make_table
+from runtime.sampling import make_table, unable
 from runtime.sampling.tables import advance, history_weights, start_history
 from tests.runtime.bundles import SCHEDULER
 from tests.runtime.test_pipeline import LAYOUT, PROMPT
@@ -70,3 +70,24 @@ def test_a_run_of_few_steps_without_guidance(pipe: RealCompo, sampler: str, grad
 def test_more_steps_than_the_model_was_distilled_on(sampler: str) -> None:
     with pytest.raises(RealCompoError, match="steps=51 is out of range; this sampler takes 1 to 50"):
         make_table(sampler, 51, SCHEDULER)
+
+
+@pytest.mark.parametrize("original", [1, 7, 30, 40, 50, 999, 2000])
+@pytest.mark.parametrize("trained", [1, 30, 40, 1000])
+@pytest.mark.parametrize("sampler", ORACLES)
+def test_models_distilled_on_other_numbers_of_steps(sampler: str, trained: int, original: int) -> None:
+    """What diffusers draws is drawn as it does; what it refuses is refused."""
+    change = {"num_train_timesteps": trained, "original_inference_steps": original}
+    config = EXPLICIT | change | {"_class_name": ORACLES[sampler].__name__}
+    steps = min(4, original, trained)
+    try:
+        wanted = run_diffusers(sampler, steps, config)
+    except ValueError:
+        assert original > trained
+        with pytest.raises(
+            RealCompoError, match=f"original_inference_steps={original}; .* training timesteps, {trained}"
+        ):
+            make_table(sampler, steps, config)
+        assert sampler in unable(config)
+    else:
+        assert (run_table(sampler, steps, config) - wanted).norm() < 1e-5 * wanted.norm()

@@ -80,6 +80,29 @@ def test_a_mode_that_is_not_loaded(without_gradients: Path) -> None:
     assert opened(PROMPT, **OPTIONS).stats.calls["text_to_image_gradient"] == 0  # the first mode is the default
 
 
+@pytest.mark.parametrize(
+    ("modes", "gradient"),
+    [
+        (("surrogate", "exact"), "surrogate"),
+        (("fixed", "handover"), "fixed:0.5"),
+        (("handover", "fixed"), "handover"),
+        (None, "exact"),
+    ],
+)
+def test_the_first_mode_is_the_default(
+    bundle: Path, pipe: RealCompo, modes: tuple[str, ...] | None, gradient: str
+) -> None:
+    opened = RealCompo.load(bundle, modes=modes)
+    assert opened.default_gradient == gradient
+    wanted = pipe(PROMPT, gradient=gradient, **OPTIONS).latents
+    assert torch.equal(opened(PROMPT, **OPTIONS).latents, wanted)
+    assert opened.check(PROMPT, **OPTIONS) == []
+
+
+def test_a_mode_that_is_named_twice_is_there_once(bundle: Path) -> None:
+    assert RealCompo.load(bundle, modes=("spatial", "fixed", "spatial")).gradients == ("spatial", "fixed:0.5")
+
+
 def test_a_look_at_a_model_that_is_left_out(bundle: Path) -> None:
     opened = RealCompo.load(bundle, modes=("spatial",))
     latents = torch.zeros(1, *opened.manifest.latent_shape)

@@ -113,14 +113,32 @@ def test_steps_that_the_spacing_cannot_place(sampler: str) -> None:
     [
         ({"prediction_type": "sample"}, "prediction_type='sample'; this runtime takes epsilon or v_prediction"),
         ({"clip_sample": True}, "clip_sample=True; this runtime takes False"),
-        ({"beta_schedule": "squaredcos_cap_v2"}, "use linear or scaled_linear"),
-        ({"timestep_spacing": "karras"}, "use leading, linspace or trailing"),
-        ({"trained_betas": [0.1]}, "trained_betas"),
+        ({"beta_schedule": "squaredcos_cap_v2"}, "takes linear or scaled_linear"),
+        ({"timestep_spacing": "karras"}, "takes leading, linspace or trailing"),
+        ({"trained_betas": [0.1] * 1000}, r"trained_betas=\[0.1, .*….* 0.1\]; this runtime takes None"),
+        ({"steps_offset": [0.1] * 1000}, "steps_offset=.*….*takes a number from 0"),
+        ({"beta_schedule": "x" * 1000}, "beta_schedule=.*….*takes linear or scaled_linear"),
+        ({"beta_end": 1.0}, "takes such that leave noise at the first timestep and a picture at the last"),
+        ({"_use_default_values": 3}, "_use_default_values=3; this runtime takes a list of names"),
     ],
 )
 def test_configs_that_no_table_can_carry_out(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(RealCompoError, match=message):
+    with pytest.raises(RealCompoError, match=message) as found:
         make_table("ddim", 5, EXPLICIT | change)
+    assert len(str(found.value)) < 200
+    assert unable(EXPLICIT | change)["ddim"]  # as a build says it
+
+
+@pytest.mark.parametrize("value", ["x", [], {}, -1, 0, 0.5, True, float("nan"), float("inf"), 10**30, "1e-3"], ids=repr)
+@pytest.mark.parametrize("name", sorted({name for sampler in SAMPLERS.values() for name in sampler.defaults}))
+def test_whatever_a_setting_holds_there_is_a_table_or_one_line(name: str, value: Any) -> None:
+    for sampler, row in SAMPLERS.items():
+        try:
+            table = make_table(sampler, 4, EXPLICIT | {"_class_name": row.scheduler, name: value})
+        except RealCompoError as error:
+            assert len(str(error)) < 200
+        else:
+            assert history_weights(table).isfinite().all() and min(row.timestep for row in table) >= 0
 
 
 def test_unknown_sampler() -> None:

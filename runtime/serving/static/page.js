@@ -6,9 +6,10 @@ const CORNERS = { nw: [0, 1], ne: [2, 1], sw: [0, 3], se: [2, 3] }; // indices o
 const LEAST = 0.02; // of the image: the smallest side of a box
 const KEY_STEP = 0.01;
 const MOST_UNDOS = 100;
+const ALONE = { text_to_image: "text-to-image alone", spatial: "spatial alone" };
 
 const $ = (id) => document.getElementById(id);
-const state = { regions: [], chosen: -1, past: [], height: 1000, shown: {}, running: null };
+const state = { regions: [], chosen: -1, past: [], height: 1000, shown: {}, running: null, presets: null };
 
 // Boxes: regions are {phrase, box: [x0, y0, x1, y1]} in fractions, as in layout.json.
 
@@ -236,16 +237,20 @@ async function post(path, body, signal) {
   return response;
 }
 
+// What is empty is left out: then it is the server's.
+const told = (id, value = String) => ($(id).value === "" ? undefined : value($(id).value));
+
 function body(gradient) {
   const asked = {
     prompt: $("prompt").value,
-    gradient,
-    num_inference_steps: Number($("steps").value),
-    guidance_scale: Number($("guidance").value),
-    seed: Number($("seed").value),
+    preset: told("preset"),
+    gradient: gradient || undefined,
+    num_inference_steps: told("steps", Number),
+    guidance_scale: told("guidance", Number),
+    seed: told("seed", Number),
     stream: true,
     trace: true,
-    partial_images: Number($("steps").value),
+    partial_images: told("steps", Number),
   };
   if (gradient !== "text_to_image" || state.regions.length) asked.layout = { regions: state.regions };
   return asked;
@@ -319,7 +324,7 @@ function finish(done) {
 }
 
 async function drawAlone(signal) {
-  for (const [gradient, label] of [["text_to_image", "text-to-image alone"], ["spatial", "spatial alone"]]) {
+  for (const [gradient, label] of Object.entries(ALONE)) {
     say(`drawing with ${label}`);
     const done = await generate(gradient, signal, () => {});
     state.shown[gradient] = { label, picture: url(done.b64_json) };
@@ -369,15 +374,34 @@ async function plan() {
   }
 }
 
-// The canvas has the picture's aspect ratio.
-async function fit() {
+// What the server says of itself: the canvas has its pictures' aspect ratio, the form what it draws with.
+async function meet() {
   const response = await fetch("/v1/models", { headers: $("key").value ? { Authorization: `Bearer ${$("key").value}` } : {} });
   if (!response.ok) { $("keyField").hidden = response.status !== 401; return; }
-  const [width, height] = (await response.json()).data[0].size.split("x").map(Number);
+  const model = (await response.json()).data[0];
+  if (!state.presets) offer(model);
+  const [width, height] = model.size.split("x").map(Number);
   state.height = (1000 * height) / width;
   $("canvas").setAttribute("viewBox", `0 0 1000 ${state.height}`);
   for (const element of $("canvas").querySelectorAll(":scope > rect, :scope > image")) element.setAttribute("height", state.height);
   render();
+}
+
+function offer({ gradients, presets }) {
+  state.presets = presets;
+  const modes = new Set([...gradients, ...Object.values(presets).map(({ gradient }) => gradient)]);
+  $("gradient").replaceChildren(...[...modes].map((mode) => new Option(ALONE[mode] ?? mode, mode)));
+  $("preset").replaceChildren(...Object.keys(presets).map((name) => new Option(name, name)));
+  $("alone").parentElement.hidden = !Object.keys(ALONE).every((mode) => gradients.includes(mode));
+  takePreset((input) => input.value !== "");
+}
+
+// A preset's values into the form, but for inputs that are to stay.
+function takePreset(stays = () => false) {
+  const { gradient, num_inference_steps, guidance_scale } = state.presets[$("preset").value];
+  $("gradient").value = gradient;
+  if (!stays($("steps"))) $("steps").value = num_inference_steps;
+  if (!stays($("guidance"))) $("guidance").value = guidance_scale;
 }
 
 const canvas = $("canvas");
@@ -402,12 +426,13 @@ $("cancel").addEventListener("click", () => state.running?.abort());
 $("plan").addEventListener("click", plan);
 $("undo").addEventListener("click", undo);
 $("clear").addEventListener("click", () => { remember(); state.regions = []; choose(-1); });
+$("preset").addEventListener("change", () => takePreset());
 $("show").addEventListener("change", show);
 $("layoutShown").addEventListener("change", render);
-$("key").addEventListener("change", fit);
+$("key").addEventListener("change", meet);
 $("openLayout").addEventListener("change", (event) => { if (event.target.files[0]) open(event.target.files[0]); event.target.value = ""; });
 $("saveLayout").addEventListener("click", () => {
   save("layout.json", URL.createObjectURL(new Blob([JSON.stringify(layout(), null, 2)], { type: "application/json" })));
 });
 render();
-fit();
+meet();

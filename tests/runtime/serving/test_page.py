@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from runtime import Layout, RealCompo, Region
 from tests.runtime.serving.browser import CHROMIUM, DRIVER, PATIENCE, browser
 from tests.runtime.serving.server import Server, serving
+from tests.runtime.test_presets import KNOBS, RECIPE, distil, store
 
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="apt-get install chromium chromium-driver")
 
@@ -140,7 +142,7 @@ def test_what_is_drawn_is_what_the_library_draws(page: Chrome, pipe: RealCompo) 
     by_id(page, "draw").click()
     until(page, lambda page: status(page).startswith("done"))
     layout = Layout([Region(region["phrase"], box=region["box"]) for region in saved(page)["regions"]])
-    found = pipe(PROMPT, layout=layout, steps=6, seed=5, guidance_scale=2.5, trace=True)
+    found = pipe(PROMPT, layout=layout, steps=6, seed=5, trace=True)
     assert np.array_equal(shown_picture(page), np.asarray(found.images[0]))
     points = page.execute_script("return document.getElementById('curve').getAttribute('points')").split()
     assert len(points) == len(found.trace)
@@ -151,13 +153,77 @@ def test_what_is_drawn_is_what_the_library_draws(page: Chrome, pipe: RealCompo) 
     assert overlay.startswith("data:image/png;base64,")
 
 
+def chosen(page: Chrome) -> dict[str, str]:
+    names = ("preset", "gradient", "steps", "guidance")
+    return {name: by_id(page, name).get_property("value") for name in names}
+
+
+def test_the_page_starts_with_what_the_server_draws_with(page: Chrome) -> None:
+    page.refresh()  # nobody has filled anything in
+    until(page, lambda page: chosen(page)["guidance"] != "")
+    assert chosen(page) == {"preset": "paper", "gradient": "exact", "steps": "50", "guidance": "7.5"}
+    modes = [one.get_property("value") for one in Select(by_id(page, "gradient")).options]
+    assert modes == ["exact", "surrogate", "none", "fixed:0.5", "handover", "text_to_image", "spatial"]
+    assert [one.text for one in Select(by_id(page, "preset")).options] == ["paper", "fast"]
+
+
+def test_a_distilled_bundle_of_some_modes(chrome: Chrome, bundle: Path, pipe: RealCompo, tmp_path: Path) -> None:
+    """The page has no field for the sampler and its spacing, and draws with the recipe's."""
+    own = distil(Path(shutil.copytree(bundle, tmp_path / "own")), RECIPE)
+    with serving(own, "--modes", "surrogate", "--modes", "handover") as server:
+        chrome.get(f"http://127.0.0.1:{server.port}/")
+        until(chrome, lambda page: chosen(page)["guidance"] != "")
+        assert chosen(chrome) == {"preset": "paper", "gradient": "surrogate", "steps": "3", "guidance": "1"}
+        assert [one.text for one in Select(by_id(chrome, "gradient")).options] == ["surrogate", "handover"]
+        assert not by_id(chrome, "alone").is_displayed()  # neither of these modes is loaded
+        drag(chrome, (0.1, 0.5), (0.4, 0.9))
+        by_id(chrome, "draw").click()
+        until(chrome, lambda page: status(page).startswith("done"))
+        layout = Layout([Region(one["phrase"], box=one["box"]) for one in saved(chrome)["regions"]])
+        found = pipe(PROMPT, layout=layout, gradient="surrogate", **RECIPE)
+        assert np.array_equal(shown_picture(chrome), np.asarray(found.images[0]))
+
+
+def test_a_study_goes_first_and_another_preset_can_be_chosen(
+    chrome: Chrome, bundle: Path, pipe: RealCompo, tmp_path: Path
+) -> None:
+    """With the field that is changed instead of its own, and its switch moved along."""
+    with serving(store(Path(shutil.copytree(bundle, tmp_path / "studied")), KNOBS)) as server:
+        chrome.get(f"http://127.0.0.1:{server.port}/")
+        until(chrome, lambda page: chosen(page)["guidance"] != "")
+        assert chosen(chrome) == {"preset": "recommended", "gradient": "handover", "steps": "5", "guidance": "2.5"}
+        drag(chrome, (0.1, 0.5), (0.4, 0.9))
+        fill(chrome, "steps", "10")
+        by_id(chrome, "draw").click()
+        until(chrome, lambda page: status(page).startswith("done"))
+        layout = Layout([Region(one["phrase"], box=one["box"]) for one in saved(chrome)["regions"]])
+        found = pipe(PROMPT, layout=layout, **KNOBS | {"steps": 10, "switch_step": 4})
+        assert np.array_equal(shown_picture(chrome), np.asarray(found.images[0]))
+        Select(by_id(chrome, "preset")).select_by_value("fast")
+        assert chosen(chrome) == {"preset": "fast", "gradient": "exact", "steps": "50", "guidance": "7.5"}
+
+
+def test_where_there_are_keys_the_page_offers_its_modes_to_who_has_one(
+    chrome: Chrome, bundle: Path, pipe: RealCompo, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text("a-key\n")
+    with serving(bundle, "--api-key-file", str(tmp_path / "keys")) as server:
+        chrome.get(f"http://127.0.0.1:{server.port}/")
+        until(chrome, lambda page: by_id(page, "key").is_displayed())
+        assert chosen(chrome) == {"preset": "", "gradient": "", "steps": "", "guidance": ""}
+        fill(chrome, "steps", "4")
+        by_id(chrome, "key").send_keys("a-key", Keys.TAB)
+        until(chrome, lambda page: chosen(page)["guidance"] != "")
+        assert chosen(chrome) == {"preset": "paper", "gradient": "exact", "steps": "4", "guidance": "7.5"}
+
+
 def test_both_models_alone_can_be_shown(page: Chrome, pipe: RealCompo) -> None:
     drag(page, (0.1, 0.5), (0.4, 0.9))
     by_id(page, "alone").click()
     by_id(page, "draw").click()
     until(page, lambda page: status(page).startswith("done"))
     Select(by_id(page, "show")).select_by_value("text_to_image")
-    found = pipe(PROMPT, gradient="text_to_image", steps=6, guidance_scale=2.5)
+    found = pipe(PROMPT, gradient="text_to_image", steps=6)
     assert np.array_equal(shown_picture(page), np.asarray(found.images[0]))
 
 
