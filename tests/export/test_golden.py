@@ -155,7 +155,6 @@ def outputs_off(folder: Path, manifest: Manifest, file: str) -> list[str]:
     [
         ("grounding", "whole.position_net.linears.2.bias"),
         ("text_to_image_gradient", "model_unet_up_blocks_0_resnets_1_conv2_weight"),
-        ("text_to_image_gradient", "model_unet_up_blocks_0_resnets_0_conv_shortcut_weight"),
         ("spatial_gradient", f"model_unet_up_blocks_1_attentions_0_{BLOCK}_fuser_fuser_ff_net_0_proj_bias"),
     ],
 )
