@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+
+from runtime.cli import folding_table
 
 WIDTH = 150  # of the widest table
 
@@ -30,9 +32,8 @@ def show(grids: Iterable[Grid]) -> None:
 
 
 def _to_rich(grid: Grid) -> Table:
-    table = Table(title=grid.title)
-    for i, name in enumerate(grid.columns):
-        table.add_column(name, justify="right" if i else "left")
+    columns = [Column(name, justify="right" if i else "left") for i, name in enumerate(grid.columns)]
+    table = folding_table(*columns, title=grid.title)
     for row in grid.rows:
         table.add_row(*row)
     return table

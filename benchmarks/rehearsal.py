@@ -94,7 +94,7 @@ class _StandIn:
 def _open(bundle: Path, log: _Log) -> RealCompo:
     manifest = read_manifest(bundle)
     runners: dict[Role, Runner] = {role: _StandIn(spec, log) for role, spec in manifest.engines.items()}
-    engines = Engines(runners, CPU, Streams(CPU, second=False), capturable=False)
+    engines = Engines(runners, CPU, Streams(CPU, second=False), capturable=False, kernels="cpu")
     return RealCompo(manifest, open_tokenizers(bundle, manifest), engines)
 
 

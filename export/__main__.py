@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from export.checkpoints.files import identify
 from export.checkpoints.lora_options import parse_loras
@@ -28,7 +27,7 @@ from runtime.bundle.manifest import (
     MANIFEST,
     read_manifest,
 )
-from runtime.cli import plain_errors
+from runtime.cli import folding_table, plain_errors
 from runtime.errors import RealCompoError
 from runtime.spatial.control_images import CONTROL_KINDS
 from runtime.words import Backend, Precision, Quantization
@@ -207,12 +206,12 @@ def build(
 def list_() -> None:
     """List the known pairs, and the bundles under engines/."""
     with plain_errors():
-        table = Table("pair", "text-to-image", "spatial", "", title="Known pairs")
+        table = folding_table("pair", "text-to-image", "spatial", "", title="Known pairs")
         for pair in PAIRS.values():
             controls = "\n".join(f"{control.kind}: {control.model}" for control in pair.controls)
             table.add_row(pair.name, pair.text_to_image, controls or pair.spatial, pair.about)
         console.print(table)
-        bundles = Table("bundle", "pair", "backend", "precision", "image", "size", title="Bundles")
+        bundles = folding_table("bundle", "pair", "backend", "precision", "image", "size", title="Bundles")
         for path in sorted(Path("engines").glob(f"*/{MANIFEST}")):
             bundles.add_row(str(path.parent), *summary(path.parent))
         console.print(bundles if bundles.row_count else "No bundles under engines/.")

@@ -18,6 +18,7 @@ from runtime.bundle.manifest import (
     engine_files,
     read_manifest,
 )
+from runtime.cli import folding_table
 from runtime.errors import RealCompoError
 from runtime.messages import knob_words, shown
 from runtime.spatial import KINDS
@@ -37,7 +38,7 @@ def summary(folder: Path) -> tuple[str, ...]:
 
 def bundle_table(manifest: Manifest) -> Table:
     """Its models, sizes and maps, and the command that made it."""
-    table = Table(title=f"Pair {manifest.pair.name}", show_header=False)
+    table = folding_table("", "", title=f"Pair {manifest.pair.name}", show_header=False)
     pair = manifest.pair
     attached = [
         (f"{KINDS[manifest.spatial.kind].single}, {kind}", model)
@@ -77,7 +78,7 @@ def recommended_text(recommended: RecommendedSpec) -> str:
 
 def engine_table(folder: Path, manifest: Manifest) -> Table:
     """Each engine's precision, its size on disk but for weights that one above has too, and its errors."""
-    table = Table("engine", "precision", "size", "relative error against PyTorch; 8-bit: fp32", title="Engines")
+    table = folding_table("engine", "precision", "size", "relative error against PyTorch; 8-bit: fp32", title="Engines")
     above: set[str] = set()
     for role, engine in manifest.engines.items():
         precision = " ".join(filter(None, (engine.precision, engine.quantization)))
@@ -89,7 +90,7 @@ def engine_table(folder: Path, manifest: Manifest) -> Table:
 
 def tensor_table(manifest: Manifest) -> Table:
     """Each engine's inputs and outputs."""
-    table = Table("engine", "inputs", "outputs", title="Inputs and outputs")
+    table = folding_table("engine", "inputs", "outputs", title="Inputs and outputs")
     for role, engine in manifest.engines.items():
         table.add_row(role, "\n".join(map(_signature, engine.inputs)), "\n".join(map(_signature, engine.outputs)))
     return table
@@ -97,7 +98,7 @@ def tensor_table(manifest: Manifest) -> Table:
 
 def plan_table(manifest: Manifest) -> Table:
     """What plans were built with and for."""
-    table = Table("plan", "TensorRT", "built for", "rows", "flags", title="Plans")
+    table = folding_table("plan", "TensorRT", "built for", "rows", "flags", title="Plans")
     for engine in manifest.engines.values():
         if plan := engine.plan:
             target = " ".join([*([plan.gpu] if plan.gpu else []), *plan.compute_capabilities])
@@ -111,7 +112,7 @@ def layer_table(folder: Path, manifest: Manifest) -> Table:
     """How many operators of each engine compute in which type."""
     from export.onnx.audit import audit
 
-    table = Table("engine", "operator", *get_args(Precision), title="What computes in which type")
+    table = folding_table("engine", "operator", *get_args(Precision), title="What computes in which type")
     for role, engine in manifest.engines.items():
         for operator, counts in audit(folder / engine.graph[0].name, engine.precision).counts.items():
             table.add_row(role, operator, *(str(counts.get(name, "")) for name in get_args(Precision)))
@@ -121,7 +122,7 @@ def layer_table(folder: Path, manifest: Manifest) -> Table:
 
 def weights_table(file: WeightsFile) -> Table:
     """What a file of weights is, and what takes it."""
-    table = Table(title=escape(file.path.name) if file.path else None, show_header=False)
+    table = folding_table("", "", title=escape(file.path.name) if file.path else None, show_header=False)
     dtypes = ", ".join(f"{dtype} ({count:,})" for dtype, count in sorted(file.dtypes.items()))
     rows = {
         "kind": file.kind.title if file.kind.place else f"{file.kind.title}, {file.kind.why}",

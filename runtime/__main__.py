@@ -22,7 +22,7 @@ from PIL import Image
 from runtime import Layout, RealCompo, RealCompoError
 from runtime.backends import BACKENDS
 from runtime.check import Finding, Skipped, check_bundle
-from runtime.cli import knob_values, knobs_on_command_line, plain_errors, with_options
+from runtime.cli import folding_table, knob_values, knobs_on_command_line, plain_errors, with_options
 from runtime.denoising.loop import Callback
 from runtime.knobs import check_count, check_range, knobs_of
 from runtime.layouts.formats.boxes import FORMS
@@ -407,7 +407,7 @@ def check(
         off = [one for one in findings if not one.passed]
         for one in off:
             where = f"{one.role}, {one.way}, a batch of {one.worst}"
-            typer.echo(f"off: {where}: {one.output} by {one.error:.1e}, at most {one.limit:.0e}", err=True)
+            typer.echo(f"off: {where}: {one.output} by {one.error:.1e}, at most {one.limit:.1e}", err=True)
         typer.echo(f"{len(findings) - len(off)} of {len(findings)} outputs are within their limits")
     if off:
         raise typer.Exit(1)
@@ -425,11 +425,12 @@ def schema(
 
 
 def _check_table(findings: list[Finding]) -> Table:
-    table = Table("engine", "called", "rows of its batches", "output", "relative error", "limit", "", title="Engines")
+    columns = ("engine", "called", "rows of its batches", "output", "relative error", "limit", "")
+    table = folding_table(*columns, title="Engines")
     for one in _merged(findings):
         rows = " ".join(map(str, one.batches))
         table.add_row(
-            one.role, one.way, rows, one.output, f"{one.error:.1e}", f"{one.limit:.0e}", "" if one.passed else "off"
+            one.role, one.way, rows, one.output, f"{one.error:.1e}", f"{one.limit:.1e}", "" if one.passed else "off"
         )
     return table
 

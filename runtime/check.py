@@ -163,7 +163,7 @@ def _check_group(
                     errors.setdefault((role, output), {})[rows] = off
     for (role, output), by_rows in errors.items():
         worst = max(by_rows, key=lambda rows: by_rows[rows])
-        limit = check_limit(manifest.engines[role], output)
+        limit = check_limit(manifest.engines[role], output, engines.kernels)
         yield Finding(role, way.name, output, batches, worst, by_rows[worst], limit)
 
 

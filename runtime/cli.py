@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
+from rich.table import Column, Table
 
 from runtime.errors import RealCompoError
 from runtime.knobs import Knob
@@ -66,6 +67,14 @@ def _type(knob: Knob) -> Any:
     if not _is_many(knob):
         return knob.type
     return list[float] | None if float in get_args(knob.type) else list[str] | None
+
+
+def folding_table(*columns: str | Column, **options: Any) -> Table:
+    """A table for a terminal of any width: what does not fit goes on below, where rich would cut it off."""
+    table = Table(*columns, **options)
+    for column in table.columns:
+        column.overflow = "fold"
+    return table
 
 
 @contextmanager

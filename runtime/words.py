@@ -24,6 +24,7 @@ FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 FLAVOUR_MODULES: dict[Flavour, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 
 Backend = Literal["onnx", "tensorrt-rtx", "tensorrt"]  # of a bundle: graphs alone, or a flavour's plans too
+Kernels = Literal["cpu", "cuda", "tensorrt"]  # what computes: ONNX Runtime on a CPU or with CUDA, or TensorRT
 Precision = Literal["fp32", "fp16", "bf16"]
 Quantization = Literal["int8", "fp8"]
 

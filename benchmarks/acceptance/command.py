@@ -17,8 +17,10 @@ from benchmarks.grids import show
 from benchmarks.options import Steps
 from benchmarks.report.page import in_order, render
 from benchmarks.results import as_result, hand_over, write_file, write_result
+from runtime.backends.devices import check_device
 from runtime.bundle.manifest import read_manifest
 from runtime.cli import plain_errors
+from runtime.errors import RealCompoError
 from runtime.writing import check_writable
 
 INTERRUPTED = 130
@@ -47,25 +49,32 @@ def acceptance(
     """Everything that a first hour on a machine should tell, in eight minutes and without a network.
 
     Every part runs in a process of its own and is ended when its time is up. What cannot run here is named with its
-    reason. Ctrl-C keeps what is done. Exits with 1 if a part failed.
+    reason. Ctrl-C keeps what is done. Exits with 1 if a part failed or none could run.
     """
     with plain_errors(), TemporaryDirectory() as folder:
-        before, chosen, page = machine.describe(), choose(only or ()), out.with_suffix(".json")
+        before, chosen, result_file = machine.describe(), choose(only or ()), out.with_suffix(".json")
+        check_device(device)
         read_manifest(bundle)
-        for file in (out, page):
-            check_writable(file)
+        _check_files(out, result_file)
         job = Job(bundle.resolve(), device, steps, rounds, Path(folder))
-        ended, interrupted = _run(chosen, job, minutes, before, page)
+        ended, interrupted = _run(chosen, job, minutes, before, result_file)
         found = as_json(job, ended)
         result = as_result("acceptance", found, before)
         write_file(out, render(_title(before), in_order([result]), sorted(job.pictures.iterdir())).encode())
         show(grids(found))
-        typer.echo(f"{out} and {page} are written")
-        hand_over("acceptance", found, before, page)
+        typer.echo(f"{out} and {result_file} are written")
+        hand_over("acceptance", found, before, result_file)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
-    if found["counts"]["failed"]:
+    if not found["counts"]["passed"] or found["counts"]["failed"]:
         raise typer.Exit(1)
+
+
+def _check_files(page: Path, result: Path) -> None:
+    if page.resolve() == result.resolve():
+        raise RealCompoError(f"--out {page}: that is where the JSON goes; name the page, such as {page.stem}.html")
+    for file in (page, result):
+        check_writable(file)
 
 
 def _run(parts: list[Part], job: Job, minutes: float, before: dict[str, Any], file: Path) -> tuple[list[Ended], bool]:

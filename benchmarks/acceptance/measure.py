@@ -29,15 +29,21 @@ def choose(names: Sequence[str]) -> list[Part]:
 def run_parts(
     parts: Sequence[Part], job: Job, minutes: float, report: Callable[[str], None] = lambda what: None
 ) -> Iterator[Ended]:
-    """Each part as it ends; those for which no time is left are skipped."""
+    """Each part as it ends; those for which no time is left are skipped. A few parts share all the time there is."""
     deadline = monotonic() + 60 * minutes
+    share = max(minutes / MINUTES, 60 * minutes / sum(part.seconds for part in parts))
     for i, part in enumerate(parts):
-        limit = min(part.seconds * minutes / MINUTES, deadline - monotonic())
+        limit = min(part.seconds * share, deadline - monotonic())
         if limit < LEAST:
-            yield skip(part, f"no time was left of {minutes:g} minutes; run it with --only '{part.name}'")
+            yield skip(part, _no_time(part, minutes))
             continue
         report(f"{i + 1} of {len(parts)}: {part.name}: {part.about} (at most {limit:.0f} s)")
         yield run_part(part, job, limit)
+
+
+def _no_time(part: Part, minutes: float) -> str:
+    enough = max(minutes, part.seconds / 60)
+    return f"no time was left of {minutes:g} minutes; run it with --only '{part.name}' --minutes {enough:g}"
 
 
 def skip(part: Part, why: str) -> Ended:

@@ -25,7 +25,11 @@ from runtime.messages import one_line
 LONGEST = 240  # characters of a last line
 LOG_LINES = 30  # that are kept of a part that failed
 GRACE = 5.0  # seconds for a process to end in once it is told to
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}  # there may be no network to wait for
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # there may be no network to wait for
+    "TRANSFORMERS_OFFLINE": "1",
+    "PYTHONUNBUFFERED": "1",  # what a part has said before it hangs is in the log
+}
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,14 @@ def run_part(part: Part, job: Job, limit: float) -> Ended:
     started = monotonic()
     with TemporaryDirectory() as folder:
         request, log = Request(part, job, Path(folder) / "outcome.json"), Path(folder) / "log"
-        code = _run(request, log, limit)
-        printed = tuple(line for line in log.read_text(errors="replace").splitlines() if line.strip())[-LOG_LINES:]
+        code, printed = _run(request, log, limit)
         outcome = _read(request.outcome) if code == 0 else Outcome("failed", _why(code, limit, printed))
     return Ended(part, outcome, monotonic() - started, printed if outcome.status == "failed" else ())
 
 
-def _run(request: Request, log: Path, limit: float) -> int | None:
-    """The exit code; None for a process that took too long."""
+def _run(request: Request, log: Path, limit: float) -> tuple[int | None, tuple[str, ...]]:
+    """The exit code, None for a process that took too long, and its last lines: what it answers to being ended is none
+    of them."""
     text = TypeAdapter(Request).dump_json(request).decode()
     command = [sys.executable, "-m", "benchmarks.acceptance.process", text]
     with (
@@ -71,7 +75,7 @@ def _run(request: Request, log: Path, limit: float) -> int | None:
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env=os.environ | OFFLINE,
+            env=os.environ | ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -79,11 +83,15 @@ def _run(request: Request, log: Path, limit: float) -> int | None:
         ) as process,
     ):
         try:
-            return process.wait(limit)
+            return process.wait(limit), _last_lines(log)
         except subprocess.TimeoutExpired:
-            return None
+            return None, _last_lines(log)
         finally:
             _end(process)
+
+
+def _last_lines(log: Path) -> tuple[str, ...]:
+    return tuple(line for line in log.read_text(errors="replace").splitlines() if line.strip())[-LOG_LINES:]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -17,7 +17,7 @@ class Part:
         name: as `--only` takes it.
         module: whose `run` it is, by its full name.
         about: what it does.
-        seconds: after which it is ended, of `MINUTES`; more minutes give each part as much more.
+        seconds: after which it is ended, of `MINUTES`; more minutes, or fewer parts, give each as much more.
         options: of `run`.
     """
 

@@ -30,7 +30,7 @@ def _findings(part: Result) -> Grid:
             one["way"],
             str(max(one["batches"])),
             f"{one['error'] or float('inf'):.1e}",
-            f"{one['limit']:.0e}",
+            f"{one['limit']:.1e}",
         )
         for one in part["found"]["findings"]
     ]

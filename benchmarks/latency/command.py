@@ -8,7 +8,6 @@ import diffusers
 import torch
 import transformers
 import typer
-from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.grids import show
@@ -18,6 +17,7 @@ from benchmarks.latency.measure import DEFAULTS, FULL_SIZE, Settings, find_targe
 from benchmarks.latency.profile import profile_bundle
 from benchmarks.latency.tables import grids, parity_line, profile_grids
 from benchmarks.options import GuidanceScale, JsonFile, PlotFile
+from benchmarks.progress import progress
 from benchmarks.results import hand_over, write_picture
 from runtime.cli import plain_errors
 from runtime.errors import RealCompoError
@@ -110,11 +110,11 @@ def latency(
             full_size,
             quick,
         )
-        with Console(stderr=True).status("reading the bundle") as status:
+        with progress("reading the bundle") as report:
             target = find_target(bundle, backend or (), device, torch.get_num_threads(), distilled)
-            found = measure(target, settings, status.update)
+            found = measure(target, settings, report)
             if profiled:
-                profiles = profile_bundle(target, settings.sampling, status.update)
+                profiles = profile_bundle(target, settings.sampling, report)
                 found["profiles"] = [asdict(profile) for profile in profiles]
         show([*grids(found), *profile_grids(found)])
         typer.echo(f"{parity_line(found)}\n{machine.in_one_line(before)}")

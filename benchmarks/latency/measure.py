@@ -31,6 +31,7 @@ from benchmarks.latency.contenders import (
 )
 from benchmarks.latency.timing import Sample, paired_ratios, percentiles, take
 from export.onnx.verify import checkpoints_at_hand
+from runtime.backends.devices import check_device
 from runtime.bundle.manifest import Manifest, how_to_rebuild, read_manifest
 from runtime.errors import RealCompoError
 from runtime.spatial import kind_of
@@ -82,9 +83,10 @@ def find_target(
     """The bundle with its checkpoints; without `backends`, all that its manifest and this machine have.
 
     Raises:
-        RealCompoError: not a bundle of GLIGEN, or its checkpoints are not here or not those that it was built from, or
-            a bundle without distilled models as `distilled`.
+        RealCompoError: no such device, not a bundle of GLIGEN, its checkpoints are not here or not those that it was
+            built from, or a bundle without distilled models as `distilled`.
     """
+    check_device(device)
     manifest = read_manifest(bundle)
     if (kind := kind_of(manifest)) is not GLIGEN:
         raise RealCompoError(

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.grids import show
 from benchmarks.memory.measure import Job, run
 from benchmarks.memory.tables import grids
 from benchmarks.options import JsonFile
+from benchmarks.progress import progress
 from benchmarks.results import hand_over
 from runtime.cli import plain_errors
 from runtime.modes import MODES, check_modes
@@ -36,10 +36,10 @@ def memory(
     with plain_errors():
         before, modes = machine.describe(), mode or list(USUAL)
         check_modes(modes)
-        with Console(stderr=True).status("loading") as status:
+        with progress("loading") as report:
             held = {}
             for name in modes:
-                status.update(f"drawing with {name}")
+                report(f"drawing with {name}")
                 held[name] = run(Job(str(bundle.resolve()), name, backend, device, steps))
         rows = {name: {**asdict(one), "loaded": one.loaded} for name, one in held.items()}
         found = {"steps": steps, "backend": backend, "device": device, "modes": rows}

@@ -17,7 +17,7 @@ from runtime.backends.streams import Streams
 from runtime.bundle.manifest import EngineSpec, Manifest
 from runtime.errors import RealCompoError
 from runtime.runner import Runner
-from runtime.words import FLAVOURS, Flavour, Role
+from runtime.words import FLAVOURS, Flavour, Kernels, Role
 
 if TYPE_CHECKING:
     from runtime.backends.onnxruntime import OnnxRuntimeRunner
@@ -33,6 +33,7 @@ class Engines:
     device: torch.device  # of their tensors
     streams: Streams
     capturable: bool  # whether a CUDA graph can hold their calls
+    kernels: Kernels
 
     def open(self, roles: Iterable[Role]) -> None:
         """Load these, as far as they are not.
@@ -106,7 +107,7 @@ def _load_plans(
     check_plans(folder, manifest, flavour, module.__version__, driver, is_lean(module))
     library = open_library(flavour, module, driver)
     runners = Opened(plan_openers(library, folder, manifest, second_stream, specs))
-    return Engines(runners, chosen, Streams(chosen, second_stream), capturable=True)
+    return Engines(runners, chosen, Streams(chosen, second_stream), capturable=True, kernels="tensorrt")
 
 
 def _load_graphs(
@@ -142,7 +143,8 @@ def _load_graphs(
         spec.role: partial(_share_threads, partial(open_runner, spec), spec, manifest.shared_unet, threads, streams)
         for spec in specs
     }
-    return Engines(Opened(openers), chosen, streams, capturable=ours)
+    kernels: Kernels = "tensorrt" if tensorrt else "cuda" if ours else "cpu"
+    return Engines(Opened(openers), chosen, streams, capturable=ours, kernels=kernels)
 
 
 def _share_threads(

@@ -24,6 +24,16 @@ def parse_device(name: str, default: str) -> torch.device:
     return torch.device("cuda", int(index or 0))
 
 
+def check_device(name: str) -> None:
+    """Of what falls back to a CPU where nobody has asked for a GPU.
+
+    Raises:
+        RealCompoError: an unknown name, or a GPU that is not there.
+    """
+    if parse_device(name, "cpu").type == "cuda" and not torch.cuda.is_available():
+        raise RealCompoError(f"device={name!r}: torch finds no GPU on this machine; use auto or cpu")
+
+
 class Driver(Protocol):
     """The few things that TensorRT's runner asks of CUDA."""
 

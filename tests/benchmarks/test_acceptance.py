@@ -15,9 +15,11 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.acceptance import measure
 from benchmarks.acceptance.measure import run_parts
 from benchmarks.acceptance.outcome import Job, NotHere, Outcome
-from benchmarks.acceptance.parts import check, gpu_tests, pictures
+from benchmarks.acceptance.parts import check, gpu_tests, pictures, roofline
+from benchmarks.acceptance.parts.gpus import on_first_gpu
 from benchmarks.acceptance.process import Ended, run_part
 from benchmarks.acceptance.table import PARTS, Part
 from benchmarks.machine import ROOT
@@ -68,8 +70,10 @@ def is_alive(pid: int) -> bool:
 
 
 def test_a_part_that_hangs_is_ended_with_its_children(job: Job) -> None:
+    """Its last words are from before: not what it says to being ended."""
     found = run_part(ill("hang"), job, limit=20.0)
-    assert found.outcome.status == "failed" and found.outcome.words.startswith("it was ended after 20 s")
+    assert found.outcome == Outcome("failed", "it was ended after 20 s; its last words: step 7 of 9")
+    assert found.log == ("at work", "step 7 of 9")
     child = int((job.pictures / "child").read_text())
     for _ in range(600):
         if not is_alive(child):
@@ -80,7 +84,21 @@ def test_a_part_that_hangs_is_ended_with_its_children(job: Job) -> None:
 
 def test_a_part_without_time_is_named(job: Job) -> None:
     (only,) = run_parts([ill("pass")], job, minutes=0.01)
-    assert only.outcome == Outcome("skipped", "no time was left of 0.01 minutes; run it with --only 'pass'")
+    assert only.outcome == Outcome(
+        "skipped", "no time was left of 0.01 minutes; run it with --only 'pass' --minutes 60"
+    )
+    (again,) = run_parts([ill("pass")], job, minutes=60)
+    assert again.outcome.status == "passed"
+
+
+def test_few_parts_share_all_the_time(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    monkeypatch.setattr(measure, "run_part", lambda part, job, limit: limits.append(limit) or measure.skip(part, ""))
+    list(run_parts([ill("pass", 90)], job, minutes=8))
+    list(run_parts([ill("pass", 90), ill("skip", 30)], job, minutes=8))
+    list(run_parts(list(PARTS.values()), job, minutes=8))
+    assert limits[:3] == pytest.approx([480, 360, 120], abs=1)
+    assert limits[3:] == pytest.approx([part.seconds for part in PARTS.values()])
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +153,9 @@ def test_latency_and_roofline_on_a_cpu(tabletop_bundle: Path, job: Job) -> None:
     assert latency.result["command"].startswith("python -m benchmarks latency ")
     speed = run_part(replace(PARTS["speed"], options={"only": ("surrogate",)}), here, NEVER).outcome
     assert set(speed.found["speeds"]["surrogate"]["images_per_second"]) == {"1", "8"}, speed.words
-    roofline = run_part(PARTS["roofline"], here, NEVER).outcome
-    assert roofline.result and roofline.result["device"] == "cpu", roofline.words
-    assert all(row["share"] > 0 for row in roofline.result["measured"])
+    shares = run_part(PARTS["roofline"], here, NEVER).outcome
+    assert shares.result and shares.result["device"] == "cpu", shares.words
+    assert all(row["share"] > 0 for row in shares.result["measured"])
 
 
 def test_an_engine_that_is_off_fails(tabletop_bundle: Path, tmp_path: Path) -> None:
@@ -231,14 +249,29 @@ def test_ctrl_c_keeps_what_is_done(tabletop_bundle: Path, tmp_path: Path) -> Non
     assert "interrupted" in out.read_text()
 
 
-def test_what_cannot_be_done_is_one_line(tmp_path: Path, tabletop_bundle: Path) -> None:
+def test_it_is_no_success_if_nothing_runs(tabletop_bundle: Path, tmp_path: Path) -> None:
+    options = ("--only", "gpu tests", "--device", "cpu", "--out", str(tmp_path / "page.html"))
+    result = CliRunner().invoke(app, ["acceptance", str(tabletop_bundle), *options])
+    assert result.exit_code == 1 and "gpu tests: skipped in" in result.stderr
+
+
+def test_what_cannot_be_done_is_one_line(
+    tmp_path: Path, tabletop_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "link.html").symlink_to(tmp_path / "link.json")
     for arguments, words in (
+        ([str(tabletop_bundle), "--device", "foo"], "device='foo' is unknown; use auto, cpu, cuda or cuda:N"),
+        ([str(tabletop_bundle), "--device", "cuda"], "device='cuda': torch finds no GPU on this machine"),
+        ([str(tabletop_bundle), "--out", str(tmp_path / "x.json")], "name the page, such as x.html"),
+        ([str(tabletop_bundle), "--out", str(tmp_path / "link.html")], "that is where the JSON goes"),
         ([str(tmp_path)], "is not a bundle"),
         ([str(tabletop_bundle), "--only", "cooking"], "there is no such part; there are check onnx,"),
         ([str(tabletop_bundle), "--out", str(tmp_path)], "is a folder"),
     ):
         result = CliRunner().invoke(app, ["acceptance", *arguments])
         assert result.exit_code == 2 and words in result.stderr and len(result.stderr.splitlines()) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["link.html"]
 
 
 @pytest.mark.parametrize(
@@ -261,6 +294,15 @@ def test_ceilings_by_the_driver_s_name(device: str, row: str | None) -> None:
     else:
         with pytest.raises(RealCompoError, match=f"no ceilings of {device} are known"):
             ceilings_of(device)
+
+
+def test_a_part_that_takes_the_first_gpu_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for part in (gpu_tests, roofline):
+        with pytest.raises(NotHere, match="set CUDA_VISIBLE_DEVICES=1 and give --device cuda"):
+            part.run(replace(job, device="cuda:1"))
+    assert on_first_gpu(replace(job, device="cuda:0")) and not on_first_gpu(replace(job, device="cpu"))
 
 
 def test_no_gpu_no_comparison(job: Job) -> None:

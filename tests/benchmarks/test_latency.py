@@ -95,6 +95,13 @@ def test_altered_weights_are_no_parity(tabletop_bundle: Path, tmp_path: Path, ta
         measure(replace(target, bundle=str(folder)), settings)
 
 
+@pytest.mark.parametrize("device", ["foo", "cuda"])
+def test_another_device_is_not_timed_instead(tabletop_bundle: Path, device: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RealCompoError, match=f"device='{device}'"):
+        find_target(tabletop_bundle, ("onnx",), device, threads=1)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_contenders_on_a_gpu(tabletop_bundle: Path):

@@ -10,8 +10,9 @@ from typer.testing import CliRunner, Result
 
 import export.build
 from export.__main__ import app
-from export.pairs import Pair
-from runtime.bundle.manifest import sha256_of
+from export.pairs import PAIRS, Pair
+from runtime.bundle.manifest import read_manifest, sha256_of
+from tests.terminal import column, on_terminal
 
 
 def run(*arguments: object) -> Result:
@@ -73,6 +74,15 @@ def test_list(own_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert listed.exit_code == 0
     assert "sd15-gligen" in listed.output
     assert "engines/mine" in listed.output
+
+
+def test_names_are_whole_on_a_narrow_terminal(own_bundle: Path) -> None:
+    """Pairs, which are typed from it, and layers."""
+    listed = on_terminal([sys.executable, "-m", "export", "list"])
+    assert all(pair in column(listed, 0) for pair in PAIRS)
+    inspected = on_terminal([sys.executable, "-m", "export", "inspect", str(own_bundle)])
+    (layer, *_) = read_manifest(own_bundle).maps.layers["spatial"]
+    assert layer in column(inspected, 1)
 
 
 @pytest.mark.parametrize("damage", ["onnx", "json", "missing", "outside"])

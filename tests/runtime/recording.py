@@ -370,4 +370,5 @@ def recording_engines(library: Library, folder: Path, second_stream: bool = Fals
     """All plans of a bundle, as `runtime.backends.load_engines` has them."""
     manifest = read_manifest(folder)
     openers = plan_openers(library, folder, manifest, second_stream, list(manifest.engines.values()))
-    return Engines(Opened(openers), library.driver.device, Streams(library.driver.device), capturable=True)
+    device = library.driver.device
+    return Engines(Opened(openers), device, Streams(device), capturable=True, kernels="tensorrt")

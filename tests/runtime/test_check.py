@@ -1,7 +1,9 @@
 """`check` on tiny networks, whose golden values PyTorch gives, on ONNX Runtime and over `RecordingTensorRT`."""
 
 import shutil
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,10 @@ from runtime.bundle.golden import SAMPLES, TILE, read_golden, tiled, write_golde
 from runtime.bundle.limits import build_limit, check_limit
 from runtime.bundle.manifest import FileSpec, TensorSpec, read_manifest, sha256_of, write_manifest
 from runtime.check import WAYS, Finding, Skipped, check_bundle, check_engines
-from runtime.words import Role
+from runtime.words import Kernels, Role
 from tests.runtime.bundles import INTEGERS, WORDS, Part
 from tests.runtime.recording import RecordingTensorRT, TapeGraph, add_plans, recording_engines, recording_library
+from tests.terminal import column, on_terminal
 
 ROWS = 3
 
@@ -181,9 +184,97 @@ def test_large_tensors_stay_small(golden_bundle: Path, tmp_path: Path) -> None:
     assert golden.errors({"images": batch})["images"] == float("inf")
 
 
+def test_a_row_of_small_numbers_is_measured_by_the_largest_of_all(golden_bundle: Path) -> None:
+    """As when the bundle was built: the error of a batch of that row alone is no larger than that of all rows."""
+    golden = read_golden(golden_bundle, read_manifest(golden_bundle).engines["vae_decoder"])
+    images = torch.tensor([1.0, 100.0, 10.0])[:, None].repeat(1, golden.outputs["images"].shape[1])
+    scaled = replace(golden, outputs={"images": images.numpy()})
+    assert scaled.errors({"images": images[:1] + 0.5}) == {"images": pytest.approx(0.005)}
+    assert scaled.errors({"images": images + 0.5}) == {"images": pytest.approx(0.005)}
+
+
+def damage_bytes(edit: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(edit(path.read_bytes())) and None
+
+
+def damage_arrays(edit: Callable[[np.ndarray], np.ndarray], kind: str = "output") -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        with np.load(path) as stored:
+            arrays = {name: edit(stored[name]) if name.startswith(kind) else stored[name] for name in stored.files}
+        with path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    return damage
+
+
+def save_array(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+DAMAGES = {
+    "garbage": damage_bytes(lambda content: b"PK\x03\x04garbage"),
+    "truncated": damage_bytes(lambda content: content[: len(content) // 2]),
+    "empty": damage_bytes(lambda content: b""),
+    "a byte flipped": damage_bytes(lambda content: content[:100] + bytes([content[100] ^ 255]) + content[101:]),
+    "an array alone": save_array,
+    "fewer numbers": damage_arrays(lambda array: array[:, :10]),
+    "no rows": damage_arrays(lambda array: array[:0]),
+    "one number": damage_arrays(lambda array: np.array(3.0, np.float32)),
+    "zeros": damage_arrays(lambda array: 0 * array),
+    "no numbers": damage_arrays(lambda array: array * np.float32("nan")),
+    "another type": damage_arrays(lambda array: array.astype(np.float64)),
+    "empty inputs": damage_arrays(lambda array: array[:0], "input"),
+    "inputs of another type": damage_arrays(lambda array: array.astype(np.float64), "input"),
+    "more inputs": damage_arrays(lambda array: np.concatenate([array, array]), "input"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_golden_values_that_do_not_fit(golden_bundle: Path, damage: str) -> None:
+    """Under a hash that fits them."""
+    manifest = read_manifest(golden_bundle)
+    spec = manifest.engines["vae_decoder"]
+    assert spec.golden
+    path = golden_bundle / spec.golden.name
+    DAMAGES[damage](path)
+    changed = spec.model_copy(update={"golden": FileSpec(name=path.name, sha256=sha256_of(path))})
+    write_manifest(golden_bundle, manifest.model_copy(update={"engines": {**manifest.engines, spec.role: changed}}))
+    result = CliRunner().invoke(app, ["check", str(golden_bundle), "--backend", "onnx"])
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 2
+    assert f"{path.name} holds no golden values of vae_decoder: " in line and line.endswith(". Build the bundle again")
+
+
+def test_names_are_whole_on_a_narrow_terminal(golden_bundle: Path) -> None:
+    shown = on_terminal([sys.executable, "-m", "runtime", "check", str(golden_bundle), "--batch", "1"])
+    for name, spec in read_manifest(golden_bundle).engines.items():
+        assert name in column(shown, 0) and all(made.name in column(shown, 3) for made in spec.outputs)
+
+
 def test_limits(golden_bundle: Path) -> None:
     spec = read_manifest(golden_bundle).engines["spatial_gradient"]
     half = spec.model_copy(update={"precision": "fp16", "verification": {"grad_latents": 2e-3, "loss": 1e-5}})
-    assert check_limit(spec, "grad_latents") == 1e-4
-    assert check_limit(half, "grad_latents") == pytest.approx(1e-2) and build_limit("fp16", "grad_latents") == 0.5
-    assert check_limit(half, "loss") == 8e-3
+    assert check_limit(half, "grad_latents", "cpu") == pytest.approx(1e-2)
+    assert build_limit("fp16", "grad_latents") == 0.5
+    assert check_limit(half, "loss", "cpu") == 8e-3
+
+
+@pytest.mark.parametrize(
+    ("kernels", "measured", "limit"),
+    [
+        ("cpu", 1e-7, 3e-6),
+        ("cpu", 2e-6, 1e-5),
+        ("cpu", 9e-5, 1e-4),
+        ("cuda", 1e-7, 1e-5),
+        ("cuda", 4e-6, 2e-5),
+        ("tensorrt", 1e-7, 1e-4),
+    ],
+)
+def test_limits_in_fp32_follow_what_was_measured(
+    golden_bundle: Path, kernels: Kernels, measured: float, limit: float
+) -> None:
+    spec = read_manifest(golden_bundle).engines["spatial_gradient"]
+    exact = spec.model_copy(update={"precision": "fp32", "verification": {"loss": measured}})
+    assert check_limit(exact, "loss", kernels) == pytest.approx(limit)
+    assert build_limit("fp32", "loss") == 1e-4

@@ -8,16 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from xml.etree import ElementTree
 
-import torch
-
 from benchmarks.acceptance.outcome import Job, NotHere, Outcome
+from benchmarks.acceptance.parts.gpus import on_first_gpu
 from benchmarks.machine import ROOT
 
 NONE_COLLECTED = 5  # exit code of pytest
 
 
 def run(job: Job) -> Outcome:
-    if job.device == "cpu" or not torch.cuda.is_available():
+    if not on_first_gpu(job):
         raise NotHere("there is no GPU, or it is not to be used")
     return run_tests(ROOT / "tests", "gpu")
 

@@ -32,6 +32,7 @@ def compare(bundle: Path, backends: list[str], device: str, pictures: Path) -> O
     wanted = _open_on_cpu(bundle)
     errors = {}
     for mode in COMPARED:
+        print(f"drawing with {mode}")
         drawn = {"cpu": _draw(wanted, mode, case)}
         for backend in backends:
             drawn[backend] = _draw(RealCompo.load(bundle, backend, device), mode, case)

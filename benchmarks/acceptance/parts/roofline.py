@@ -4,16 +4,17 @@ import torch
 
 from benchmarks.acceptance.outcome import Job, NotHere, Outcome
 from benchmarks.acceptance.parts.commands import run_command
+from benchmarks.acceptance.parts.gpus import on_first_gpu
 from benchmarks.roofline.gpus import CPU, HERE, ceilings_of
 from runtime.bundle.manifest import read_manifest
 from runtime.errors import RealCompoError
 
 
 def run(job: Job) -> Outcome:
-    on_cpu = job.device == "cpu" or not torch.cuda.is_available()
-    if why := _why_not_cpu(job) if on_cpu else _why_not_gpu():
+    on_gpu = on_first_gpu(job)
+    if why := _why_not_gpu() if on_gpu else _why_not_cpu(job):
         raise NotHere(why)
-    result = run_command("roofline", str(job.bundle), "--gpu", CPU if on_cpu else HERE, "--steps", str(job.steps))
+    result = run_command("roofline", str(job.bundle), "--gpu", HERE if on_gpu else CPU, "--steps", str(job.steps))
     shares = [f"{row['role']} {row['share']:.0%}" for row in result["measured"]]
     return Outcome("passed", f"of the ceiling: {', '.join(shares)}", result=dict(result))
 
