@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from runtime.backends import load_engines
-from runtime.bundle.golden import read_golden
+from runtime.bundle.golden import read_golden, write_golden
 from runtime.bundle.manifest import (
     EngineSpec,
     FileSpec,
@@ -179,6 +180,19 @@ def test_how_many_weights_that_are_one_percent_off_are_found(copy: Path) -> None
             found += bool(outputs_off(copy, manifest, weight.file))
     print(f"{found} of {len(chosen)} are found")
     assert found >= 0.8 * len(chosen)
+
+
+def test_an_output_may_be_zero(copy: Path) -> None:
+    """An untrained ControlNet's residuals are; a number in the place of a zero is off by any measure."""
+    spec = read_manifest(copy).engines["grounding"]
+    assert spec.golden
+    golden = read_golden(copy, spec)
+    zeros = {tensor.name: np.zeros((golden.rows, *map(int, tensor.shape[1:]))) for tensor in spec.outputs}
+    write_golden(copy / spec.golden.name, golden.inputs, zeros)
+    found = {name: torch.from_numpy(values) for name, values in zeros.items()}
+    again = read_golden(copy, spec)
+    assert set(again.errors(found).values()) == {0.0}
+    assert set(again.errors({name: values + 1e-9 for name, values in found.items()}).values()) == {float("inf")}
 
 
 def test_it_takes_no_exporter(tabletop_bundle: Path) -> None:
