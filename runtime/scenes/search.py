@@ -95,7 +95,7 @@ def _is_crowded(problem: Problem, system: System) -> bool:
 def _overlap(problem: Problem, places: Places) -> Pair | None:
     """The first two objects that overlap, unless both were put so."""
     across = places.T
-    found = (abs(across[:, :, None] - across[:, None]) < problem.touching).all(axis=0)
+    found = np.all(abs(across[:, :, None] - across[:, None]) < problem.touching, axis=0)
     first, second = divmod(int(found.argmax()), len(places))
     return (first, second) if found[first, second] else None
 
