@@ -65,11 +65,11 @@ class Problem:
 
     @cached_property
     def touching(self) -> NDArray[np.float64]:
-        """(3,n,n): how near the middles of two are that overlap, if along all axes; 0 where both were put so."""
+        """(3,n,n): how near the middles of two are that overlap, if along all axes; none is where both were put so."""
         touching = (self.sizes[:, None] + self.sizes[None]) / 2 - TOUCHING * self.rounding
         is_fixed = np.isin(np.arange(len(self.names)), list(self.fixed))
         both = np.outer(is_fixed, is_fixed) | np.eye(len(self.names), dtype=bool)
-        return np.where(both[..., None], 0, touching).transpose(2, 0, 1)
+        return np.where(both[..., None], -np.inf, touching).transpose(2, 0, 1)
 
     @cached_property
     def links_of(self) -> list[list[tuple[Link, int]]]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.errors import FieldError
 from runtime.messages import shown
@@ -55,8 +56,10 @@ def search(problem: Problem, system: System, links: Sequence[Link], tries: Tries
     while untried and tries.take():
         one = untried.pop()
         tried = one.system.with_limits(one.limits)
-        if tried is None or _is_crowded(problem, tried):
+        if tried is None:
             failed[one.two] += 1
+        elif (crowded := _crowded(problem, tried)) is not None:
+            failed[crowded] += 1
         elif one.left:
             untried += _ways_of_next(links, choices, tried, one.left, failed)
         else:
@@ -86,18 +89,21 @@ def _tries(system: System, ways: Sequence[Limits], left: Sequence[int], two: Pai
     return [_Try(system, limits, left, two) for limits in reversed(ways)]
 
 
-def _is_crowded(problem: Problem, system: System) -> bool:
-    """Whether two have to overlap, wherever they have room."""
+def _crowded(problem: Problem, system: System) -> Pair | None:
+    """Two that have to overlap, wherever they have room."""
     is_near = system.most[:, :-1, :-1] < problem.touching
-    return bool((is_near & is_near.transpose(0, 2, 1)).all(axis=0).any())
+    return _first(np.all(is_near & is_near.transpose(0, 2, 1), axis=0))
 
 
 def _overlap(problem: Problem, places: Places) -> Pair | None:
     """The first two objects that overlap, unless both were put so."""
     across = places.T
-    found = np.all(abs(across[:, :, None] - across[:, None]) < problem.touching, axis=0)
-    first, second = divmod(int(found.argmax()), len(places))
-    return (first, second) if found[first, second] else None
+    return _first(np.all(abs(across[:, :, None] - across[:, None]) < problem.touching, axis=0))
+
+
+def _first(pairs: NDArray[np.bool_]) -> Pair | None:
+    first, second = divmod(int(pairs.argmax()), len(pairs))
+    return (first, second) if pairs[first, second] else None
 
 
 def _apart(problem: Problem, pair: Pair, places: Places) -> list[Limits]:

@@ -41,7 +41,7 @@ def top_of(points: Points, mesh: Mesh, own: NDArray[np.float64]) -> Top:
         points: (n,3) the mesh's, along the axes of relations.
         own: (3,3) the object's own axes as rows, along those of relations.
     """
-    flat = points[mesh.triangles[_is_high(points)[mesh.triangles].all(axis=1)].ravel()]
+    flat = _flat(points, mesh)
     if not len(flat):
         return Top(contact_of(points), np.eye(2), np.zeros(2))
     along = _level(own)
@@ -109,6 +109,13 @@ def _level(own: NDArray[np.float64]) -> NDArray[np.float64]:
     level = own[np.argsort(abs(own[:, 1]))[:2]][:, [0, 2]]
     level = level[np.argsort(-abs(level[:, 0]), kind="stable")]
     return level * np.where(np.diag(level) < 0, -1, 1)[:, None]
+
+
+def _flat(points: Points, mesh: Mesh) -> Points:
+    """(n,3): the corners of the triangles that are level and highest; a line is no triangle."""
+    corners = points[mesh.triangles[_is_high(points)[mesh.triangles].all(axis=1)]]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return corners[abs(normals[:, 1]) > FLAT * np.ptp(points, axis=0).max() ** 2].reshape(-1, 3)
 
 
 def _is_high(points: Points) -> NDArray[np.bool_]:

@@ -99,3 +99,23 @@ def test_a_side_that_is_taken_is_left_early() -> None:
     scene = Scene([cube("table", 0), cube("lamp", 1.2), cube("chair"), *objects], [chair, *relations])
     table, lamp, chaired = (solid.mesh.points for solid in scene.solids[:3])
     assert chaired[:, 0].max() < table[:, 0].min() < lamp[:, 0].min()
+
+
+def test_two_that_have_to_overlap_are_named() -> None:
+    """Both are exactly on the middle of one post."""
+    post = SceneObject("a post", (0.2, 1, 0.2), name="post")
+    with pytest.raises(FieldError) as error:
+        Scene([post, cube("a"), cube("b")], [Relation("a", "on", "post"), Relation("b", "on", "post")])
+    assert error.value.field == "relations.1"
+    assert "no room is found for 'b' on 'post', for 'a' and 'b' are in each other's way" in str(error.value)
+
+
+def test_nothing_is_in_its_own_way() -> None:
+    """Sums of limits are rounded, which takes no room: a chain of odd sizes, with everything in it told exactly."""
+    for seed in range(200):
+        chance = random.Random(seed)
+        size = [chance.uniform(0.1, 3) for _ in range(6)]
+        boxes = [SceneObject("a box", (one, one, one), name=f"{i}") for i, one in enumerate(size)]
+        ground = SceneObject("a box", (9.1, 0.3, 9.7), name="6", position=(0.1, 0.2, 0.3))
+        pile = [Relation(f"{i}", "on", f"{i + 1}") for i in range(6)]
+        assert len(Scene([*boxes, ground], pile).solids) == 7

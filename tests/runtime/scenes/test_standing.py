@@ -130,6 +130,14 @@ def test_a_tip_has_room_for_one(shape: str, turn: tuple[float, float, float]) ->
             assert "'table' has no flat top" in str(error) and "put '1' on something else" in str(error)
 
 
+def test_a_cone_on_its_side_has_a_line_for_a_top() -> None:
+    """From its tip to its rim, both at one height: 2 m wide and 1 m high, its side is 45 degrees steep."""
+    cone = SceneObject("a cone", (2, 1, 0.3), name="b", shape="cone", rotation=(20, -60, 45))
+    ball = SceneObject("a ball", (1, 0.3, 0.1), name="a", shape="sphere", rotation=(20, -60, 45))
+    above, below = (solid.mesh.points for solid in Scene([ball, cone], [Relation("a", "on", "b")]).solids)
+    assert touches(above, below)
+
+
 def test_a_cone_on_its_tip_has_a_flat_top() -> None:
     cups, relations = on(4)
     below = SceneObject("a cone", (1, 1, 1), name="table", shape="cone", rotation=(180, 0, 0))
