@@ -15,6 +15,7 @@ FILLED = 0.86  # of its picture's height or width by the objects
 HALVINGS = 50  # of the distances it may have
 UPRIGHT = np.array([0.0, 1.0, 0.0])
 
+Point = NDArray[np.float64]  # (3,)
 Axes = NDArray[np.float64]  # (3,3): a row each for right, up and nearer
 
 
@@ -54,43 +55,49 @@ def ground_axes(camera: Camera | None) -> Axes:
     """Right, up and nearer as one who stands upright sees them: the axes of relations."""
     if camera is None:
         return np.eye(3)
-    back = np.subtract(camera.position, camera.look_at) * (1, 0, 1)
-    if np.linalg.norm(back) < 1e-9:  # it looks straight down or up
-        return np.eye(3)
-    back = back / np.linalg.norm(back)
-    return np.stack([np.cross(UPRIGHT, back), UPRIGHT, back])
+    right = _right(np.subtract(camera.position, camera.look_at))
+    return np.stack([right, UPRIGHT, np.cross(right, UPRIGHT)])
+
+
+def _right(back: Point) -> Point:
+    """(3,) level and of length 1; x where one looks straight down or up."""
+    level = back * (1, 0, 1)
+    if np.linalg.norm(level) < 1e-9 * np.linalg.norm(back):
+        return np.array([1.0, 0.0, 0.0])
+    return np.cross(UPRIGHT, level / np.linalg.norm(level))
 
 
 def view_of(camera: Camera, size: tuple[int, int]) -> View:
     """The camera before a picture of (H, W)."""
-    position = np.array(camera.position, dtype=np.float64)
-    back = position - camera.look_at
-    back /= np.linalg.norm(back)
-    right = ground_axes(camera)[0]
+    return _view(np.array(camera.position, dtype=np.float64), np.array(camera.look_at), camera.field_of_view, size)
+
+
+def _view(position: Point, look_at: Point, field_of_view: float, size: tuple[int, int]) -> View:
+    back = (position - look_at) / np.linalg.norm(position - look_at)
+    right = _right(back)
     height, width = size
-    half = math.tan(math.radians(camera.field_of_view) / 2)
+    half = math.tan(math.radians(field_of_view) / 2)
     return View(position, np.stack([right, np.cross(back, right), back]), np.array([half * width / height, half]))
 
 
-def framing(points: Points, size: tuple[int, int]) -> Camera:
-    """A camera from which the points fill a picture of (H, W)."""
+def framing(points: Points, size: tuple[int, int]) -> View:
+    """Of a camera from which the points fill a picture of (H, W)."""
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     far = 100 * float(np.linalg.norm(np.ptp(points, axis=0)))
     near = 0.0
     for _ in range(HALVINGS):
         distance = (near + far) / 2
-        near, far = (near, distance) if _fits(points, _before(middle, distance), size) else (distance, far)
-    return _before(middle, far)
+        near, far = (near, distance) if _fits(points, _before(middle, distance, size)) else (distance, far)
+    return _before(middle, far, size)
 
 
-def _before(middle: NDArray[np.float64], distance: float) -> Camera:
+def _before(middle: Point, distance: float, size: tuple[int, int]) -> View:
     down = math.radians(ELEVATION)
-    x, y, z = (float(one) for one in middle + distance * np.array([0, math.sin(down), math.cos(down)]))
-    return Camera((x, y, z), (float(middle[0]), float(middle[1]), float(middle[2])), FIELD_OF_VIEW)
+    away = distance * np.array([0, math.sin(down), math.cos(down)])
+    return _view(middle + away, middle, FIELD_OF_VIEW, size)
 
 
-def _fits(points: Points, camera: Camera, size: tuple[int, int]) -> bool:
-    view = view_of(camera, size)
+def _fits(points: Points, view: View) -> bool:
     if view.distances(points).min() <= 0:
         return False
     return bool(np.abs(view.project(points) - 0.5).max() <= FILLED / 2)

@@ -12,10 +12,11 @@ from runtime.layouts.geometry import Box
 from runtime.layouts.layout import Layout, Region
 from runtime.layouts.palette import UNLABELLED, class_id
 from runtime.scenes.camera import View
+from runtime.scenes.clipping import in_picture
 from runtime.scenes.raster import Drawn, Grey, common, draw, ground_nearness
 from runtime.scenes.solids import Solid
 
-NEAREST = 1e-3  # metres before the camera that an object has to stay away
+NEAREST = 1e-3  # metres before the camera that an object has to stay away; of a smaller one a share of its extent
 PLACES = ("box", "mask")
 NOTHING, GROUND = -2, -1  # what pixels show besides objects
 
@@ -89,8 +90,9 @@ class Shot:
 
     def box(self, number: int) -> Box:
         """Around all of an object that is in the picture, hidden or not."""
-        places = self.view.project(self.solids[number].mesh.points)
-        (x0, y0), (x1, y1) = places.min(axis=0).clip(0, 1), places.max(axis=0).clip(0, 1)
+        mesh = self.solids[number].mesh
+        inside = in_picture(self.view.project(mesh.points)[mesh.triangles])
+        (x0, y0), (x1, y1) = inside.min(axis=0), inside.max(axis=0)
         return float(x0), float(y0), float(x1), float(y1)
 
     @property
@@ -122,7 +124,8 @@ class Shot:
 def shoot(solids: Sequence[Solid], view: View, size: tuple[int, int], about: About) -> Shot:
     """Raises: FieldError: an object that is not seen, or not all before the camera."""
     for i, solid in enumerate(solids):
-        if view.distances(solid.mesh.points).min() < NEAREST:
+        points = solid.mesh.points
+        if view.distances(points).min() < NEAREST * min(1.0, float(np.ptp(points, axis=0).max())):
             raise FieldError(
                 f"objects.{i}", f"{solid.object.id!r} is not all before the camera; move it, or the camera away from it"
             )
@@ -134,9 +137,13 @@ def shoot(solids: Sequence[Solid], view: View, size: tuple[int, int], about: Abo
 
 
 def _why(shot: Shot, number: int) -> str:
-    one = shot.drawn[number]
+    one, mesh = shot.drawn[number], shot.solids[number].mesh
     pixels = one.nearness > 0
+    if not len(in_picture(shot.view.project(mesh.points)[mesh.triangles])):
+        return "it is outside the picture; move it, or the camera"
     if not pixels.any():
-        return "it is outside the picture or too small; move it, or the camera"
+        size = " x ".join(f"{metres:g}" for metres in shot.solids[number].object.size)
+        far = float(f"{shot.view.distances(mesh.points).min():.3g}")
+        return f"its {size} metres are too small {far:g} metres away; make it larger, or put it or the camera nearer"
     covering = [shot.solids[i].object.id for i in np.unique(shot.shown[one.window][pixels]) if i >= 0]
     return f"{' and '.join(map(repr, covering[:2])) or 'the ground'} covers it; move one of them, or the camera"

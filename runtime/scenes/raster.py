@@ -1,5 +1,6 @@
 """The z-buffer: what each pixel of a picture shows of a solid, and how near that is."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +41,9 @@ def draw(mesh: Mesh, view: View, size: tuple[int, int]) -> Drawn:
     window = _window(corners, (slice(0, size[0]), slice(0, size[1])))
     shape = window[0].stop - window[0].start, window[1].stop - window[1].start
     drawn = Drawn(window, np.zeros(shape), np.full(shape, -1, dtype=np.int64))
-    for i, triangle in enumerate(corners[mesh.triangles]):
-        _draw_triangle(drawn, i, triangle)
+    triangles = corners[mesh.triangles]
+    for i, part in _windows(triangles[..., :2], window):
+        _draw_triangle(drawn, i, triangles[i], part)
     return drawn
 
 
@@ -66,9 +68,19 @@ def _window(corners: NDArray[np.float64], most: Window) -> Window:
     return common(most, (y, x))
 
 
-def _draw_triangle(drawn: Drawn, number: int, corners: NDArray[np.float64]) -> None:
+def _windows(triangles: NDArray[np.float64], most: Window) -> Iterator[tuple[int, Window]]:
+    """Of triangles (m,3,2) in pixels those with pixels' middles between their corners, and where these are."""
+    (top, bottom), (left, right) = ((one.start, one.stop) for one in most)
+    starts = np.ceil(triangles.min(axis=1) - 0.5).clip((left, top), (right, bottom)).astype(int)
+    stops = (np.floor(triangles.max(axis=1) - 0.5) + 1).clip((left, top), (right, bottom)).astype(int)
+    for i in np.flatnonzero((starts < stops).all(axis=1)):
+        (x0, y0), (x1, y1) = starts[i].tolist(), stops[i].tolist()
+        yield int(i), (slice(y0, y1), slice(x0, x1))
+
+
+def _draw_triangle(drawn: Drawn, number: int, corners: NDArray[np.float64], window: Window) -> None:
     """Corners (3,3): x and y in pixels, and nearness."""
-    rows, columns = window = _window(corners, drawn.window)
+    rows, columns = window
     (ax, ay, _), (bx, by, _), (cx, cy, _) = corners
     area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
     if area == 0:

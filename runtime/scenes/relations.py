@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 RIGHT, UP, NEAR = range(3)  # axes
 GAP = 0.2  # between two objects where none is given, a share of the smaller one
 BESIDE = 0.5  # how much wider a gap may be where one is next to the other, a share of the smaller one
@@ -21,14 +24,23 @@ class Limit(NamedTuple):
     most: float
 
 
+class Stand(NamedTuple):
+    """Where a thing may stand on another: its middle less the other's, to the right and nearer, from and to."""
+
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Two:
-    """Two objects of a relation: their indices, how large they are along the axes, and the gap that was asked for."""
+    """Two objects of a relation: their indices, how large they are along the axes, the gap that was asked for, and
+    where on the object's top the subject has room."""
 
     subject: int
     object: int
     sizes: tuple[Sequence[float], Sequence[float]]
     gap: float | None
+    stands: Sequence[Stand] = ()
 
     @property
     def swapped(self) -> "Two":
@@ -40,10 +52,6 @@ class Two:
     def apart(self, axis: int) -> float:
         """How far their middles are apart where they touch."""
         return sum(size[axis] for size in self.sizes) / 2
-
-    def room(self, axis: int) -> float:
-        """How far the subject's middle can be off where it stays within the object; 0 if it is larger."""
-        return max(self.sizes[1][axis] - self.sizes[0][axis], 0.0) / 2
 
     def gap_along(self, axis: int) -> float:
         return GAP * self.smaller(axis) if self.gap is None else self.gap
@@ -59,7 +67,11 @@ def before(two: Two, axis: int, gap: float) -> Limit:
 
 
 def _within(two: Two, axis: int, most: float) -> Limits:
-    return Limit(axis, two.subject, two.object, most), Limit(axis, two.object, two.subject, most)
+    return _between(two, axis, -most, most)
+
+
+def _between(two: Two, axis: int, least: float, most: float) -> Limits:
+    return Limit(axis, two.subject, two.object, most), Limit(axis, two.object, two.subject, -least)
 
 
 def _first(axis: int) -> Callable[[Two], Ways]:
@@ -71,10 +83,14 @@ def _last(axis: int) -> Callable[[Two], Ways]:
 
 
 def _on(two: Two) -> Ways:
-    """It stands on the object's top, and not over its edge where there is room."""
-    touching = two.apart(UP)
-    standing = Limit(UP, two.subject, two.object, touching), Limit(UP, two.object, two.subject, -touching)
-    return [(*standing, *_within(two, RIGHT, two.room(RIGHT)), *_within(two, NEAR, two.room(NEAR)))]
+    """It stands on the object's top, wherever there is room."""
+    standing = _between(two, UP, two.apart(UP), two.apart(UP))
+    return [(*standing, *_on_top(two, stand)) for stand in two.stands]
+
+
+def _on_top(two: Two, stand: Stand) -> Limits:
+    right, near = (_between(two, axis, *ends) for axis, *ends in zip((RIGHT, NEAR), *stand, strict=True))
+    return *right, *near
 
 
 def _next_to(two: Two) -> Ways:
@@ -97,12 +113,13 @@ class RelationKind:
 
     Args:
         ways: what has to hold, one way or the other, of two objects' places; of the first that works.
-        hides: whether one is seen behind the other, and is put to its side where nothing speaks against it.
+        hides: 1 where the subject is seen behind the object, -1 before it: whichever is placed later is put to the
+            other's side where nothing speaks against it.
         turns: 1 where the subject's front is turned to the object, -1 away from it.
     """
 
     ways: Callable[[Two], Ways] = lambda two: [()]
-    hides: bool = False
+    hides: int = 0
     turns: int = 0
     has_gap: bool = True
 
@@ -113,8 +130,8 @@ RELATIONS: dict[str, RelationKind] = {
     "below": RelationKind(_first(UP)),
     "left of": RelationKind(_first(RIGHT)),
     "right of": RelationKind(_last(RIGHT)),
-    "in front of": RelationKind(_last(NEAR), hides=True),
-    "behind": RelationKind(_first(NEAR), hides=True),
+    "in front of": RelationKind(_last(NEAR), hides=-1),
+    "behind": RelationKind(_first(NEAR), hides=1),
     "next to": RelationKind(_next_to),
     "facing": RelationKind(turns=1, has_gap=False),
     "facing away from": RelationKind(turns=-1, has_gap=False),

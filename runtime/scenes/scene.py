@@ -11,12 +11,13 @@ import numpy as np
 from runtime.errors import FieldError, RealCompoError
 from runtime.layouts.layout import Layout
 from runtime.layouts.palette import class_id
+from runtime.scenes.arranging import place_objects
 from runtime.scenes.camera import framing, view_of
 from runtime.scenes.graph import read_relations
 from runtime.scenes.parts import Camera, Relation, SceneObject
 from runtime.scenes.projection import About, Shot, shoot
 from runtime.scenes.schema import SceneFile, read_scene_file
-from runtime.scenes.solids import Solid, place_objects
+from runtime.scenes.solids import Solid
 from runtime.words import MAX_REGIONS
 
 
@@ -79,7 +80,7 @@ class Scene:
             FieldError: an object that is not seen, or not all before the camera.
         """
         corners = np.concatenate([solid.mesh.points for solid in self.solids])
-        view = view_of(self.camera or framing(corners, size), size)
+        view = view_of(self.camera, size) if self.camera else framing(corners, size)
         return shoot(self.solids, view, size, About(self.prompt, self.ground, self.background))
 
     def layout(self, size: tuple[int, int], place: str = "box") -> Layout:

@@ -16,8 +16,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from runtime.serving.bodies import GONE, Gone, read_body, unless_left
+from runtime.serving.contract import Order
 from runtime.serving.documentation import describe, documentation_page
-from runtime.serving.errors import Refusal, failed
+from runtime.serving.errors import Refusal, failed, out_of_time
 from runtime.serving.events import HEARTBEAT_COMMENT, answer, completed_event, error_event, partial_event
 from runtime.serving.jobs import Done, Event, Failed, Job, Partial
 from runtime.serving.names import NAME_HEADER, chosen_name
@@ -51,14 +52,23 @@ def _add_generations(app: FastAPI, service: Service, threads: anyio.CapacityLimi
     async def in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
         return await anyio.to_thread.run_sync(work, *arguments, limiter=threads)
 
+    async def read(body: bytes) -> Order:
+        """Raises: Refusal: a field is wrong, or the time is over: the thread then ends on its own."""
+        try:
+            async with asyncio.timeout(service.settings.time_limit_seconds):
+                return await anyio.to_thread.run_sync(service.read, body, limiter=threads, abandon_on_cancel=True)
+        except TimeoutError as error:
+            raise out_of_time(service.settings.time_limit) from error
+
     @app.post("/v1/images/generations", summary="Draw")
     async def generate(request: Request) -> Response:
         name = chosen_name(request)
         service.arrive()
         try:
-            order = await in_thread(service.read, await read_body(request, service.settings.max_body_bytes))
+            body, came = await read_body(request, service.settings.max_body_bytes), time.monotonic()
+            order = await read(body)
             events: asyncio.Queue[Event] = asyncio.Queue()
-            job = service.accept(order, _teller(events), name)
+            job = service.accept(order, _teller(events), name, came)
         finally:
             service.depart()
         headers = {NAME_HEADER: job.id}
@@ -183,7 +193,7 @@ async def _next(service: Service, job: Job, events: asyncio.Queue[Event]) -> Eve
 
 
 def _seconds_left(service: Service, job: Job) -> float:
-    return job.accepted + service.settings.time_limit_seconds - time.monotonic()
+    return job.came + service.settings.time_limit_seconds - time.monotonic()
 
 
 def _teller(events: asyncio.Queue[Event]) -> Callable[[Event], None]:

@@ -56,7 +56,7 @@ class EngineThread:
         self._metrics.batch_images.observe(images)
         self._metrics.batch_requests.observe(len(jobs))
         for job in jobs:
-            self._metrics.wait.observe(time.monotonic() - job.accepted)
+            self._metrics.wait.observe(time.monotonic() - job.came)
         self._draw(jobs)
         pace = (time.perf_counter() - started) / len(jobs)
         self.seconds_a_request = REMEMBERED * self.seconds_a_request + (1 - REMEMBERED) * pace

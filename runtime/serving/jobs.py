@@ -49,10 +49,14 @@ Event = Partial | Done | Failed
 
 @dataclass(eq=False)
 class Job:
-    """A request that was accepted. Its fields are set once; `cancelled` may become true at any time."""
+    """A request that was accepted. Its fields are set once; `cancelled` may become true at any time.
+
+    Args:
+        came: when its body had come, before it was read, by the clock that only goes forward.
+    """
 
     order: Order
     tell: Callable[[Event], None]  # may be called from any thread
     id: str = field(default_factory=new_name)
-    accepted: float = field(default_factory=time.monotonic)
+    came: float = field(default_factory=time.monotonic)
     cancelled: bool = False

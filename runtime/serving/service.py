@@ -14,6 +14,7 @@ from runtime.serving.errors import Refusal, bad_field, busy, cancelled, out_of_t
 from runtime.serving.jobs import Event, Failed, Job
 from runtime.serving.line import Full, Line
 from runtime.serving.metrics import Metrics
+from runtime.serving.names import new_name
 from runtime.serving.settings import Settings
 
 LONGEST_WAIT = 600  # seconds that Retry-After may say
@@ -107,13 +108,13 @@ class Service:
         """
         return layout_json(read_plan(body, self.bundle.planner))
 
-    def accept(self, order: Order, tell: Callable[[Event], None], name: str | None) -> Job:
-        """Put a request in line.
+    def accept(self, order: Order, tell: Callable[[Event], None], name: str | None, came: float) -> Job:
+        """Put a request in line, which came then.
 
         Raises:
             Refusal: no place is left, or a request of that name is under way.
         """
-        job = Job(order, tell) if name is None else Job(order, tell, name)
+        job = Job(order, tell, name or new_name(), came)
         if job.id in self._jobs:
             raise Refusal(409, "id_in_use", f"a request of the id {job.id} is under way; choose another")
         try:

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from runtime import Layout
 from runtime.errors import FieldError
 from runtime.layouts.palette import UNLABELLED, ade20k
-from runtime.scenes import Camera, Scene, SceneObject
+from runtime.scenes import Camera, Relation, Scene, SceneObject
 from runtime.scenes.camera import view_of
 from runtime.scenes.raster import draw, ground_nearness
 from runtime.scenes.solids import rotation_of
@@ -248,7 +248,7 @@ CAT = SceneObject("a cat", (1, 1, 1), position=(0, 0, 0))
     [
         ([replace(CAT, position=(0, 0, 4.8))], "'a cat' is not all before the camera; move it"),
         ([replace(CAT, position=(0, 0, 20))], "'a cat' is not all before the camera; move it"),
-        ([replace(CAT, position=(50, 0, 0))], "'a cat' is not seen: it is outside the picture or too small; move it"),
+        ([replace(CAT, position=(50, 0, 0))], "'a cat' is not seen: it is outside the picture; move it, or the camera"),
         (
             [CAT, SceneObject("a wall", (9, 4, 0.1), position=(0, 0, 2))],
             "'a cat' is not seen: 'a wall' covers it; move one of them",
@@ -260,6 +260,27 @@ def test_what_is_not_seen_is_refused(objects: list[SceneObject], message: str) -
         Scene(objects, camera=STRAIGHT).layout(SIZE)
     assert error.value.field == "objects.0"
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(("scale", "is_given"), [(1e-4, False), (5e4, False), (1e-4, True), (2e4, True)])
+def test_a_scene_looks_the_same_in_any_size(scale: float, is_given: bool) -> None:
+    """From the smallest to the largest sizes that objects may have; a camera that is given moves with it."""
+
+    def boxes(scale: float) -> list[object]:
+        ball, box = SceneObject("a ball", (scale,) * 3, shape="sphere"), SceneObject("a box", (2 * scale,) * 3)
+        camera = Camera((0, 3 * scale, 5 * scale), (0, 0, 0), 60) if is_given else None
+        return [
+            one.box for one in Scene([box, ball], [Relation("a ball", "behind", "a box")], camera).layout(SIZE).regions
+        ]
+
+    np.testing.assert_allclose(boxes(scale), boxes(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("gap", [1e4, 1e5])
+def test_what_is_too_small_is_named_with_its_size(gap: float) -> None:
+    objects = [SceneObject("a cat", (1, 0.5, 1)), SceneObject("a dog", (1, 1, 1))]
+    with pytest.raises(FieldError, match=r"'a cat' is not seen: its 1 x 0.5 x 1 metres are too small \d+ metres away"):
+        Scene(objects, [Relation("a cat", "left of", "a dog", gap)]).layout(SIZE)
 
 
 def test_the_layout_draws_control_images() -> None:

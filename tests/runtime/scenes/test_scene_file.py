@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_no_room(tmp_path: Path) -> None:
         "scene", written(tmp_path, {"objects": [table, *plates], "relations": relations}), "--out", tmp_path / "x"
     )
     assert result.exit_code == 2
-    assert "find no room beside each other; make them smaller" in result.stderr or "no room is left" in result.stderr
+    assert re.search(r"relations\.\d: no room is found for 'plate \d' on 'a table'.*; make them smaller", result.stderr)
 
 
 def test_the_command_writes_what_generate_draws(bundle: Path, pipe: RealCompo, tmp_path: Path) -> None:
@@ -258,3 +259,39 @@ def test_the_page_has_every_relation_and_shape() -> None:
 def test_the_pages_example_is_read() -> None:
     for example in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL):
         assert Scene.of(SceneFile.model_validate_json(example)).layout((64, 64)).regions
+
+
+def page_commands() -> list[list[str]]:
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL))
+    lines = [shlex.split(line, comments=True) for line in blocks.splitlines()]
+    return [line for line in lines if line] + [shlex.split(one) for one in re.findall(r"`(python -m [^`]+)`", PAGE)]
+
+
+def test_the_pages_commands_read_what_is_there() -> None:
+    """In the page's order: each file is in the repository, or a command before has written it."""
+    made = set[str]()
+    for command in page_commands():
+        outputs = {command[i + 1] for i, word in enumerate(command) if word in ("--out", "--plot")}
+        files = {word.partition(":")[0] for word in command if "/" in word} - outputs
+        assert {file for file in files if file.startswith("outputs/") or not Path(file).exists()} <= made, command
+        made |= outputs
+
+
+def moved(text: str, bundle: Path, folder: Path) -> str:
+    """With the page's bundle and other outputs elsewhere."""
+    return re.sub(r"outputs/(depth\b)?", lambda found: f"{bundle}" if found[1] else f"{folder}/", text)
+
+
+def test_the_pages_scenes_are_drawn(tabletop_depth_bundle: Path, tmp_path: Path) -> None:
+    """Its commands of `runtime` as they stand there, but for the folders that they write."""
+    for command in page_commands():
+        if command[2] == "runtime" and "--out" in command:
+            result = run(*(moved(word, tabletop_depth_bundle, tmp_path) for word in command[3:]))
+            assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "image.png").exists() and (tmp_path / "scene" / "layout.json").exists()
+
+
+def test_the_pages_python_runs(tabletop_depth_bundle: Path, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    exec(moved(code, tabletop_depth_bundle, tmp_path), {})
+    assert (tmp_path / "image.png").exists()

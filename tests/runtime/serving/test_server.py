@@ -423,6 +423,36 @@ def test_frames_that_are_not_chosen(server: Server, chosen: dict[str, int], mess
     assert message in answer.error["message"]
 
 
+def next_to_pairs(count: int) -> dict[str, Any]:
+    """Pairs that can stand in four ways each, and two things that cannot, 100 m apart."""
+    far = [
+        {"phrase": PROMPT, "name": name, "size": [1, 1, 1], "position": [x, 0, 0]} for name, x in (("a", 0), ("b", 100))
+    ]
+    names = [f"{side}{i}" for i in range(count) for side in "pq"]
+    beside = [{"subject": f"p{i}", "relation": "next to", "object": f"q{i}"} for i in range(count)]
+    return {
+        "objects": [*far, *({"phrase": PROMPT, "name": name, "size": [1, 1, 1]} for name in names)],
+        "relations": [*beside, {"subject": "a", "relation": "next to", "object": "b"}],
+    }
+
+
+def test_a_scene_that_cannot_be_does_not_hold_up_the_server(bundle: Path) -> None:
+    with serving(bundle) as server:
+        refused = server.draw(FEW | {"scene": next_to_pairs(14)})
+        assert (refused.status, refused.error["param"]) == (400, "scene.relations.14")
+        assert server.draw(SHORT).status == 200
+        assert server.stop() == 0
+
+
+def test_the_time_limit_is_kept_while_a_scene_is_read(bundle: Path) -> None:
+    """Thirty things in one place take over four hundred tries."""
+    heap = [{"phrase": "a red ball", "name": f"{i}", "size": [1, 1, 1]} for i in range(30)]
+    with serving(bundle, "--time-limit", "20ms") as server:
+        late = server.draw(FEW | {"scene": {"objects": heap}})
+        assert late.status == 504 and "time limit of 20ms" in late.error["message"]
+        assert server.ask("POST", "/v1/layouts", {"prompt": PROMPT}).status == 200
+
+
 def test_layers_of_an_inline_layout_are_kept() -> None:
     regions = [{"phrase": "a ball", "box": [0, 0, 1, 1], "layer": 3}, {"phrase": "a cube", "box": [0, 0, 1, 1]}]
     inline = InlineLayout.model_validate_json(json.dumps({"regions": regions}))

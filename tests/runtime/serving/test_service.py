@@ -1,6 +1,7 @@
 """The server apart from HTTP."""
 
 import json
+import time
 from collections.abc import Iterator
 from queue import Queue
 
@@ -36,7 +37,7 @@ def test_whoever_is_told_the_end_finds_no_run_under_way(
     order = service.read(json.dumps(SHORT | {"stream": True}).encode())
     seen = Queue[tuple[Event, tuple[float | None, float | None]]]()
     order.knobs["steps"] = steps  # 2000: more than the schedule has, which `read` would refuse
-    service.accept(order, lambda event: seen.put((event, samples(service))), None)
+    service.accept(order, lambda event: seen.put((event, samples(service))), None, time.monotonic())
     during = set()
     while not isinstance((found := seen.get(timeout=PATIENCE))[0], Done | Failed):
         during.add(found[1])
