@@ -12,12 +12,12 @@ import warnings
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import ray
 import torch
 from click import ClickException
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message
 from runtime import RealCompo, RealCompoError
 from runtime.bundle.manifest import read_manifest
 from runtime.knobs import knobs_of, make
+from runtime.modes import check_modes
 from runtime.serving.app import create_app
 from runtime.serving.call import Call, answer
 from runtime.serving.fleet import Fleet
@@ -40,6 +41,11 @@ FRONTS_REQUESTS = 1000  # at once, whose bodies a front keeps until they are ans
 SPARE_SECONDS = 30  # beyond the time limit, for a replica that is to stop
 
 
+Modes = Annotated[  # on a command line with commas between them
+    tuple[str, ...], BeforeValidator(lambda words: tuple(words.split(",")) if isinstance(words, str) else words)
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Of `app`, besides the knobs of `Settings` and `Fleet`."""
@@ -48,6 +54,7 @@ class Arguments:
     api_key_file: Path | None = None  # likewise
     backend: str = "auto"
     second_stream: bool = False
+    modes: Modes | None = None
 
 
 def app(arguments: dict[str, Any]) -> serve.Application:
@@ -69,7 +76,7 @@ class Replica:
         torch.set_num_threads(threads)  # not left to Ray, whose replicas were seen to draw with more
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         warnings.simplefilter("ignore", UserWarning)  # answers have them
-        pipe = RealCompo.load(told.bundle, backend=told.backend, second_stream=told.second_stream)
+        pipe = RealCompo.load(told.bundle, backend=told.backend, second_stream=told.second_stream, modes=told.modes)
         self._service = Service(pipe, settings)
         self._app = create_app(self._service)
         self._service.start()
@@ -138,6 +145,8 @@ REPLICA, FRONT = "Replica", "Front"
 
 def _deploy(arguments: Mapping[str, Any]) -> serve.Application:
     told, settings, fleet = _read(arguments)
+    if told.modes is not None:
+        check_modes(told.modes)
     read_manifest(told.bundle)
     read_keys(told.api_key_file)
     seconds = settings.time_limit_seconds + SPARE_SECONDS

@@ -1,6 +1,7 @@
 """The gallery: every picture is what the pipeline draws of the scene."""
 
 import json
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,8 @@ def test_a_3d_scene_s_row_is_what_its_depth_gives(tabletop_depth_bundle: Path) -
     given = np.asarray(row.given[0])[..., 0]
     brightness = [given[world.shot.shown == i].mean() for i in range(3)]
     distance = [np.linalg.norm(np.subtract(placed(world.scene, i), CAMERA.position)) for i in range(3)]
-    assert np.argsort(brightness).tolist() == np.argsort(distance)[::-1].tolist()
+    apart = [(i, j) for i, j in permutations(range(3), 2) if distance[i] + 0.5 < distance[j]]  # plainly
+    assert len(apart) == 2 and all(brightness[i] > brightness[j] for i, j in apart)
 
 
 def placed(scene: Scene, number: int) -> np.ndarray:

@@ -28,7 +28,14 @@ SLOW = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
 }
-OPTIONS = {"min_replicas": "2", "cpus": "0.5", "max_queue": "24", "max_steps": "1000", "time_limit": "10min"}
+OPTIONS = {
+    "min_replicas": "2",
+    "cpus": "0.5",
+    "max_queue": "24",
+    "max_steps": "1000",
+    "time_limit": "10min",
+    "modes": "exact,surrogate",
+}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +100,11 @@ def replicas() -> list[Any]:
 def draw_all(server: Server, bodies: list[dict[str, Any]]) -> list[Answer]:
     with ThreadPoolExecutor(len(bodies)) as clients:
         return list(clients.map(server.draw, bodies))
+
+
+def test_a_mode_that_is_not_loaded_is_refused(fleet: Server) -> None:
+    answer = fleet.draw(SHORT | {"gradient": "handover"})
+    assert answer.status == 400 and "among the modes that are loaded, exact, surrogate" in answer.error["message"]
 
 
 def test_requests_spread_and_are_drawn_as_the_library_draws_them(fleet: Server, pipe: RealCompo) -> None:

@@ -14,6 +14,8 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'realcompo[
         ({"bundle": "nowhere"}, "is not a bundle"),
         ({"bundle": "nowhere", "max_batch": "0"}, "max_batch=0 is out of range"),
         ({"bundle": "nowhere", "max_batch": "many"}, "max_batch='many': Input should be a valid integer"),
+        ({"bundle": "nowhere", "modes": "surrogate,best"}, "mode 'best' is unknown; use exact, surrogate"),
+        ({"bundle": "nowhere", "modes": "surrogate,handover"}, "nowhere is not a bundle"),
         ({"bundle": "nowhere", "colour": "red"}, "colour is no argument; use bundle, "),
         ({"bundle": "nowhere", "time_limit": "soon"}, "time_limit='soon' is no quantity"),
     ],
