@@ -23,6 +23,7 @@ from runtime import RealCompoError
 from runtime.presets import preset_knobs
 from runtime.request import every_knob
 from runtime.sampling import SAMPLERS
+from tests.export.stubs import can_exports
 
 OFF = {"guidance_scale": 1.0}
 TRAILING = {"spacing": "trailing"}
@@ -217,7 +218,10 @@ def test_how_the_command_line_says_it(lora: Path) -> None:
         parse_loras([f"{lora}:0.5@text"])
 
 
-def test_a_distilled_bundle_says_how_it_is_drawn(pair: Pair, lora: Path, tmp_path: Path) -> None:
+def test_a_distilled_bundle_says_how_it_is_drawn(
+    pair: Pair, bundle: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    can_exports(monkeypatch, bundle)
     told: list[str] = []
     manifest = build(replace(pair, loras=(Lora(str(lora), 1.0),)), tmp_path / "out", Options(), tell=told.append)
     assert any("looks like a distillation (TCD): generate draws with sampler=tcd, steps=4" in line for line in told)
