@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,16 +109,17 @@ def identify(path: Path) -> WeightsFile:
 
 def is_file(path: Path) -> bool:
     """Whether there is such a file; a name that no disk can have is none."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return _holds(path.is_file)
 
 
 def is_there(path: Path) -> bool:
     """Whether there is such a file or folder, likewise."""
+    return _holds(path.exists)
+
+
+def _holds(ask: Callable[[], bool]) -> bool:
     try:
-        return path.exists()
+        return ask()
     except (OSError, ValueError):
         return False
 
